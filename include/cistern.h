@@ -1,0 +1,449 @@
+/*
+ * cistern.h - a persistent second tier for the KV cache of an LLM inference engine.
+ *
+ * An engine hands finished KV blocks to cistern_put() and asks for them again with cistern_match()
+ * and cistern_get(), in the same process, in a later one, or on another machine that mounts the
+ * same directory. Blocks lie in a few large files on 3FS, or on any other file system through the
+ * drop-in library that comes with Cistern.
+ *
+ * Promise. A get reports CISTERN_HIT for a part only after its bytes were checked against the
+ * identity (space, key, part, place) and the checksum that were stored with them. Everything else
+ * is a miss or an error, never wrong bytes.
+ *
+ * Durability. It is a cache: a put may be dropped, and says so. A put reported CISTERN_STORED
+ * survives the death of the process (SIGKILL included). It survives a power cut once it was synced:
+ * at the latest `sync_ms` after the put, or when cistern_flush() has returned 0.
+ *
+ * Threads. Every function may be called from any thread at any time, except that cistern_close()
+ * must be the last call on a handle and its memory. Callers of one handle never wait for storage
+ * unless the function says "blocks".
+ *
+ * Fork. A handle belongs to the process that opened it. In a forked child every call on it fails
+ * with CISTERN_EFORKED and touches nothing; open a new handle there, or exec.
+ *
+ * Two processes. Any number of processes may open one directory. One process opens a given (space,
+ * shard) once; a second open of it in the same process fails with CISTERN_ESHARD. Two processes
+ * that store the same block cost space, never correctness.
+ *
+ * Errors. Functions return 0 or a count, or a negative errno value, or one of the CISTERN_E*
+ * values, also negative. Out-parameters are untouched on failure. cistern_error_text() has a
+ * sentence of detail about this thread's last failure. A miss is a result, not an error. No
+ * function aborts, exits or prints.
+ *
+ * Structs that begin with `size` grow: set it to sizeof the struct; zero in a field means its
+ * default; bytes beyond the library's own size must be zero.
+ */
+#ifndef CISTERN_H
+#define CISTERN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define CISTERN_API  __attribute__((visibility("default")))
+#define CISTERN_MUST __attribute__((warn_unused_result))
+#else
+#define CISTERN_API
+#define CISTERN_MUST
+#endif
+
+#define CISTERN_VERSION_MAJOR 0
+#define CISTERN_VERSION_MINOR 1
+#define CISTERN_MAX_PARTS     16
+#define CISTERN_MAX_SHARDS    256
+
+/* Errors beside errno. The table with names and sentences is src/base/errors.def. */
+enum cistern_error {
+    CISTERN_EDISABLED = -5001, /* the tier is switched off (reuse_cache / enable_3fs) */
+    CISTERN_ECONFIG = -5002,   /* an option has a value that cannot work; the text names it */
+    CISTERN_EMOUNT = -5003,    /* the mount point is missing, or is not what the provider needs */
+    CISTERN_EPROVIDER = -5004, /* the USRBIO library is absent, broken or incomplete */
+    CISTERN_ESPACE = -5005,   /* the directory belongs to another space; the text names the field */
+    CISTERN_EFORMAT = -5006,  /* written by a version that this one cannot read */
+    CISTERN_ESTAGING = -5007, /* /dev/shm cannot hold the staging areas */
+    CISTERN_ESHARD = -5008,   /* this process has this shard open already */
+    CISTERN_EFORKED = -5009,  /* the handle belongs to the parent process */
+    CISTERN_ETRIPPED = -5010, /* a broken invariant was found; the handle answers misses only */
+    CISTERN_EMEMORY = -5011   /* registered memory of a kind that this provider cannot reach */
+};
+
+/* The name ("CISTERN_ESPACE", "EIO") and the sentence of a negative code. Static strings; never
+ * NULL. */
+CISTERN_API const char *cistern_error_name(int code);
+CISTERN_API const char *cistern_error_string(int code);
+/* Detail of the last failure on this thread; "" when there was none. Valid until this thread's next
+ * call. */
+CISTERN_API const char *cistern_error_text(void);
+/* "0.1.0" */
+CISTERN_API const char *cistern_version(void);
+
+/* ---- What makes blocks interchangeable
+ * ------------------------------------------------------------------------- */
+
+enum cistern_policy {
+    CISTERN_PART_ALL = 0,  /* needed in every block of a run: attention KV */
+    CISTERN_PART_LAST = 1, /* needed in the last block of a run only: recurrent state */
+    CISTERN_PART_TRAILING =
+        2 /* needed in the last `window` blocks of a run: sliding-window attention */
+};
+
+struct cistern_part {
+    const char *name; /* [a-z0-9_], at most 31 bytes, unique in its space */
+    uint64_t bytes; /* the most bytes that this part of one block of one shard has; at most 1 GiB */
+    uint32_t policy; /* enum cistern_policy */
+    uint32_t window; /* blocks, for CISTERN_PART_TRAILING */
+};
+
+/* Every field is part of the identity. Strings are UTF-8 without control characters; NULL counts as
+ * "". */
+struct cistern_space {
+    size_t size;
+    const char *name;  /* readable start of the directory's name: [A-Za-z0-9._-], at most 64 bytes;
+                          "" = "space" */
+    const char *model; /* required */
+    const char *revision;  /* of the weights: a hash, a tag */
+    uint64_t epoch;        /* of the weights, for models that are trained on while they serve */
+    const char *dtype;     /* of the KV, such as "bf16", "fp8_e4m3"; required */
+    const char *layout;    /* name and version of the KV layout inside a block */
+    const char *extra;     /* anything else that must agree */
+    uint32_t block_tokens; /* tokens per block; required */
+    uint32_t layers, kv_heads, head_dim;
+    uint32_t shards; /* slices that one block is cut into, 1..256; 0 = 1 */
+    uint32_t nparts; /* 1..16 */
+    const struct cistern_part *parts;
+};
+
+/* ---- Options
+ * -------------------------------------------------------------------------------------------------
+ */
+
+enum cistern_log_level { CISTERN_LOG_ERROR, CISTERN_LOG_WARN, CISTERN_LOG_INFO, CISTERN_LOG_DEBUG };
+/* May be called from any thread of the library; must not call the library. `line` has no newline.
+ */
+typedef void (*cistern_log_fn)(void *arg, int level, const char *line);
+
+enum cistern_open_flags {
+    CISTERN_OPEN_MATCH_ONLY =
+        1, /* for schedulers that own no KV: no staging, no head; put and get are refused */
+    CISTERN_OPEN_READ_ONLY = 2, /* match and get; put is refused; writes nothing in the directory */
+    CISTERN_OPEN_BUFFERED = 4   /* never O_DIRECT for data */
+};
+
+/* Pointers need to live until cistern_open() returns, except log and log_arg: until cistern_close()
+ * returns. */
+struct cistern_options {
+    size_t size;
+    int32_t reuse_cache; /* 0 = not said (counts as off), 1 = on, -1 = off */
+    int32_t enable_3fs;  /* likewise; on needs reuse_cache on */
+    const char *mount;   /* default "/3fs/stage/3fs/" */
+    const char *root;    /* below the mount, made if absent; default "rtp_llm/" */
+    const char
+        *provider; /* "auto" (3FS where the mount is 3FS, else the drop-in), "hf3fs", "local" */
+    const char *provider_path; /* absolute path of libhf3fs_api_shared.so; default: searched */
+    const struct cistern_space *space; /* required */
+    const char *space_dir;             /* open exactly this directory below the root, or fail with
+                                          CISTERN_ESPACE; default: derived */
+    uint32_t shard;                    /* 0 .. space->shards - 1 */
+    uint32_t flags;                    /* enum cistern_open_flags */
+    uint64_t read_iov_bytes, write_iov_bytes; /* staging, each 4 GiB by default */
+    uint32_t open_timeout_ms;                 /* 30,000 */
+    uint32_t match_timeout_ms; /* 1,000: for the engine's match over all ranks; a match itself never
+                                  waits */
+    uint32_t get_timeout_ms, put_timeout_ms;    /* 3,000: one get or put */
+    uint32_t read_timeout_ms, write_timeout_ms; /* 1,000 and 2,000: one storage operation */
+    uint32_t io_blocks;      /* max_block_size_per_item: blocks that one I/O may join; 16 */
+    uint32_t io_bytes;       /* most bytes of one I/O: 1 MiB; a multiple of 4 KiB */
+    uint32_t lanes;          /* I/O threads: 1 .. 64; default by the number of CPUs, at most 8 */
+    uint32_t depth;          /* I/Os in flight per lane and direction; 32 */
+    uint32_t max_ops;        /* gets and puts that may be open at once; 256 */
+    uint64_t max_blocks;     /* address space that the index reserves; 64 Mi blocks */
+    uint64_t capacity_bytes; /* of the root; written at its creation; sets the segment size */
+    uint64_t segment_bytes;  /* default capacity / 64 within 64 MiB .. 1 GiB; 256 MiB without a
+                                capacity */
+    uint32_t sync_ms; /* data and contents are synced this long after they were written; 2,000 */
+    uint32_t close_timeout_ms; /* 5,000 */
+    cistern_log_fn log;
+    void *log_arg;
+};
+
+/*
+ * One option by name, as a flag or an environment variable spells it: "reuse_cache",
+ * "--enable_3fs", "THREEFS_READ_IOV_SIZE", "threefs_mountpoint", ... Sizes take K, M, G, T;
+ * booleans take 1/0, true/false, on/off, yes/no. String options keep the pointer `value`. -ENOENT:
+ * no such option; CISTERN_ECONFIG: bad value.
+ */
+CISTERN_API CISTERN_MUST int cistern_options_set(struct cistern_options *o, const char *name,
+                                                 const char *value);
+/* Takes every option that the environment sets: RTP-LLM's names in capitals, and CISTERN_<NAME> for
+ * all. */
+CISTERN_API CISTERN_MUST int cistern_options_from_env(struct cistern_options *o);
+/* Takes "--name value" and "--name=value" of known options out of argv and closes the gap; the rest
+ * is left. */
+CISTERN_API CISTERN_MUST int cistern_options_from_args(struct cistern_options *o, int *argc,
+                                                       char **argv);
+
+/* ---- Open and close
+ * ------------------------------------------------------------------------------------------- */
+
+typedef struct cistern cistern;
+
+/*
+ * Opens the shard of the space, making root, space and shard if they do not exist, and builds the
+ * index from the contents of all its writers. Blocks, at most open_timeout_ms; then fails with
+ * -ETIMEDOUT and leaves the rest to a helper thread. CISTERN_EDISABLED unless reuse_cache and
+ * enable_3fs are both on.
+ */
+CISTERN_API CISTERN_MUST int cistern_open(const struct cistern_options *o, cistern **out);
+
+/*
+ * Ends all operations (their completions are lost), writes out what was accepted, seals, and frees
+ * the handle. Blocks at most about close_timeout_ms, also on a dead mount; what storage still owns
+ * then is left behind. Returns 0 or what was lost. NULL is fine.
+ */
+CISTERN_API int cistern_close(cistern *c);
+
+/* ---- Keys
+ * ------------------------------------------------------------------------------------------------------
+ */
+
+typedef struct cistern_key {
+    uint8_t b[32];
+} cistern_key;
+
+struct cistern_identity {
+    size_t size;
+    const void *tenant; /* salt of the tenant: nobody else's blocks are found or guessed */
+    size_t tenant_len;
+    const char *lora;    /* adapter and its version */
+    const void *content; /* digest of content that stands before the tokens */
+    size_t content_len;
+};
+
+/* The key that a chain starts from; mixes in the root's own salt. `id` may be NULL. No system call.
+ */
+CISTERN_API CISTERN_MUST int cistern_key_root(const cistern *c, const struct cistern_identity *id,
+                                              cistern_key *out);
+/*
+ * Keys of the full blocks among tokens[0..ntokens), chained from parent: a root or the key of the
+ * block before. keys has room for ntokens / block_tokens. Returns that number. Pure function; any
+ * thread, no handle.
+ */
+CISTERN_API CISTERN_MUST int64_t cistern_key_chain(const cistern_key *parent,
+                                                   const uint32_t *tokens, size_t ntokens,
+                                                   uint32_t block_tokens, cistern_key *keys);
+/* The key of a block that the engine names with a hash of its own, 1 .. 4096 bytes. `root` is a
+ * cistern_key_root(). */
+CISTERN_API CISTERN_MUST int cistern_key_from_hash(const cistern_key *root, const void *hash,
+                                                   size_t len, cistern_key *out);
+/* A new parent that mixes content (an image's digest, say) into the chain at this place. */
+CISTERN_API CISTERN_MUST int cistern_key_mix(const cistern_key *parent, const void *content,
+                                             size_t len, cistern_key *out);
+
+/* ---- Match
+ * -----------------------------------------------------------------------------------------------------
+ */
+
+struct cistern_match {
+    uint32_t blocks; /* leading blocks that can be loaded: every part's policy holds on every shard
+                        as far as known */
+    uint32_t have;   /* leading blocks of which this shard has at least one part */
+    uint64_t ticket; /* pins them; 0 = nothing matched, or all tickets are out (the match is still
+                        good) */
+};
+
+/* Memory only: no system call, no lock that a put can hold. A block of another writer counts once
+ * it was taken up. */
+CISTERN_API CISTERN_MUST int cistern_match(cistern *c, const cistern_key *keys, size_t n,
+                                           struct cistern_match *out);
+/* Gives the pins back. A get that is given the ticket does so itself at its completion. 0 is fine.
+ */
+CISTERN_API int cistern_ticket_release(cistern *c, uint64_t ticket);
+/* out[i] = bit mask of the parts that this shard has of keys[i] (0 = none). */
+CISTERN_API CISTERN_MUST int cistern_exists(cistern *c, const cistern_key *keys, size_t n,
+                                            uint16_t *out);
+/* Tells that tier 1 served these blocks, so that they do not look cold. */
+CISTERN_API int cistern_touch(cistern *c, const cistern_key *keys, size_t n);
+/* Forgets these blocks on this shard, also after a restart. Returns how many there were. */
+CISTERN_API CISTERN_MUST int64_t cistern_delete(cistern *c, const cistern_key *keys, size_t n);
+/* Takes up what other writers published since. Blocks, at most timeout_ms (0 = read_timeout_ms). */
+CISTERN_API CISTERN_MUST int cistern_refresh(cistern *c, uint32_t timeout_ms);
+
+/* ---- Get and put
+ * ------------------------------------------------------------------------------------------------
+ */
+
+enum cistern_result {
+    CISTERN_NONE = 0, /* not asked for, or the operation has not come to it */
+    CISTERN_HIT = 1,  /* get: verified bytes are at the destination */
+    CISTERN_MISS = 2, /* get: not stored, or stored and not good */
+    CISTERN_STORED =
+        3, /* put: published; a process that opens the directory from now on finds it */
+    CISTERN_PRESENT = 4,  /* put: was there already */
+    CISTERN_UNDERWAY = 5, /* put: another put of this process is storing it */
+    CISTERN_DROPPED = 6,  /* put: no room to take it, or the deadline passed */
+    CISTERN_ERROR = 7     /* storage failed or did not answer in time */
+};
+
+struct cistern_vec {
+    void *base;
+    size_t len;
+};
+/* The pieces of one part of one block, in order; count 0 = absent (put) or not wanted (get). */
+struct cistern_span {
+    const struct cistern_vec *vecs;
+    uint32_t count;
+};
+
+enum cistern_mem { CISTERN_MEM_HOST = 0, CISTERN_MEM_CUDA = 1 };
+
+enum cistern_request_flags {
+    CISTERN_GET_DIRECT = 1, /* read straight into registered memory; see cistern_memory below */
+    CISTERN_GET_BY_PART =
+        2 /* complete part 0 of all blocks before part 1, with a CISTERN_EV_PART event each */
+};
+
+typedef struct cistern_memory cistern_memory;
+
+/*
+ * A get or a put of `blocks` blocks. keys, spans, vecs, results and memory must stay as they are
+ * until the completion was taken from cistern_poll() or cistern_wait(); so must the sources of a
+ * put. A get's destinations are written between the call and its completion; those of a part that
+ * is no hit hold anything. After a completion the library touches none of them, also when storage
+ * still owes an answer, except for CISTERN_GET_DIRECT: there until CISTERN_EV_BUFFER_FREE.
+ */
+struct cistern_request {
+    size_t size;
+    const cistern_key *keys;
+    const struct cistern_span *spans; /* blocks x nparts, block by block */
+    uint8_t *results;                 /* blocks x nparts of enum cistern_result; may be NULL */
+    uint32_t blocks;                  /* at least 1 */
+    uint32_t first; /* place of keys[0] in its chain; parents are stored and kept before children */
+    uint32_t flags; /* enum cistern_request_flags */
+    uint32_t mem;   /* enum cistern_mem of all vecs */
+    uint32_t timeout_ms;    /* 0 = get_timeout_ms or put_timeout_ms */
+    uint64_t ticket;        /* of a match, or 0 */
+    uint64_t cookie;        /* comes back in the events */
+    cistern_memory *memory; /* for CISTERN_GET_DIRECT */
+};
+
+/*
+ * Start an operation and return at once; *op names it. A span's length must be the part's stored
+ * length for a get (else that part is a miss) and at most the part's `bytes` for a put. -EAGAIN:
+ * max_ops operations are open; poll. A tripped handle completes gets as misses and puts as dropped.
+ */
+CISTERN_API CISTERN_MUST int cistern_get(cistern *c, const struct cistern_request *r, uint64_t *op);
+CISTERN_API CISTERN_MUST int cistern_put(cistern *c, const struct cistern_request *r, uint64_t *op);
+
+enum cistern_event_kind {
+    CISTERN_EV_DONE = 1, /* the operation is complete; its id is free */
+    CISTERN_EV_PART = 2, /* parts 0 .. part of all blocks have their results */
+    CISTERN_EV_BUFFER_FREE =
+        3 /* storage has let go of the destinations of a CISTERN_GET_DIRECT; follows DONE */
+};
+
+struct cistern_event {
+    uint64_t op, cookie;
+    uint32_t kind;  /* enum cistern_event_kind */
+    int32_t status; /* 0, -ETIMEDOUT when the deadline ended it, or CISTERN_ETRIPPED */
+    uint32_t part;
+    uint32_t run;    /* get: leading blocks whose asked-for parts are all hits; put: all stored,
+                        present or under way */
+    uint32_t hits;   /* blocks all of whose asked-for parts are hits; put: stored or present */
+    uint32_t misses; /* blocks that are not; put: dropped */
+    uint32_t errors; /* of the misses: storage failed */
+    uint32_t flags;  /* 0 */
+    uint64_t bytes;  /* get: verified; put: written */
+    uint64_t nanoseconds; /* from the call to the completion */
+};
+
+/* Takes up to max events; 0 = none now. Does not block. */
+CISTERN_API CISTERN_MUST int cistern_poll(cistern *c, struct cistern_event *events, int max);
+/* Readable while events wait. Owned by the handle; for poll/epoll only, never read or closed by the
+ * caller. */
+CISTERN_API int cistern_event_fd(const cistern *c);
+/* Blocks for the CISTERN_EV_DONE of one operation and takes it; other events stay. -ETIMEDOUT: not
+ * yet. */
+CISTERN_API CISTERN_MUST int cistern_wait(cistern *c, uint64_t op, uint32_t timeout_ms,
+                                          struct cistern_event *event);
+/* A get or put and its wait. Blocks at most the operation's deadline and a little. */
+CISTERN_API CISTERN_MUST int cistern_get_sync(cistern *c, const struct cistern_request *r,
+                                              struct cistern_event *event);
+CISTERN_API CISTERN_MUST int cistern_put_sync(cistern *c, const struct cistern_request *r,
+                                              struct cistern_event *event);
+/* Blocks until everything put before is published and synced; -ETIMEDOUT, or the first error of a
+ * sync. */
+CISTERN_API CISTERN_MUST int cistern_flush(cistern *c, uint32_t timeout_ms);
+
+/* ---- Registered memory
+ * ------------------------------------------------------------------------------------------ */
+
+/*
+ * Memory for CISTERN_GET_DIRECT. With the drop-in, any memory; with 3FS, what
+ * cistern_memory_alloc() gave or a mapping of a file in /dev/shm from its beginning (else
+ * CISTERN_EMEMORY). Blocks. release: -EBUSY while a read owns part of it.
+ */
+CISTERN_API CISTERN_MUST int cistern_memory_alloc(cistern *c, size_t bytes, cistern_memory **out,
+                                                  void **base);
+CISTERN_API CISTERN_MUST int cistern_memory_register(cistern *c, void *base, size_t bytes,
+                                                     cistern_memory **out);
+CISTERN_API CISTERN_MUST int cistern_memory_release(cistern *c, cistern_memory *m);
+
+/* ---- Looking at it
+ * ------------------------------------------------------------------------------------------------
+ */
+
+/* Counters since open, and gauges. Documented one by one in src/metrics/metrics.def and
+ * docs/METRICS.md. */
+struct cistern_metric {
+    const char *name; /* such as "get_hit_blocks"; static */
+    const char *help;
+    uint64_t value;
+    uint32_t is_gauge;
+};
+/* Fills up to max; returns how many there are. */
+CISTERN_API int cistern_metrics(const cistern *c, struct cistern_metric *out, int max);
+/* Lines of "key=value" about the handle: provider, backend, directory, staging, lanes, tripped ...
+ * Returns the length. */
+CISTERN_API int cistern_describe(const cistern *c, char *buf, size_t size);
+
+enum cistern_item_kind {
+    CISTERN_ITEM_ROOT,
+    CISTERN_ITEM_SPACE,
+    CISTERN_ITEM_SHARD,
+    CISTERN_ITEM_WRITER,
+    CISTERN_ITEM_SEGMENT,
+    CISTERN_ITEM_BLOCK
+};
+struct cistern_item {
+    uint32_t kind; /* enum cistern_item_kind */
+    uint32_t shard, shards;
+    uint32_t parts;      /* block: mask of its parts */
+    const char *space;   /* directory of the space */
+    const char *name;    /* file or directory, relative to the mount */
+    const char *note;    /* "" or what is wrong with it */
+    uint64_t blocks;     /* valid entries */
+    uint64_t dead;       /* entries that were deleted or found bad */
+    uint64_t bytes;      /* payload bytes; of a block: stored length of all parts */
+    uint64_t disk_bytes; /* allocated on disk */
+    uint64_t offset;     /* block: place in its segment */
+    uint64_t created_s;  /* seconds since 1970; 0 = unknown */
+    cistern_key key;     /* block */
+};
+/*
+ * Walks a directory without opening a space (mount, root, provider, timeouts of `o` are used):
+ * root, then each space, its shards, their writers, segments, blocks, each before its children, as
+ * deep as `depth` (an enum cistern_item_kind). A callback's non-zero result ends the walk and is
+ * returned. Strings live for the callback only. Blocks.
+ */
+CISTERN_API CISTERN_MUST int
+cistern_scan(const struct cistern_options *o, uint32_t depth,
+             int (*callback)(void *arg, const struct cistern_item *item), void *arg);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

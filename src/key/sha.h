@@ -1,0 +1,20 @@
+/*
+ * sha.h - SHA-256 over pieces, by OpenSSL's low-level calls: the EVP layer costs as much as the
+ * hash of a 2 KiB block, and allocates.
+ */
+#ifndef KEY_SHA_H
+#define KEY_SHA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct sha_piece {
+    const void *data;
+    size_t len;
+};
+
+/* -EIO only if OpenSSL fails. */
+int sha256(const struct sha_piece *pieces, size_t n, uint8_t out[32])
+    __attribute__((warn_unused_result));
+
+#endif
