@@ -1,0 +1,45 @@
+# Tests. Each tests/unit/test_*.c is one cmocka program on the internal archives, so that it can look inside a layer.
+#
+#   make test                 unit programs first, then every target named test-* that a fragment of mk/ defines
+#   make test-unit            the unit programs
+#   make test-unit T=toc      those whose name contains "toc"
+#
+# A fragment adds a kind of test by defining a target test-<kind>; long ones are named check-* and belong to
+# `make check-ci` or `make check-all`. A program may have LIBS_test_<name> for libraries of its own and
+# TIMEOUT_<target> seconds; tests find the build folder in $CISTERN_BUILD.
+T ?=
+UNIT_SRC   := $(sort $(wildcard tests/unit/test_*.c))
+UNIT_PROGS := $(patsubst tests/unit/%.c,$(O)/tests/unit/%,$(UNIT_SRC))
+UNIT_RUN    = $(if $(T),$(foreach p,$(UNIT_PROGS),$(if $(findstring $(T),$(notdir $(p))),$(p))),$(UNIT_PROGS))
+TEST_LOGS  := $(O)/test-logs
+TEST_MAKE   = $(MAKE) --no-print-directory O=$(O)
+RUN_TESTS   = tests/harness/run --logs $(TEST_LOGS) --make "$(TEST_MAKE)"
+MK_TARGETS  = $(shell sed -n 's/^\(test-[a-z0-9-]*\):.*/\1/p' mk/*.mk)
+TEST_TARGETS += $(filter-out test-unit,$(MK_TARGETS))
+TEST_JOBS   = $(if $(findstring j,$(firstword -$(MAKEFLAGS))),,-j$(shell nproc))
+export CISTERN_BUILD := $(abspath $(O))
+export CISTERN_SAN := $(SAN)
+
+# The drop-in's objects too, for tests that look inside it.
+$(O)/libusrbio_internal.a: $(call objs,$(USRBIO_SRC))
+	rm -f $@ && ar rcs $@ $^
+
+$(O)/tests/unit/%: $(O)/obj/tests/unit/%.o $(O)/libcistern_internal.a $(O)/libusrbio_internal.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -o $@ $< $(O)/libcistern_internal.a $(O)/libusrbio_internal.a $(O)/libcistern_internal.a \
+	    $(ALL_LDFLAGS) -lcmocka $(LIBS_$(*F)) $(CISTERN_LIBS) -luring -lm
+
+$(call objs,$(UNIT_SRC)): | setup-test
+
+.PHONY: unit-programs test-unit test
+unit-programs: setup-test $(UNIT_PROGS)
+
+# What does not build is a failure of its own and does not keep the rest from running.
+test-unit: setup-test
+	-@$(MAKE) --no-print-directory -k $(TEST_JOBS) $(USRBIO_SO) unit-programs
+	@$(RUN_TESTS) build:unit-programs $(UNIT_RUN)
+
+test: setup-test
+	-@$(MAKE) --no-print-directory -k $(TEST_JOBS) all unit-programs
+	@$(RUN_TESTS) build:all build:unit-programs $(UNIT_RUN) $(addprefix target:,$(sort $(TEST_TARGETS))) \
+	    $(foreach t,$(sort $(TEST_TARGETS)),$(if $(TIMEOUT_$(t)),--timeout-of $(t)=$(TIMEOUT_$(t))))
