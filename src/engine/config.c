@@ -1,0 +1,229 @@
+/*
+ * config.c - options to configuration: defaults, bounds, and the sums that staging is made of. Pure
+ * functions.
+ */
+#include "engine/config.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/bits.h"
+#include "key/key.h"
+
+#define KIB 1024ull
+#define MIB (1024 * KIB)
+#define GIB (1024 * MIB)
+
+#define DEFAULT_MOUNT "/3fs/stage/3fs/"
+#define DEFAULT_ROOT  "rtp_llm/"
+
+int config_take_struct(void *own, size_t own_size, const void *theirs)
+{
+    size_t size, i;
+
+    if (!theirs)
+        return err_set(-EINVAL, "a struct pointer is NULL");
+    memcpy(&size, theirs, sizeof size);
+    if (size < sizeof size || size > 65536)
+        return err_set(-EINVAL, "the `size` of a struct is %zu: set it to sizeof the struct", size);
+    for (i = own_size; i < size; i++) {
+        if (((const unsigned char *)theirs)[i])
+            return err_set(-EINVAL,
+                           "a struct has fields that this version does not know (byte %zu)", i);
+    }
+    memset(own, 0, own_size);
+    memcpy(own, theirs, size < own_size ? size : own_size);
+    return 0;
+}
+
+static int take_path(char *to, size_t size, const char *from, const char *what, int absolute)
+{
+    size_t n;
+
+    if (absolute ? from[0] != '/' : from[0] == '/')
+        return err_set(CISTERN_ECONFIG, "%s '%s' must be %s", what, from,
+                       absolute ? "an absolute path" : "relative to the mount point");
+    n = strlen(from);
+    while (n > 1 && from[n - 1] == '/')
+        n--;
+    if (n >= size)
+        return err_set(CISTERN_ECONFIG, "%s is longer than %zu bytes", what, size - 1);
+    memcpy(to, from, n);
+    to[n] = 0;
+    if (!absolute && (strstr(to, "..") || strcmp(to, "/") == 0))
+        return err_set(CISTERN_ECONFIG, "%s '%s' must be a plain path below the mount point", what,
+                       from);
+    if (!absolute && strcmp(to, ".") == 0)
+        to[0] = 0;
+    return 0;
+}
+
+static int take_name(char *to, size_t size, const char *from, const char *what)
+{
+    if (!from)
+        from = "";
+    if (strlen(from) >= size)
+        return err_set(CISTERN_ECONFIG, "%s is longer than %zu bytes", what, size - 1);
+    memcpy(to, from, strlen(from) + 1);
+    return 0;
+}
+
+static int take_u32(uint32_t *to, uint32_t value, uint32_t fallback, uint32_t low, uint32_t high,
+                    const char *what)
+{
+    *to = value ? value : fallback;
+    if (*to < low || *to > high)
+        return err_set(CISTERN_ECONFIG, "%s is %u; it can be %u to %u", what, *to, low, high);
+    return 0;
+}
+
+static int take_names(const struct cistern_options *o, struct config *c)
+{
+    int rc;
+
+    if ((rc = take_path(c->mount, sizeof c->mount, o->mount ? o->mount : DEFAULT_MOUNT,
+                        "the mount point", 1)) ||
+        (rc = take_path(c->root, sizeof c->root, o->root ? o->root : DEFAULT_ROOT,
+                        "the root directory", 0)) ||
+        (rc = take_name(c->provider, sizeof c->provider, o->provider ? o->provider : "auto",
+                        "provider")) ||
+        (rc = take_name(c->provider_path, sizeof c->provider_path, o->provider_path,
+                        "provider_path")) ||
+        (rc = take_name(c->space_dir, sizeof c->space_dir, o->space_dir, "space_dir")))
+        return rc;
+    if (strcmp(c->provider, "auto") != 0 && strcmp(c->provider, "hf3fs") != 0 &&
+        strcmp(c->provider, "local") != 0)
+        return err_set(CISTERN_ECONFIG, "provider is '%s'; it can be auto, hf3fs or local",
+                       c->provider);
+    if (c->provider_path[0] && c->provider_path[0] != '/')
+        return err_set(CISTERN_ECONFIG, "provider_path '%s' must be an absolute path",
+                       c->provider_path);
+    return 0;
+}
+
+static int take_numbers(const struct cistern_options *o, struct config *c)
+{
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    uint32_t lanes = (uint32_t)min_u64(8, max_u64(1, (uint64_t)(cpus > 0 ? cpus : 1) / 2));
+    uint64_t hour = 3600u * 1000u;
+    int rc;
+
+    if ((rc = take_u32(&c->open_timeout_ms, o->open_timeout_ms, 30000, 1, (uint32_t)hour,
+                       "open_timeout_ms")) ||
+        (rc = take_u32(&c->get_timeout_ms, o->get_timeout_ms, 3000, 1, (uint32_t)hour,
+                       "get_timeout_ms")) ||
+        (rc = take_u32(&c->put_timeout_ms, o->put_timeout_ms, 3000, 1, (uint32_t)hour,
+                       "put_timeout_ms")) ||
+        (rc = take_u32(&c->read_timeout_ms, o->read_timeout_ms, 1000, 1, (uint32_t)hour,
+                       "read_timeout_ms")) ||
+        (rc = take_u32(&c->write_timeout_ms, o->write_timeout_ms, 2000, 1, (uint32_t)hour,
+                       "write_timeout_ms")) ||
+        (rc = take_u32(&c->close_timeout_ms, o->close_timeout_ms, 5000, 1, (uint32_t)hour,
+                       "close_timeout_ms")) ||
+        (rc = take_u32(&c->sync_ms, o->sync_ms, 2000, 1, (uint32_t)hour, "sync_ms")) ||
+        (rc = take_u32(&c->io_blocks, o->io_blocks, 16, 1, 64,
+                       "io_blocks (max_block_size_per_item)")) ||
+        (rc = take_u32(&c->io_bytes, o->io_bytes, 1u << 20, 4096, 64u << 20, "io_bytes")) ||
+        (rc = take_u32(&c->lanes, o->lanes, lanes, 1, 64, "lanes")) ||
+        (rc = take_u32(&c->depth, o->depth, 32, 1, 1024, "depth")) ||
+        (rc = take_u32(&c->max_ops, o->max_ops, 256, 1, 65536, "max_ops")))
+        return rc;
+    if (c->io_bytes % PAGE_BYTES)
+        return err_set(CISTERN_ECONFIG, "io_bytes is %u; it must be a multiple of 4096",
+                       c->io_bytes);
+    c->max_blocks = o->max_blocks ? o->max_blocks : 64ull << 20;
+    if (c->max_blocks > 1ull << 31)
+        return err_set(CISTERN_ECONFIG, "max_blocks is above 2^31");
+    c->capacity_bytes = o->capacity_bytes;
+    c->segment_bytes = o->segment_bytes;
+    if (!c->segment_bytes)
+        c->segment_bytes = o->capacity_bytes ? o->capacity_bytes / 64 : 256 * MIB;
+    if (!o->segment_bytes)
+        c->segment_bytes = max_u64(64 * MIB, min_u64(GIB, c->segment_bytes));
+    c->segment_bytes = round_up(c->segment_bytes, c->io_bytes);
+    if (c->segment_bytes > 1ull << 40)
+        return err_set(CISTERN_ECONFIG, "segment_bytes is above 1 TiB");
+    return 0;
+}
+
+static void take_parts(const struct cistern_space *s, struct config *c)
+{
+    uint32_t i;
+
+    c->shards = s->shards ? s->shards : 1;
+    c->nparts = s->nparts;
+    c->rules = (struct match_rules){.shards = c->shards, .own = c->shard};
+    for (i = 0; i < s->nparts; i++) {
+        const struct cistern_part *p = &s->parts[i];
+        uint16_t bit = (uint16_t)(1u << i);
+
+        c->part_bytes[i] = p->bytes;
+        c->block_extent += round_up(p->bytes, PAGE_BYTES);
+        c->rules.window[i] = p->window;
+        if (p->policy == CISTERN_PART_ALL)
+            c->rules.all |= bit;
+        else if (p->policy == CISTERN_PART_LAST)
+            c->rules.last |= bit;
+        else
+            c->rules.trailing |= bit;
+    }
+}
+
+/* Slots hold one whole I/O or one whole block, so that a part is verified where it lies in one
+ * piece. */
+static int take_staging(const struct cistern_options *o, struct config *c)
+{
+    c->slot_bytes = round_up(max_u64(c->io_bytes, c->block_extent), PAGE_BYTES);
+    c->read_iov_bytes = o->read_iov_bytes ? o->read_iov_bytes : 4 * GIB;
+    c->write_iov_bytes = o->write_iov_bytes ? o->write_iov_bytes : 4 * GIB;
+    if (c->block_extent > c->segment_bytes)
+        return err_set(
+            CISTERN_ECONFIG,
+            "a block of %llu bytes is larger than a segment of %llu: raise segment_bytes",
+            (unsigned long long)c->block_extent, (unsigned long long)c->segment_bytes);
+    return 0;
+}
+
+int config_make(const struct cistern_options *options, int need_space, struct config *out)
+{
+    struct cistern_options o;
+    struct cistern_space s;
+    struct config c = {0};
+    int rc = config_take_struct(&o, sizeof o, options);
+
+    if (rc)
+        return rc;
+    c.log = (struct logger){.fn = o.log, .arg = o.log_arg};
+    c.flags = o.flags;
+    c.shard = o.shard;
+    if (o.enable_3fs > 0 && o.reuse_cache <= 0)
+        return err_set(
+            CISTERN_ECONFIG,
+            "enable_3fs needs reuse_cache: set REUSE_CACHE=1 or --reuse_cache True as well");
+    if ((rc = take_names(&o, &c)) || (rc = take_numbers(&o, &c)))
+        return rc;
+    if (!need_space) {
+        *out = c;
+        return 0;
+    }
+    if (o.reuse_cache <= 0 || o.enable_3fs <= 0)
+        return err_set(CISTERN_EDISABLED, "switched off: set REUSE_CACHE=1 and ENABLE_3FS=1 "
+                                          "(--reuse_cache True --enable_3fs True)");
+    if (!o.space)
+        return err_set(-EINVAL, "options.space is NULL: describe the model");
+    if ((rc = config_take_struct(&s, sizeof s, o.space)) || (rc = space_check(&s)))
+        return rc;
+    if (c.shard >= (s.shards ? s.shards : 1))
+        return err_set(CISTERN_ECONFIG, "shard is %u; the space has %u shards, numbered from 0",
+                       c.shard, s.shards ? s.shards : 1);
+    if (c.flags &
+        ~(uint32_t)(CISTERN_OPEN_MATCH_ONLY | CISTERN_OPEN_READ_ONLY | CISTERN_OPEN_BUFFERED))
+        return err_set(-EINVAL, "options.flags has unknown bits: 0x%x", c.flags);
+    take_parts(&s, &c);
+    if ((rc = take_staging(&o, &c)))
+        return rc;
+    *out = c;
+    return 0;
+}

@@ -1,0 +1,36 @@
+/*
+ * config.h - a handle's options with every default filled in and every string copied.
+ */
+#ifndef ENGINE_CONFIG_H
+#define ENGINE_CONFIG_H
+
+#include "base/err.h"
+#include "base/log.h"
+#include "cistern.h"
+#include "index/index.h"
+
+struct config {
+    char mount[256]; /* absolute, no slash at the end */
+    char root[256];  /* relative to the mount, no slash at either end; "" = the mount itself */
+    char provider[16];
+    char provider_path[512];
+    char space_dir[160]; /* as asked for; "" = derived */
+    uint32_t shard, shards, nparts, flags;
+    uint64_t part_bytes[CISTERN_MAX_PARTS];
+    struct match_rules rules;
+    uint64_t block_extent; /* most bytes that a block takes in a data file */
+    uint64_t read_iov_bytes, write_iov_bytes, slot_bytes;
+    uint32_t open_timeout_ms, get_timeout_ms, put_timeout_ms, read_timeout_ms, write_timeout_ms;
+    uint32_t io_blocks, io_bytes, lanes, depth, max_ops, sync_ms, close_timeout_ms;
+    uint64_t max_blocks, capacity_bytes, segment_bytes;
+    struct logger log;
+};
+
+/* 0, CISTERN_EDISABLED, -EINVAL or CISTERN_ECONFIG with a text. `need_space` is false for a scan.
+ */
+int config_make(const struct cistern_options *o, int need_space, struct config *out) MUST_CHECK;
+/* Copies a struct that begins with `size` into one of our own size; -EINVAL when it is not usable.
+ */
+int config_take_struct(void *own, size_t own_size, const void *theirs) MUST_CHECK;
+
+#endif
