@@ -1,29 +1,46 @@
 #!/bin/sh
-# Installs what a Debian or Ubuntu machine lacks for one need: build, test or lint. Asks nothing.
+# Installs what a Debian or Ubuntu machine lacks for one need: build, test, lint or fresh. Asks nothing.
+#
+# Root uses apt-get, anybody else needs sudo without a password. Nothing is touched when nothing is missing.
 set -eu
 need=${1:-build}
 build="gcc make pkg-config libc6-dev liburing-dev libxxhash-dev libssl-dev libjansson-dev libopenblas-dev"
-test="$build g++ libcmocka-dev python3 python3-pytest python3-numpy libseccomp-dev"
-lint="$build clang-format"
+test="$build g++ libcmocka-dev python3 python3-pytest python3-numpy"
+lint="$build g++ git python3 clang-format shellcheck"
 case $need in
 build) packages=$build ;;
 test) packages=$test ;;
 lint) packages=$lint ;;
-*) echo "setup.sh: unknown need '$need' (build, test or lint)" >&2; exit 2 ;;
+fresh) packages="debootstrap" ;;
+*) echo "setup.sh: unknown need '$need' (build, test, lint or fresh)" >&2; exit 2 ;;
 esac
+
+if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+    echo "setup.sh: this is neither Debian nor Ubuntu; install the counterparts of: $packages" >&2
+    echo "setup.sh: then run make SETUP=no" >&2
+    exit 3
+fi
 missing=
 for p in $packages; do
-    dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing="$missing $p"
+    dpkg-query -W -f '${Status}\n' "$p" 2>/dev/null | grep -q 'ok installed' || missing="$missing $p"
 done
 [ -z "$missing" ] && exit 0
+
 sudo=
 if [ "$(id -u)" -ne 0 ]; then
-    sudo=$(command -v sudo) || { echo "setup.sh: missing packages:$missing; install them as root, or install sudo" >&2; exit 3; }
-    sudo="$sudo -n"
+    if ! command -v sudo >/dev/null || ! sudo -n true 2>/dev/null; then
+        echo "setup.sh: these packages are missing, and sudo without a password is not to be had:$missing" >&2
+        echo "setup.sh: as root, run: apt-get update && apt-get install -y --no-install-recommends$missing" >&2
+        exit 3
+    fi
+    sudo="sudo -n"
 fi
-command -v apt-get >/dev/null || { echo "setup.sh: no apt-get here; install the counterparts of:$missing, then run make SETUP=no" >&2; exit 3; }
+# needrestart (Ubuntu) and debconf would ask; another apt-get may be at work just now.
+run="$sudo env DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=a apt-get -o DPkg::Lock::Timeout=300"
 echo "installing:$missing" >&2
-export DEBIAN_FRONTEND=noninteractive
-$sudo env DEBIAN_FRONTEND=noninteractive apt-get update -qq >&2
+$run update -qq >&2 </dev/null || echo "setup.sh: apt-get update failed; trying with the lists that are here" >&2
 # shellcheck disable=SC2086
-$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >&2
+$run install -y -qq --no-install-recommends $missing >&2 </dev/null || {
+    echo "setup.sh: apt-get could not install:$missing" >&2
+    exit 3
+}
