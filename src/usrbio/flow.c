@@ -1,0 +1,419 @@
+/*
+ * flow.c - starting what was prepared, and waiting for it.
+ *
+ * Starting sends each I/O where its file belongs: into the io_uring, to the worker threads, or, for
+ * files in memory, into the calling thread: writes at once, reads one by one when somebody waits,
+ * so that the data is still in the processor's cache when the caller looks at it.
+ *
+ * Waiting in an io_uring: one of the waiting threads leads, that is, sleeps in the kernel; the
+ * others sleep on their ring's futex word. The leader hands out whatever completes. It keeps the
+ * lead until it leaves flow_wait, and then wakes one of the others to take over. A leader that is
+ * alone on its io_uring sleeps until everything it needs is there; otherwise each completion wakes
+ * it.
+ */
+#include "usrbio/state.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define SLICE_NS       1000000000ull /* longest sleep: a changed clock is noticed after that */
+#define LEADER_MIN_MAX 64
+
+struct starting {
+    struct slot_list inline_writes;
+    struct slot_list pool;
+    unsigned pool_count;
+    bool wake;   /* sleepers of the ring */
+    bool leader; /* its leader */
+};
+
+static bool runs_inline(const struct ior *ior, const struct slot *slot)
+{
+    return ior->backend == BACKEND_INLINE ||
+           (slot->file->in_memory && proc_peek()->wanted == BACKEND_AUTO);
+}
+
+static void mark_busy(struct ior *ior, struct slot *slot)
+{
+    slot->state = SLOT_BUSY;
+    ior->busy++;
+    ior->busy_wrapped += slot->wrapped;
+}
+
+/* sq_lock and ior.lock held. */
+static bool ring_take(struct ior *ior, struct slot *slot)
+{
+    if (!uring_queue(ior->uring, slot)) {
+        uring_submit(ior->uring);
+        if (!uring_queue(ior->uring, slot))
+            return false;
+    }
+    mark_busy(ior, slot);
+    return true;
+}
+
+static void stall(struct ior *ior)
+{
+    if (ior->stalled)
+        return;
+    ior->stalled = true;
+    ior->stalled_next = ior->uring->stalled;
+    ior->uring->stalled = ior;
+    atomic_store(&ior->uring->leftover, true);
+}
+
+void flow_unstall(struct ior *ior)
+{
+    struct slot *slot;
+
+    pthread_mutex_lock(&ior->lock);
+    while ((slot = list_pop(&ior->backlog)) != NULL) {
+        if (ring_take(ior, slot))
+            continue;
+        list_push_front(&ior->backlog, slot);
+        stall(ior);
+        break;
+    }
+    pthread_mutex_unlock(&ior->lock);
+}
+
+static void lazy_add(struct ior *ior, struct slot *slot, struct starting *st)
+{
+    slot->state = SLOT_LAZY;
+    list_push(&ior->lazy, slot);
+    if (ior->sleepers > 0) {
+        atomic_fetch_add_explicit(&ior->seq, 1, memory_order_release);
+        st->wake = true;
+    }
+    st->leader |= ior->leader_here;
+}
+
+static void start_one(struct ior *ior, struct slot *slot, struct starting *st)
+{
+    bool clip = ior->for_read && (ior->forbid_holes || proc_peek()->strict.holes);
+
+    if (slot->result != 0 || (clip && strict_clip(slot))) {
+        st->wake |= ior_finish(ior, slot, slot->result);
+        st->leader |= ior->leader_here;
+    } else if (runs_inline(ior, slot)) {
+        if (ior->for_read) {
+            lazy_add(ior, slot, st);
+        } else {
+            mark_busy(ior, slot);
+            list_push(&st->inline_writes, slot);
+        }
+    } else if (ior->backend == BACKEND_THREADS) {
+        mark_busy(ior, slot);
+        list_push(&st->pool, slot);
+        st->pool_count++;
+    } else if (ior->backlog.head != NULL || !ring_take(ior, slot)) {
+        list_push(&ior->backlog, slot);
+        stall(ior);
+    }
+}
+
+static void start_all(struct ior *ior, struct starting *st)
+{
+    struct slot_list list;
+    struct slot *slot;
+
+    list_init(&list);
+    pthread_mutex_lock(&ior->lock);
+    strict_pick(ior, &list);
+    while ((slot = list_pop(&list)) != NULL)
+        start_one(ior, slot, st);
+    pthread_mutex_unlock(&ior->lock);
+}
+
+static void start_rest(struct ior *ior, struct starting *st)
+{
+    struct uring *uring = ior->uring;
+    struct slot *slot;
+
+    if (st->pool_count > 0)
+        pool_push(&st->pool, st->pool_count);
+    while ((slot = list_pop(&st->inline_writes)) != NULL)
+        ior_complete(slot, rw_run(slot));
+    if (st->wake)
+        futex_wake(&ior->seq, INT32_MAX);
+    if (st->leader) {
+        pthread_mutex_lock(&uring->cq_lock);
+        if (uring->led)
+            uring_wake_leader(uring);
+        pthread_mutex_unlock(&uring->cq_lock);
+    }
+}
+
+/* With `enter`, or when the caller will not sleep in the kernel next, the submission is made here.
+ */
+bool flow_start(struct ior *ior, bool enter)
+{
+    struct starting st = {0};
+    bool unsubmitted = false;
+
+    if (atomic_load_explicit(&ior->waiting_to_start, memory_order_relaxed) == 0)
+        return false;
+    list_init(&st.inline_writes);
+    list_init(&st.pool);
+    if (ior->uring != NULL)
+        pthread_mutex_lock(&ior->uring->sq_lock);
+    start_all(ior, &st);
+    if (ior->uring != NULL) {
+        if (enter)
+            uring_submit(ior->uring);
+        unsubmitted = uring_unsubmitted(ior->uring) > 0;
+        pthread_mutex_unlock(&ior->uring->sq_lock);
+    }
+    start_rest(ior, &st);
+    return unsubmitted;
+}
+
+struct waiter {
+    struct ior *ior;
+    struct uring *uring;
+    const struct timespec *until;
+    bool leading;
+    bool unsubmitted; /* we filled the submission queue and did not enter yet */
+};
+
+/* Nanoseconds to sleep; 0: the time is over. */
+static uint64_t time_left(const struct timespec *until)
+{
+    struct timespec now;
+    int64_t s, ns;
+
+    if (until == NULL)
+        return SLICE_NS;
+    clock_gettime(CLOCK_REALTIME, &now);
+    s = (int64_t)until->tv_sec - (int64_t)now.tv_sec;
+    if (s > 2)
+        return SLICE_NS;
+    if (s < -2)
+        return 0;
+    ns = s * 1000000000 + ((int64_t)until->tv_nsec - (int64_t)now.tv_nsec);
+    if (ns <= 0)
+        return 0;
+    return ns < (int64_t)SLICE_NS ? (uint64_t)ns : SLICE_NS;
+}
+
+static void submit_now(struct waiter *w)
+{
+    if (!w->unsubmitted)
+        return;
+    w->unsubmitted = false;
+    pthread_mutex_lock(&w->uring->sq_lock);
+    uring_submit(w->uring);
+    pthread_mutex_unlock(&w->uring->sq_lock);
+}
+
+/* cq_lock held, nobody leads: wakes one sleeper, who will. */
+static void hand_over(struct uring *uring)
+{
+    struct ior *ior = uring->sleeping;
+
+    if (ior == NULL)
+        return;
+    pthread_mutex_lock(&ior->lock);
+    atomic_fetch_add_explicit(&ior->seq, 1, memory_order_release);
+    pthread_mutex_unlock(&ior->lock);
+    futex_wake(&ior->seq, 1);
+}
+
+static void lead_drop(struct waiter *w)
+{
+    if (!w->leading)
+        return;
+    w->leading = false;
+    pthread_mutex_lock(&w->uring->cq_lock);
+    w->uring->led = false;
+    hand_over(w->uring);
+    pthread_mutex_unlock(&w->uring->cq_lock);
+}
+
+/* Registers a sleeper; ior.lock held. */
+static uint32_t sleeper_add(struct ior *ior, unsigned need)
+{
+    unsigned at = ior->done_count + need;
+
+    ior->wake_at = ior->sleepers == 0 || at < ior->wake_at ? at : ior->wake_at;
+    ior->sleepers++;
+    return atomic_load_explicit(&ior->seq, memory_order_relaxed);
+}
+
+static bool something_ready(const struct ior *ior)
+{
+    return ior->done_count > 0 || ior->lazy.head != NULL;
+}
+
+/* Sleeps without an io_uring: workers and other threads complete our I/O. */
+static void sleep_plain(struct waiter *w, unsigned need, uint64_t ns)
+{
+    struct ior *ior = w->ior;
+    uint32_t seq;
+
+    pthread_mutex_lock(&ior->lock);
+    if (something_ready(ior)) {
+        pthread_mutex_unlock(&ior->lock);
+        return;
+    }
+    seq = sleeper_add(ior, need);
+    pthread_mutex_unlock(&ior->lock);
+    futex_wait(&ior->seq, seq, ns);
+    pthread_mutex_lock(&ior->lock);
+    ior->sleepers--;
+    pthread_mutex_unlock(&ior->lock);
+}
+
+/* cq_lock and ior.lock held on entry, none on return. */
+static void sleep_follower(struct waiter *w, unsigned need, uint64_t ns)
+{
+    struct uring *uring = w->uring;
+    struct ior *ior = w->ior;
+    uint32_t seq = sleeper_add(ior, need);
+
+    if (ior->sleepers == 1) {
+        ior->sleeping_next = uring->sleeping;
+        ior->sleeping_link = &uring->sleeping;
+        if (ior->sleeping_next != NULL)
+            ior->sleeping_next->sleeping_link = &ior->sleeping_next;
+        uring->sleeping = ior;
+    }
+    pthread_mutex_unlock(&ior->lock);
+    if (uring->leader_min > 1)
+        uring_wake_leader(uring);
+    pthread_mutex_unlock(&uring->cq_lock);
+    submit_now(w);
+
+    futex_wait(&ior->seq, seq, ns);
+
+    pthread_mutex_lock(&uring->cq_lock);
+    pthread_mutex_lock(&ior->lock);
+    if (--ior->sleepers == 0) {
+        *ior->sleeping_link = ior->sleeping_next;
+        if (ior->sleeping_next != NULL)
+            ior->sleeping_next->sleeping_link = ior->sleeping_link;
+    }
+    pthread_mutex_unlock(&ior->lock);
+    uring->waiters--;
+    if (!uring->led)
+        w->leading = uring->led = true;
+    pthread_mutex_unlock(&uring->cq_lock);
+}
+
+/* cq_lock and ior.lock held on entry, none on return. */
+static void sleep_leader(struct waiter *w, unsigned need, uint64_t ns)
+{
+    struct timespec left = clock_timespec(ns), pause = {.tv_nsec = 1000000};
+    struct uring *uring = w->uring;
+    struct ior *ior = w->ior;
+    unsigned min = 1;
+    bool drained;
+    int rc;
+
+    if (uring->waiters == 1 && atomic_load_explicit(&uring->users, memory_order_relaxed) == 1) {
+        min = need < ior->busy ? need : ior->busy;
+        min = min < 1 ? 1 : min > LEADER_MIN_MAX ? LEADER_MIN_MAX : min;
+    }
+    w->leading = uring->led = true;
+    uring->leader_min = min;
+    ior->leader_here = true;
+    pthread_mutex_unlock(&ior->lock);
+    pthread_mutex_unlock(&uring->cq_lock);
+
+    w->unsubmitted = false;
+    rc = uring_enter_wait(uring, min, w->until == NULL ? NULL : &left);
+
+    pthread_mutex_lock(&uring->cq_lock);
+    uring->waiters--;
+    uring->leader_min = 1;
+    pthread_mutex_lock(&ior->lock);
+    ior->leader_here = false;
+    pthread_mutex_unlock(&ior->lock);
+    drained = uring_drain(uring);
+    pthread_mutex_unlock(&uring->cq_lock);
+    uring_after_drain(uring);
+    if (!drained && rc < 0 && rc != -ETIME && rc != -EINTR)
+        nanosleep(&pause, NULL); /* the kernel is short of memory: try again soon */
+}
+
+static void sleep_in_ring(struct waiter *w, unsigned need, uint64_t ns)
+{
+    struct uring *uring = w->uring;
+
+    pthread_mutex_lock(&uring->cq_lock);
+    if (uring_drain(uring)) {
+        pthread_mutex_unlock(&uring->cq_lock);
+        uring_after_drain(uring);
+        return;
+    }
+    pthread_mutex_lock(&w->ior->lock);
+    if (something_ready(w->ior)) {
+        pthread_mutex_unlock(&w->ior->lock);
+        pthread_mutex_unlock(&uring->cq_lock);
+        return;
+    }
+    uring->waiters++;
+    if (w->leading || !uring->led)
+        sleep_leader(w, need, ns);
+    else
+        sleep_follower(w, need, ns);
+}
+
+static void drain_ready(struct uring *uring)
+{
+    if (*uring->ring.cq.khead == __atomic_load_n(uring->ring.cq.ktail, __ATOMIC_RELAXED))
+        return;
+    pthread_mutex_lock(&uring->cq_lock);
+    uring_drain(uring);
+    pthread_mutex_unlock(&uring->cq_lock);
+    uring_after_drain(uring);
+}
+
+/* Reaps what is there, and takes the next inline read if that does not satisfy the caller. */
+static struct slot *collect(struct ior *ior, struct hf3fs_cqe *out, unsigned max, unsigned min,
+                            unsigned *got)
+{
+    struct slot *lazy = NULL;
+
+    pthread_mutex_lock(&ior->lock);
+    *got += ior_reap(ior, out + *got, max - *got);
+    if (*got < (min > 0 ? min : 1) && (lazy = list_pop(&ior->lazy)) != NULL)
+        mark_busy(ior, lazy);
+    pthread_mutex_unlock(&ior->lock);
+    return lazy;
+}
+
+int flow_wait(struct ior *ior, struct hf3fs_cqe *out, unsigned max, unsigned min,
+              const struct timespec *until)
+{
+    struct waiter w = {.ior = ior, .uring = ior->uring, .until = until};
+    unsigned got = 0;
+
+    for (;;) {
+        struct slot *lazy;
+        uint64_t ns;
+
+        w.unsubmitted |= flow_start(ior, false);
+        if (w.uring != NULL)
+            drain_ready(w.uring);
+        lazy = collect(ior, out, max, min, &got);
+        if (lazy != NULL) {
+            submit_now(&w);
+            lead_drop(&w);
+            ior_complete(lazy, rw_run(lazy));
+            continue;
+        }
+        if (got >= min)
+            break;
+        ns = time_left(until);
+        if (ns == 0)
+            break;
+        if (w.uring != NULL)
+            sleep_in_ring(&w, min - got, ns);
+        else
+            sleep_plain(&w, min - got, ns);
+    }
+    submit_now(&w);
+    lead_drop(&w);
+    return (int)got;
+}
