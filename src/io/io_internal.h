@@ -65,12 +65,9 @@ int library_find_real(const char *provider_path, struct usrbio_library *lib) MUS
 /* Finds and loads the drop-in (explicit path, environment, beside libcistern.so). */
 int library_find_local(const char *provider_path, struct usrbio_library *lib) MUST_CHECK;
 
-/* shmlink.c: the symlinks below 3fs-virt/iovs that tie an id to an object in /dev/shm. */
+/* shmlink.c: objects in /dev/shm and the symlinks below 3fs-virt/iovs that name them. */
 #define SHM_DIR      "/dev/shm"
 #define SHM_PATH_MAX 300
-/* Where the iov's link points: a path below /dev/shm. */
-int iov_shm_path(const char *point, const struct hf3fs_iov *iov,
-                 char path[SHM_PATH_MAX]) MUST_CHECK;
 int iov_link_make(const char *point, const struct hf3fs_iov *iov, const char *target) MUST_CHECK;
 void iov_link_remove(const char *point, const struct hf3fs_iov *iov);
 /* The file in /dev/shm that is mapped shared at [base, base + size) from its beginning;

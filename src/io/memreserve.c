@@ -46,11 +46,11 @@ static int check_free(size_t size)
     return 0;
 }
 
-static int allocate_pages(const struct usrbio *u, const struct io_mem *m)
+static int allocate_pages(const struct io_mem *m)
 {
     char path[SHM_PATH_MAX];
     struct statvfs v;
-    int fd, rc = iov_shm_path(u->point, &m->iov, path);
+    int fd, rc = shm_path_of_mapping(m->base, m->size, path);
 
     if (rc)
         return rc;
@@ -92,7 +92,7 @@ int io_mem_reserve(struct io *io, struct io_mem *m, size_t size, size_t block_si
     rc = io->ops->mem_create(io, m, size, iov_block(size, block_size));
     if (rc)
         return rc;
-    rc = allocate_pages(u, m);
+    rc = allocate_pages(m);
     if (rc) {
         io->ops->mem_destroy(io, m);
         return rc;

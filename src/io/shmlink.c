@@ -1,9 +1,9 @@
 /*
- * shmlink.c - the symlinks in <mount>/3fs-virt/iovs that tie an iov's id to its object in /dev/shm.
+ * shmlink.c - objects in /dev/shm: which one is mapped at an address, and the symlinks in
+ * <mount>/3fs-virt/iovs by which the real client's daemon finds memory that is not its own.
  *
- * The library makes one for memory that it creates; its target is the only public way to that
- * memory's file. Memory of the caller's gets its link here. The name is the lower-case text of the
- * id, with ".b<block size>" behind it when there is one. Threads: any.
+ * A link's name is the lower-case text of the iov's id, with ".b<block size>" behind it when there
+ * is one. Threads: any.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -56,23 +56,6 @@ static int link_path(const char *point, const struct hf3fs_iov *iov, char path[S
         (void)snprintf(block, sizeof block, ".b%zu", iov->block_size);
     n = snprintf(path, SHM_PATH_MAX + 64, "%s/" LINK_DIR "/%s%s", point, text, block);
     return n > 0 && n < SHM_PATH_MAX + 64 ? 0 : err_set(-ENAMETOOLONG, "%s is too long", point);
-}
-
-int iov_shm_path(const char *point, const struct hf3fs_iov *iov, char path[SHM_PATH_MAX])
-{
-    char link[SHM_PATH_MAX + 64];
-    ssize_t n;
-    int rc = link_path(point, iov, link);
-
-    if (rc)
-        return rc;
-    n = readlink(link, path, SHM_PATH_MAX - 1);
-    if (n < 0)
-        return err_set(-errno, "%s cannot be read: %s", link, strerror(errno));
-    path[n] = 0;
-    if (strncmp(path, SHM_DIR "/", sizeof SHM_DIR) != 0)
-        return err_set(-EIO, "%s points to %s, not into " SHM_DIR, link, path);
-    return 0;
 }
 
 int iov_link_make(const char *point, const struct hf3fs_iov *iov, const char *target)
