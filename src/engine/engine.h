@@ -1,0 +1,171 @@
+/*
+ * engine.h - a handle, and what its threads share.
+ *
+ *   callers       check arguments, take an op, push shares to lanes; match and find in the index;
+ * poll read lanes    plan a share into groups of adjacent blocks, read, verify, deliver (lane.c,
+ * get.c) write lane    lays puts out in segments, writes, publishes frames, keeps the head
+ * (writer.c, put.c, publish.c) keeper        everything that can hang: makes segments, seals,
+ * syncs, follows (keeper.c, follow.c)
+ *
+ * Lock order: keeper.lock, then nothing; inbox.lock, then nothing; optab.lock and segtab.lock are
+ * leaves.
+ */
+#ifndef ENGINE_ENGINE_H
+#define ENGINE_ENGINE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/config.h"
+#include "engine/ops.h"
+#include "engine/segtab.h"
+#include "index/index.h"
+#include "io/io.h"
+#include "key/key.h"
+#include "metrics/metrics.h"
+#include "pool/pool.h"
+
+#define TICKETS 1024u
+
+/* Work for a lane; the lane sleeps on `bell`. */
+struct inbox {
+    pthread_mutex_t lock;
+    struct share *first, *last; /* guarded by lock */
+    _Atomic uint32_t bell;      /* grows with every ring */
+    _Atomic uint32_t sleeping;
+};
+
+void inbox_init(struct inbox *in);
+void inbox_push(struct inbox *in, struct share *s);
+struct share *inbox_take_all(struct inbox *in);
+void inbox_ring(struct inbox *in);
+/* Sleeps until the bell moved on from `seen`, at most ns. */
+void inbox_sleep(struct inbox *in, uint32_t seen, uint64_t ns);
+
+struct lane;     /* lane_internal.h */
+struct writer;   /* writer_internal.h */
+struct follower; /* follow.h */
+
+enum keeper_job {
+    KEEPER_STOP = 1,
+    KEEPER_SEGMENT = 2,
+    KEEPER_SYNC = 4,
+    KEEPER_REFRESH = 8,
+    KEEPER_SEAL = 16
+};
+
+struct keeper {
+    pthread_t thread;
+    bool started;
+    pthread_mutex_t lock;
+    pthread_cond_t wake, changed; /* monotonic clock */
+    uint32_t jobs;                /* guarded by lock, like all below */
+    uint64_t syncs_asked, syncs_done;
+    uint64_t refreshes_asked, refreshes_done;
+    int sync_result, refresh_result;
+    char refresh_text[256];
+    bool ended;
+};
+
+struct cistern {
+    const uint32_t *alive; /* a page that a fork wipes: 1 in the process that opened */
+    struct config cfg;
+    struct io *io;
+    uint8_t salt[32], fingerprint[32];
+    char space_path[512], shard_path[544]; /* relative to the mount */
+    char registry_name[1024];
+    struct index *index;
+    struct presence *others; /* NULL with one shard */
+    struct pool *read_pool, *write_pool;
+    struct segtab segs;
+    struct optab ops;
+    struct lane *lanes;
+    uint32_t nlanes;
+    _Atomic uint32_t next_lane;
+    struct writer *writer; /* NULL when nothing is written */
+    struct follower *follower;
+    struct keeper keeper;
+    _Atomic uint64_t tickets[TICKETS]; /* 0 = free, else the ticket */
+    _Atomic uint64_t ticket_seq;
+    struct metrics metrics;
+    _Atomic(const char *) tripped; /* NULL, or the first reason: a static string */
+    _Atomic uint32_t closing;
+    _Atomic uint64_t close_deadline_ns;
+};
+
+/* ---- guard.c ---- */
+int guard_open(cistern *c) MUST_CHECK;
+void guard_close(cistern *c);
+/* 0, -EINVAL (NULL), CISTERN_EFORKED. */
+int guard_check(const cistern *c) MUST_CHECK;
+/* CISTERN_ESHARD when this process has it open. */
+int registry_add(cistern *c) MUST_CHECK;
+void registry_remove(cistern *c);
+/* A broken invariant: the first reason stays, everything is a miss from now on. */
+void engine_trip(cistern *c, const char *reason, int line);
+#define STRINGIFY_(x) #x
+#define STRINGIFY(x)  STRINGIFY_(x)
+/* In place of an assertion: false trips the handle. Yields whether the condition holds. */
+#define HOLDS(c, condition)                                                                        \
+    (__builtin_expect(!!(condition), 1) ||                                                         \
+     (engine_trip((c), __FILE__ ": " #condition, __LINE__), false))
+
+static inline bool engine_tripped(const cistern *c)
+{
+    return atomic_load_explicit(&c->tripped, memory_order_relaxed) != NULL;
+}
+
+/* ---- lane.c, get.c ---- */
+int lanes_open(cistern *c) MUST_CHECK;
+int lanes_start(cistern *c) MUST_CHECK;
+/* Waits until the deadline for the threads; -EBUSY: storage still owns some of it. */
+int lanes_stop(cistern *c, uint64_t deadline_ns);
+void lanes_close(cistern *c);
+void lane_push(cistern *c, uint32_t lane, struct share *s);
+/* api.c: all shares of a get (of a put) have ended: counts, gives its ticket back, tells the
+ * caller. */
+void engine_get_done(cistern *c, struct op *op);
+void engine_put_done(cistern *c, struct op *op);
+/* A copy that turned out bad: forgotten here, and on disk when this handle writes. */
+void engine_bad_copy(cistern *c, const cistern_key *key, uint32_t segment, uint32_t offset,
+                     uint8_t reason);
+
+/* ---- writer.c ---- */
+int writer_open(cistern *c) MUST_CHECK;
+int writer_start(cistern *c) MUST_CHECK;
+int writer_stop(cistern *c, uint64_t deadline_ns);
+void writer_close(cistern *c);
+void writer_push(cistern *c, struct share *s);
+/* Takes `n` dead records or none: -EAGAIN when there is no room. */
+struct dead_note {
+    uint8_t key[32];
+    uint8_t segment_id[16];
+    uint32_t offset;
+    uint8_t reason;
+};
+int writer_push_dead(cistern *c, const struct dead_note *notes, size_t n) MUST_CHECK;
+bool writer_dead_open(cistern *c);
+/* Called by the keeper. */
+void writer_make_segment(cistern *c);
+void writer_seal_ended(cistern *c);
+int writer_sync(cistern *c);
+void writer_last_rites(cistern *c);
+void writer_describe(const cistern *c, uint64_t *id, uint32_t *segments);
+
+/* ---- keeper.c ---- */
+int keeper_start(cistern *c) MUST_CHECK;
+void keeper_ask(cistern *c, uint32_t jobs);
+/* Wait for a job that is counted; 0, -ETIMEDOUT, or its result. */
+int keeper_sync_wait(cistern *c, uint64_t deadline_ns) MUST_CHECK;
+int keeper_refresh_wait(cistern *c, uint64_t deadline_ns) MUST_CHECK;
+int keeper_stop(cistern *c, uint64_t deadline_ns);
+
+/* ---- follow.c ---- */
+int follower_open(cistern *c) MUST_CHECK;
+/* Takes up what is new in the shard directories. Blocks on storage. */
+int follower_scan(cistern *c) MUST_CHECK;
+void follower_close(cistern *c);
+
+#endif

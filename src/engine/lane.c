@@ -1,0 +1,443 @@
+/*
+ * lane.c - the thread of a read lane: plan, issue, wait, deliver, and keep deadlines.
+ *
+ * The device is refilled before a finished group is verified, so that hashing and copying overlap
+ * with reading; where submit itself does the read (the drop-in on tmpfs) one group at a time is
+ * read and delivered while it is in the cache. A lane never waits for anything but its ring, its
+ * bell and a short sleep when staging is used up.
+ *
+ * After a deadline the group is abandoned: its share goes on without it, its slot is in quarantine
+ * until storage answers.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "base/clock.h"
+#include "engine/lane_internal.h"
+#include "engine/memory.h"
+
+#define SLICE_NS     (500 * 1000ull)  /* longest wait on a ring while new work may come */
+#define SLOT_WAIT_NS (200 * 1000ull)  /* look again for a free slot */
+#define CHECK_NS     (1000 * 1000ull) /* between looks at the deadlines */
+#define IDLE_NS      NS_PER_S
+#define REAP         64
+
+void lane_free_group(struct lane *l, struct group *g)
+{
+    if (g->staged && g->late)
+        pool_unquarantine(l->c->read_pool, g->buf);
+    else if (g->staged)
+        pool_give(l->c->read_pool, g->buf);
+    else
+        op_buffer_free(&l->c->ops, g->op);
+    if (g->before)
+        g->before->next = g->next;
+    else
+        l->live = g->next;
+    if (g->next)
+        g->next->before = g->before;
+    g->link = l->free_groups;
+    l->free_groups = g;
+}
+
+/* ---- Shares ---- */
+
+static void share_end(struct lane *l, struct share *s, int status)
+{
+    struct share **at = &l->shares;
+    struct op *op = s->op;
+
+    while (*at != s)
+        at = &(*at)->link;
+    *at = s->link;
+    if (status)
+        atomic_store(&op->status, status);
+    if (atomic_fetch_sub(&op->shares_left, 1) == 1)
+        engine_get_done(l->c, op);
+}
+
+static void abandon(struct lane *l, struct group *g)
+{
+    if (g->staged && !g->late)
+        pool_quarantine(l->c->read_pool, g->buf);
+    g->late = true;
+    if (g->share)
+        g->share->groups--;
+    g->share = NULL;
+}
+
+/* Ends a share before its time: what is in flight is abandoned, what has no result gets one. */
+static void share_cut(struct lane *l, struct share *s, int status, uint8_t result)
+{
+    struct group *g;
+
+    for (g = l->live; g; g = g->next) {
+        if (g->share == s)
+            abandon(l, g);
+    }
+    get_settle_rest(l, s, result);
+    share_end(l, s, status);
+}
+
+static void take_new(struct lane *l)
+{
+    struct share *s = inbox_take_all(&l->in), *next;
+    struct share **tail = &l->shares;
+
+    while (*tail)
+        tail = &(*tail)->link;
+    for (; s; s = next) {
+        next = s->link;
+        s->link = NULL;
+        s->next = s->from;
+        s->part = 0;
+        s->groups = 0;
+        *tail = s;
+        tail = &s->link;
+    }
+}
+
+static bool staging_lost(const struct lane *l)
+{
+    struct pool_counts n;
+
+    pool_count(l->c->read_pool, &n);
+    return n.quarantined >= (n.slots + 1) / 2;
+}
+
+/* ---- Issuing ---- */
+
+static bool prep_one(struct lane *l, struct group *g)
+{
+    cistern *c = l->c;
+    uint64_t at = g->offset + g->issued;
+    uint64_t len =
+        min_u64(g->len - g->issued, round_down(at, c->cfg.io_bytes) + c->cfg.io_bytes - at);
+    const struct io_mem *mem = g->staged ? pool_mem(c->read_pool) : &g->op->r.memory->mem;
+    struct rio *io = l->free_rios;
+    int rc;
+
+    if (!io)
+        return false;
+    io->group = g;
+    io->offset = at;
+    io->len = (uint32_t)len;
+    rc = c->io->ops->prep(c->io, &l->ring, mem, g->buf + g->issued, &c->segs.at[g->segment].data,
+                          at, len, io);
+    if (rc == -EAGAIN)
+        return false;
+    g->issued += len;
+    if (rc < 0) {
+        g->error = g->error ? g->error : rc;
+        g->bad_from = min_u64(g->bad_from, at);
+        return true;
+    }
+    l->free_rios = io->link;
+    g->ios++;
+    l->inflight++;
+    l->prepared++;
+    return true;
+}
+
+static void push_ready(struct lane *l, struct group *g)
+{
+    g->link = NULL;
+    if (l->ready_last)
+        l->ready_last->link = g;
+    else
+        l->ready = g;
+    l->ready_last = g;
+}
+
+/* Sends what was planned to the ring, as far as the depth allows. */
+static void issue(struct lane *l, uint64_t now)
+{
+    struct group *g;
+
+    while ((g = l->issue) && l->inflight < l->limit) {
+        if (!g->issued)
+            g->deadline_ns = now + l->c->cfg.read_timeout_ms * NS_PER_MS;
+        if (g->late) /* abandoned before all of it went out */
+            g->issued = g->len;
+        else if (!prep_one(l, g))
+            break;
+        if (g->issued < g->len)
+            continue;
+        l->issue = g->link;
+        if (!l->issue)
+            l->issue_last = NULL;
+        g->link = NULL;
+        if (!g->ios)
+            push_ready(l, g);
+    }
+    if (l->prepared) {
+        l->prepared = 0;
+        (void)l->c->io->ops->submit(l->c->io, &l->ring);
+    }
+}
+
+/* Makes and issues groups until the depth is reached. True: there is work that found no slot. */
+static bool plan(struct lane *l)
+{
+    struct share *s, *next;
+    uint64_t now = clock_ns();
+    bool stuck = false;
+
+    issue(l, now);
+    for (s = l->shares; s && !stuck && !l->issue && l->inflight < l->limit; s = next) {
+        struct group *g = NULL;
+
+        next = s->link;
+        while (!get_planned(s) && !stuck && !l->issue && l->inflight < l->limit) {
+            g = get_plan(l, s, &stuck);
+            if (!g)
+                break;
+            l->issue = l->issue_last = g;
+            issue(l, now);
+        }
+        if (stuck && staging_lost(l))
+            share_cut(l, s, 0, CISTERN_ERROR);
+        else if (get_planned(s) && !s->groups)
+            share_end(l, s, 0);
+    }
+    return stuck;
+}
+
+/* ---- Completions ---- */
+
+static void answered(struct lane *l, const struct io_done *d)
+{
+    struct rio *io = d->userdata;
+    struct group *g = io->group;
+    int64_t got = d->result;
+
+    if (got < (int64_t)io->len) {
+        uint64_t from = io->offset + (uint64_t)(got > 0 ? got : 0);
+
+        if (got < 0) {
+            metric_add(&l->c->metrics, METRIC_io_read_errors, 1);
+            g->error = (int)got;
+        } else if (!g->error) {
+            g->error = -EBADMSG;
+        }
+        g->bad_from = min_u64(g->bad_from, from);
+    }
+    if (g->late)
+        metric_add(&l->c->metrics, METRIC_io_late, 1);
+    io->link = l->free_rios;
+    l->free_rios = io;
+    l->inflight--;
+    g->ios--;
+    if (!g->ios && g->issued >= g->len)
+        push_ready(l, g);
+}
+
+static int reap(struct lane *l, int min, uint64_t timeout_ns)
+{
+    struct io_done done[REAP];
+    int i, n = l->c->io->ops->wait(l->c->io, &l->ring, done, REAP, min, timeout_ns);
+
+    for (i = 0; i < n; i++)
+        answered(l, &done[i]);
+    return n;
+}
+
+static void deliver_one(struct lane *l)
+{
+    struct group *g = l->ready;
+    struct share *s = g->share;
+
+    l->ready = g->link;
+    if (!l->ready)
+        l->ready_last = NULL;
+    get_deliver(l, g);
+    if (s && get_planned(s) && !s->groups)
+        share_end(l, s, 0);
+}
+
+/* ---- Deadlines ---- */
+
+static void check_deadlines(struct lane *l, uint64_t now)
+{
+    struct share *s, *next;
+    struct group *g;
+
+    if (now < l->check_ns)
+        return;
+    l->check_ns = now + CHECK_NS;
+    for (s = l->shares; s; s = next) {
+        next = s->link;
+        if (atomic_load(&l->c->closing))
+            share_cut(l, s, -ECANCELED, CISTERN_ERROR);
+        else if (now >= s->op->deadline_ns)
+            share_cut(l, s, -ETIMEDOUT, CISTERN_ERROR);
+    }
+    for (g = l->live; g; g = g->next) {
+        struct share *of = g->share;
+        uint32_t i, p;
+
+        if (!of || !g->ios || now < g->deadline_ns)
+            continue;
+        metric_add(&l->c->metrics, METRIC_io_timeouts, 1);
+        for (i = 0; i < g->count; i++) {
+            for (p = 0; p < l->c->cfg.nparts; p++) {
+                if (!(g->parts[i] & (1u << p)))
+                    continue;
+                *op_result(&l->c->ops, g->op, g->block + i, p) = CISTERN_ERROR;
+                if (g->op->by_part)
+                    op_part_settled(&l->c->ops, g->op, p, 1);
+            }
+        }
+        abandon(l, g);
+        if (get_planned(of) && !of->groups)
+            share_end(l, of, 0);
+    }
+}
+
+/* ---- The thread ---- */
+
+static bool closed(const struct lane *l)
+{
+    return atomic_load(&l->c->closing) && !l->shares &&
+           (!l->inflight || clock_ns() >= atomic_load(&l->c->close_deadline_ns));
+}
+
+static void *lane_main(void *arg)
+{
+    struct lane *l = arg;
+
+    while (!closed(l)) {
+        uint32_t seen = atomic_load(&l->in.bell);
+        bool stuck = false;
+
+        take_new(l);
+        check_deadlines(l, clock_ns());
+        if (!l->ready || !l->c->io->inline_reads)
+            stuck = plan(l);
+        if (l->ready) {
+            if (l->inflight)
+                (void)reap(l, 0, 0);
+            deliver_one(l);
+        } else if (l->inflight) {
+            if (reap(l, 1, SLICE_NS) < 0)
+                inbox_sleep(&l->in, seen,
+                            SLOT_WAIT_NS); /* a ring that refuses to wait must not spin */
+        } else if (stuck || l->issue) {
+            inbox_sleep(&l->in, seen, SLOT_WAIT_NS);
+        } else {
+            inbox_sleep(&l->in, seen, l->shares ? CHECK_NS : IDLE_NS);
+        }
+    }
+    atomic_store(&l->ended, 1);
+    return NULL;
+}
+
+/* ---- Open and close ---- */
+
+static int lane_open(cistern *c, struct lane *l)
+{
+    uint32_t i, groups, rios;
+    int rc;
+
+    l->c = c;
+    inbox_init(&l->in);
+    l->limit = c->io->inline_reads ? 1 : c->cfg.depth;
+    groups = 2 * c->cfg.depth + 2;
+    rios = c->cfg.depth + 1;
+    rc = c->io->ops->ring_create(c->io, &l->ring, (int)c->cfg.depth + 1, true);
+    if (rc)
+        return err_set(rc, "a read ring of %u entries cannot be made: %s", c->cfg.depth + 1,
+                       cistern_error_string(rc));
+    l->ring_open = true;
+    l->groups = calloc(groups, sizeof *l->groups);
+    l->rios = calloc(rios, sizeof *l->rios);
+    l->parts = calloc((size_t)groups * c->cfg.io_blocks, sizeof *l->parts);
+    l->places = calloc((size_t)groups * c->cfg.io_blocks, sizeof *l->places);
+    if (!l->groups || !l->rios || !l->parts || !l->places)
+        return err_set(-ENOMEM, "no memory for a lane");
+    for (i = 0; i < groups; i++) {
+        l->groups[i].parts = l->parts + (size_t)i * c->cfg.io_blocks;
+        l->groups[i].places = l->places + (size_t)i * c->cfg.io_blocks;
+        l->groups[i].link = l->free_groups;
+        l->free_groups = &l->groups[i];
+    }
+    for (i = 0; i < rios; i++) {
+        l->rios[i].link = l->free_rios;
+        l->free_rios = &l->rios[i];
+    }
+    return 0;
+}
+
+int lanes_open(cistern *c)
+{
+    uint32_t i;
+    int rc = 0;
+
+    c->lanes = calloc(c->cfg.lanes, sizeof *c->lanes);
+    if (!c->lanes)
+        return err_set(-ENOMEM, "no memory for the lanes");
+    for (i = 0; i < c->cfg.lanes && !rc; i++) {
+        c->nlanes = i + 1;
+        rc = lane_open(c, &c->lanes[i]);
+    }
+    return rc;
+}
+
+int lanes_start(cistern *c)
+{
+    uint32_t i;
+    int rc;
+
+    for (i = 0; i < c->nlanes; i++) {
+        rc = -pthread_create(&c->lanes[i].thread, NULL, lane_main, &c->lanes[i]);
+        if (rc)
+            return err_set(rc, "no thread for a lane");
+        c->lanes[i].started = true;
+    }
+    return 0;
+}
+
+int lanes_stop(cistern *c, uint64_t deadline_ns)
+{
+    uint32_t i;
+    int rc = 0;
+
+    (void)deadline_ns;
+    for (i = 0; i < c->nlanes; i++)
+        inbox_ring(&c->lanes[i].in);
+    for (i = 0; i < c->nlanes; i++) {
+        if (!c->lanes[i].started)
+            continue;
+        (void)pthread_join(c->lanes[i].thread, NULL);
+        c->lanes[i].started = false;
+        if (c->lanes[i].inflight)
+            rc = -EBUSY;
+    }
+    return rc;
+}
+
+void lanes_close(cistern *c)
+{
+    uint32_t i;
+
+    for (i = 0; i < c->nlanes; i++) {
+        struct lane *l = &c->lanes[i];
+
+        if (l->ring_open)
+            c->io->ops->ring_destroy(c->io, &l->ring);
+        free(l->groups);
+        free(l->rios);
+        free(l->parts);
+        free(l->places);
+    }
+    free(c->lanes);
+    c->lanes = NULL;
+    c->nlanes = 0;
+}
+
+void lane_push(cistern *c, uint32_t lane, struct share *s)
+{
+    inbox_push(&c->lanes[lane].in, s);
+}

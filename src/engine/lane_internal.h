@@ -1,0 +1,75 @@
+/*
+ * lane_internal.h - a read lane: one thread, one read ring.
+ *
+ * A group is what is read together: adjacent blocks of one segment into one staging slot, or one
+ * part straight into the caller's memory. It owns its slot until storage has answered all its I/Os,
+ * whatever became of the operation. Everything here belongs to the lane's thread, except `in` and
+ * `ended`.
+ */
+#ifndef ENGINE_LANE_INTERNAL_H
+#define ENGINE_LANE_INTERNAL_H
+
+#include "engine/engine.h"
+
+struct group {
+    struct group *next, *before; /* of the live list */
+    struct group *link;          /* of the free, issue or ready list */
+    struct share *share;         /* NULL: abandoned */
+    struct op *op;               /* of a direct read: whose buffer it is, also when abandoned */
+    uint32_t block, count;       /* the operation's blocks [block, block + count) */
+    uint32_t segment;
+    uint8_t *buf;
+    bool staged;          /* buf is a slot of the pool */
+    bool late;            /* its deadline passed */
+    uint64_t offset, len; /* range of the data file */
+    uint64_t issued;      /* bytes of it that went to the ring */
+    uint64_t bad_from;    /* file offset from which it did not arrive */
+    int error;            /* why: negative errno; -EBADMSG = the file ended */
+    uint32_t ios;         /* prepared and not answered */
+    uint64_t deadline_ns;
+    uint16_t *parts;            /* [count] parts to deliver per block */
+    struct index_place *places; /* [count] */
+};
+
+struct rio {
+    struct rio *link;
+    struct group *group;
+    uint64_t offset;
+    uint32_t len;
+};
+
+struct lane {
+    cistern *c;
+    pthread_t thread;
+    bool started;
+    _Atomic uint32_t ended;
+    struct inbox in;
+    struct io_ring ring;
+    bool ring_open;
+    uint32_t limit, inflight, prepared;
+    struct group *groups, *free_groups;
+    struct rio *rios, *free_rios;
+    uint16_t *parts;
+    struct index_place *places;
+    struct group *live;               /* all groups that are not free */
+    struct group *issue, *issue_last; /* with bytes that did not go to the ring yet */
+    struct group *ready, *ready_last; /* answered, to be delivered */
+    struct share *shares;             /* all that this lane works on, oldest first */
+    uint64_t check_ns;                /* when to look at deadlines again */
+};
+
+/* get.c: planning and delivering */
+
+/* Makes the next group of a share, settling misses on the way. NULL: nothing more to read in it now
+ * (*stuck = no slot or group was free). */
+struct group *get_plan(struct lane *l, struct share *s, bool *stuck);
+bool get_planned(const struct share *s);
+/* Verifies a group and hands its parts over; the group is free afterwards. */
+void get_deliver(struct lane *l, struct group *g);
+/* Results of everything in the share that has none yet become `result`. */
+void get_settle_rest(struct lane *l, struct share *s, uint8_t result);
+
+/* lane.c */
+void lane_free_group(struct lane *l, struct group *g);
+
+#endif
