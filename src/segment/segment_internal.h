@@ -20,11 +20,9 @@ static inline unsigned block_records(unsigned parts)
 
 static inline bool part_mask_ok(uint16_t mask, unsigned parts)
 {
-    unsigned bits = 0;
-
-    for (; mask; mask = (uint16_t)(mask & (mask - 1)))
-        bits++;
-    return bits == parts && parts >= 1 && parts <= FORMAT_MAX_PARTS;
+    if (parts == 1)
+        return mask && !(mask & (mask - 1));
+    return parts >= 1 && parts <= FORMAT_MAX_PARTS && (unsigned)__builtin_popcount(mask) == parts;
 }
 
 static inline bool part_length_ok(uint32_t length)
