@@ -10,7 +10,10 @@
 #include "base/err.h"
 #include "cistern.h"
 
-/* The chain's root from the directory's salt and who asks. */
+/*
+ * The chain's root from the directory's salt and who asks (NULL: nobody in particular, the same as
+ * an identity with nothing set). key.c says what is hashed. -EINVAL.
+ */
 int key_root(const uint8_t salt[32], const struct cistern_identity *id,
              cistern_key *out) MUST_CHECK;
 

@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define SHA_SUFFIX 48u /* fixed bytes that stand behind what a key names; see key.c */
+
 struct sha_piece {
     const void *data;
     size_t len;
