@@ -23,6 +23,8 @@ ALL_CFLAGS  = -std=gnu11 $(CFLAGS) $(WARN) -fPIC -fvisibility=hidden -fno-common
 ALL_LDFLAGS = $(LDFLAGS) -pthread $(if $(SAN),-fsanitize=$(SAN))
 
 .DEFAULT_GOAL := all
+.SECONDARY:
+.DELETE_ON_ERROR:
 .PHONY: all
 all:
 

@@ -24,12 +24,26 @@ export CISTERN_SAN := $(SAN)
 $(O)/libusrbio_internal.a: $(call objs,$(USRBIO_SRC))
 	rm -f $@ && ar rcs $@ $^
 
-$(O)/tests/unit/%: $(O)/obj/tests/unit/%.o $(O)/libcistern_internal.a $(O)/libusrbio_internal.a
+# The io layer looks for the drop-in beside the file that it is linked into.
+$(O)/tests/unit/hf3fs:
 	@mkdir -p $(@D)
+	ln -sfn ../../hf3fs $@
+
+$(O)/tests/unit/%: $(O)/obj/tests/unit/%.o $(O)/libcistern_internal.a $(O)/libusrbio_internal.a | $(O)/tests/unit/hf3fs
 	$(CC) $(ALL_CFLAGS) -o $@ $< $(O)/libcistern_internal.a $(O)/libusrbio_internal.a $(O)/libcistern_internal.a \
 	    $(ALL_LDFLAGS) -lcmocka $(LIBS_$(*F)) $(CISTERN_LIBS) -luring -lm
 
 $(call objs,$(UNIT_SRC)): | setup-test
+
+# no_uring COMMAND: runs it with io_uring forbidden.
+$(O)/tests/harness/%: $(O)/obj/tests/harness/%.o
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -o $@ $< $(ALL_LDFLAGS)
+
+PYTEST := /usr/bin/python3 -m pytest -q -p no:cacheprovider
+.PHONY: test-harness
+test-harness: setup-test $(O)/tests/harness/no_uring
+	@$(PYTEST) tests/harness
 
 .PHONY: unit-programs test-unit test
 unit-programs: setup-test $(UNIT_PROGS)
