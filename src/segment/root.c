@@ -1,0 +1,282 @@
+/*
+ * root.c - makes, reads and mends cistern.json, salt and space.json.
+ *
+ * Order: the salt is there before cistern.json, so that a root with a cistern.json has keys that
+ * stay. A storage error is returned and never a reason to write anything.
+ */
+#include "segment/root.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "base/clock.h"
+#include "key/key.h"
+#include "segment/format.h"
+
+#define ROOT_JSON_MAX 4096
+#define PATH_BYTES    768
+#define TRIES         4
+
+/* Joins what is not empty with slashes. */
+static int path_join(char out[PATH_BYTES], const char *a, const char *b, const char *c)
+{
+    int n = snprintf(out, PATH_BYTES, "%s%s%s%s%s", a, *a && (*b || *c) ? "/" : "", b,
+                     *b && *c ? "/" : "", c);
+
+    return n > 0 && n < PATH_BYTES ? 0 : err_set(-ENAMETOOLONG, "path too long: %s/%s", a, b);
+}
+
+/* Every directory of a relative path. */
+static int path_make(struct io *io, const char *path)
+{
+    char part[PATH_BYTES];
+    const char *end = path;
+    int rc = 0;
+
+    while (rc == 0 && *end) {
+        size_t n;
+
+        end += strspn(end, "/");
+        end += strcspn(end, "/");
+        n = (size_t)(end - path);
+        if (n >= sizeof part)
+            return err_set(-ENAMETOOLONG, "path too long: %s", path);
+        memcpy(part, path, n);
+        part[n] = '\0';
+        rc = io->ops->make_dir(io, part);
+    }
+    return rc < 0 ? err_set(rc, "cannot make the directory %s/%s", io->mount, path) : 0;
+}
+
+/* ---- salt ---- */
+
+static int salt_prepare(struct io *io, const char *root, bool may_write, uint8_t salt[32])
+{
+    char path[PATH_BYTES];
+    uint8_t fresh[32];
+    int64_t n = 0;
+    int tries, rc = path_join(path, root, "", ROOT_SALT);
+
+    for (tries = 0; rc == 0 && tries < TRIES; tries++) {
+        uint8_t buf[33];
+
+        n = io->ops->small_read(io, path, buf, sizeof buf);
+        if (n == 32) {
+            memcpy(salt, buf, 32);
+            return 0;
+        }
+        if (n >= 0 || n == -EFBIG)
+            return err_set(-EBADMSG,
+                           "%s/%s is not 32 bytes long: put the right one back, or remove it and "
+                           "lose what is stored",
+                           io->mount, path);
+        if (n != -ENOENT || !may_write)
+            return err_set((int)n, "cannot read %s/%s", io->mount, path);
+        if (getrandom(fresh, sizeof fresh, 0) != (ssize_t)sizeof fresh)
+            return err_set(-EIO, "no random bytes");
+        rc = io->ops->small_write(io, path, fresh, sizeof fresh, true);
+        if (rc == -EEXIST)
+            rc = 0;
+    }
+    return err_set(rc ? rc : -EAGAIN, "cannot make %s/%s", io->mount, path);
+}
+
+/* ---- cistern.json ---- */
+
+/* A member that is a number of 0 or more. */
+static bool json_u64(const json_t *object, const char *name, uint64_t *out)
+{
+    const json_t *v = json_object_get(object, name);
+
+    if (!json_is_integer(v) || json_integer_value(v) < 0)
+        return false;
+    *out = (uint64_t)json_integer_value(v);
+    return true;
+}
+
+/* 0; -EBADMSG: not a cistern.json; CISTERN_EFORMAT; -ENOMEM. Unknown members are left alone. */
+static int root_parse(const char *text, size_t len, struct root_info *info)
+{
+    json_error_t error;
+    json_t *object = json_loadb(text, len, 0, &error);
+    uint64_t format;
+    int rc = -EBADMSG;
+
+    if (!object)
+        return json_error_code(&error) == json_error_out_of_memory ? -ENOMEM : -EBADMSG;
+    if (!json_u64(object, "format", &format) || format == 0)
+        goto out;
+    if (format > FORMAT_VERSION) {
+        rc = err_set(CISTERN_EFORMAT,
+                     "the store has format version %" PRIu64 ", this library reads up to %d",
+                     format, FORMAT_VERSION);
+        goto out;
+    }
+    if (json_u64(object, "capacity_bytes", &info->capacity_bytes) &&
+        json_u64(object, "segment_bytes", &info->segment_bytes) &&
+        json_u64(object, "created_s", &info->created_s))
+        rc = 0;
+out:
+    json_decref(object);
+    return rc;
+}
+
+static int root_write(struct io *io, const char *path, const struct root_params *params,
+                      bool exclusive)
+{
+    char text[256];
+    int n = snprintf(text, sizeof text,
+                     "{\"format\":%d,\"capacity_bytes\":%" PRIu64 ",\"created_s\":%" PRIu64
+                     ",\"segment_bytes\":%" PRIu64 "}\n",
+                     FORMAT_VERSION, params->capacity_bytes, clock_wall_s(), params->segment_bytes);
+
+    return io->ops->small_write(io, path, text, (size_t)n, exclusive);
+}
+
+/* Reads cistern.json; when it is missing or no such thing, writes it and reads it again. */
+static int root_file_prepare(struct io *io, const char *root, const struct root_params *params,
+                             struct root_info *info)
+{
+    char path[PATH_BYTES], text[ROOT_JSON_MAX];
+    int tries, rc = path_join(path, root, "", ROOT_FILE);
+
+    for (tries = 0; rc == 0 && tries < TRIES; tries++) {
+        int64_t n = io->ops->small_read(io, path, text, sizeof text);
+
+        if (n == -EFBIG)
+            n = 0;
+        if (n < 0 && (n != -ENOENT || !params->may_write))
+            return err_set((int)n, "cannot read %s/%s", io->mount, path);
+        if (n >= 0) {
+            rc = root_parse(text, (size_t)n, info);
+            if (rc != -EBADMSG)
+                return rc;
+            info->healed = true;
+            info->capacity_bytes = params->capacity_bytes;
+            info->segment_bytes = params->segment_bytes;
+            info->created_s = 0;
+            if (!params->may_write)
+                return 0;
+        }
+        rc = root_write(io, path, params, n < 0);
+        if (rc == 0 && n < 0)
+            info->created = true;
+        if (rc == -EEXIST)
+            rc = 0;
+    }
+    return err_set(rc ? rc : -EAGAIN, "cannot make %s/%s", io->mount, path);
+}
+
+int root_prepare(struct io *io, const char *root, const struct root_params *params,
+                 struct root_info *out)
+{
+    struct root_info info = {0};
+    int rc = 0;
+
+    if (params->may_write)
+        rc = path_make(io, root);
+    if (rc == 0)
+        rc = salt_prepare(io, root, params->may_write, info.salt);
+    if (rc == 0)
+        rc = root_file_prepare(io, root, params, &info);
+    if (rc == 0)
+        *out = info;
+    return rc;
+}
+
+/* ---- space.json ---- */
+
+/* Does the name end in "-<first 32 digits of the fingerprint>"? */
+static bool dir_named_after(const char *dir, const uint8_t fingerprint[32])
+{
+    char suffix[34] = "-";
+    size_t len = strlen(dir);
+    unsigned i;
+
+    for (i = 0; i < 16; i++)
+        (void)snprintf(suffix + 1 + 2 * i, 3, "%02x", fingerprint[i]);
+    return len >= 33 && strcmp(dir + len - 33, suffix) == 0;
+}
+
+/* A shard's directory: "s<digits>of<digits>". */
+static int shard_seen(void *arg, const char *name)
+{
+    unsigned shard, shards;
+    char more;
+
+    (void)arg;
+    return sscanf(name, "s%uof%u%c", &shard, &shards, &more) == 2;
+}
+
+/* space.json has `n` bytes that are not the description; in a directory that is not named after it.
+ */
+static int space_judge(const char *dir, const char *text, int64_t n, const struct cistern_space *s)
+{
+    char why[256];
+    int rc;
+
+    if (n < 0)
+        return err_set(CISTERN_ESPACE, "%s has no " SPACE_FILE " and is not named after this space",
+                       dir);
+    rc = space_compare(text, (size_t)n, s);
+    if (rc == 0)
+        return 0;
+    err_copy_text(why, sizeof why);
+    if (rc == -EBADMSG)
+        return err_set(CISTERN_ESPACE,
+                       "%s is not named after this space, and its " SPACE_FILE
+                       " cannot be read: %s",
+                       dir, why);
+    return err_set(rc, "%s: %s", dir, why);
+}
+
+int space_prepare(struct io *io, const char *root, const char *space_dir,
+                  const struct cistern_space *s, const uint8_t fingerprint[32], bool may_write,
+                  bool *healed)
+{
+    char dir[PATH_BYTES], path[PATH_BYTES], text[SPACE_JSON_MAX], ours[SPACE_JSON_MAX];
+    int rc, len;
+    int64_t n;
+
+    rc = path_join(dir, root, space_dir, "");
+    if (rc == 0)
+        rc = path_join(path, root, space_dir, SPACE_FILE);
+    if (rc)
+        return rc;
+    len = space_json(s, ours, sizeof ours);
+    if (len < 0)
+        return len;
+    n = io->ops->small_read(io, path, text, sizeof text);
+    if (n == len && memcmp(text, ours, (size_t)len) == 0) {
+        *healed = false;
+        return 0;
+    }
+    if (n == -EFBIG)
+        n = 0;
+    if (n < 0 && n != -ENOENT)
+        return err_set((int)n, "cannot read %s/%s", io->mount, path);
+    if (!dir_named_after(space_dir, fingerprint)) {
+        rc = space_judge(dir, text, n, s);
+        if (rc == 0)
+            *healed = false;
+        return rc;
+    }
+    rc = io->ops->list(io, dir, shard_seen, NULL);
+    if (rc < 0 && (rc != -ENOENT || !may_write))
+        return err_set(rc, "cannot list %s/%s", io->mount, dir);
+    if (may_write) {
+        int wrote = path_make(io, dir);
+
+        if (wrote == 0)
+            wrote = io->ops->small_write(io, path, ours, (size_t)len, false);
+        if (wrote)
+            return err_set(wrote, "cannot write %s/%s", io->mount, path);
+        (void)io->ops->sync_dir(io, root); /* lost at a power cut: an empty store, nothing worse */
+    }
+    *healed = n >= 0 || rc > 0;
+    return 0;
+}
