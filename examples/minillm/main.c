@@ -126,7 +126,6 @@ static int request_do(struct session *s, int n)
         s->failures++;
         return 0;
     }
-    report_request(c, &s->report, s->name);
     if (s->logits) {
         size_t count = VOCAB * (size_t)s->report.new_tokens;
         if (fwrite(s->report.logits, sizeof(float), count, s->logits) != count ||
@@ -135,6 +134,7 @@ static int request_do(struct session *s, int n)
             s->failures++;
         }
     }
+    report_request(c, &s->report, s->name); /* last: who reads it finds the logits written */
     return 0;
 }
 
