@@ -1,0 +1,182 @@
+/*
+ * keeper.c - the one thread of a handle that may hang on storage: it makes, seals and syncs
+ * segments, and follows other writers. Lanes and callers hand it jobs and never wait for it, except
+ * those whose function says that it blocks.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "engine/engine.h"
+
+static void run_refresh(cistern *c, uint64_t asked)
+{
+    struct keeper *k = &c->keeper;
+    int rc = follower_scan(c);
+
+    metric_add(&c->metrics, METRIC_refreshes, 1);
+    (void)pthread_mutex_lock(&k->lock);
+    k->refreshes_done = asked;
+    k->refresh_result = rc;
+    err_copy_text(k->refresh_text, sizeof k->refresh_text);
+    (void)pthread_cond_broadcast(&k->changed);
+    (void)pthread_mutex_unlock(&k->lock);
+}
+
+static void run_sync(cistern *c, uint64_t asked)
+{
+    struct keeper *k = &c->keeper;
+    int rc = writer_sync(c);
+
+    (void)pthread_mutex_lock(&k->lock);
+    k->syncs_done = asked;
+    k->sync_result = rc;
+    (void)pthread_cond_broadcast(&k->changed);
+    (void)pthread_mutex_unlock(&k->lock);
+}
+
+static void run_jobs(cistern *c, uint32_t jobs, uint64_t syncs, uint64_t refreshes)
+{
+    if (jobs & KEEPER_SEGMENT)
+        writer_make_segment(c);
+    if (jobs & KEEPER_SEAL)
+        writer_seal_ended(c);
+    if (jobs & KEEPER_SYNC)
+        run_sync(c, syncs);
+    if (jobs & KEEPER_REFRESH)
+        run_refresh(c, refreshes);
+}
+
+static void *keeper_main(void *arg)
+{
+    cistern *c = arg;
+    struct keeper *k = &c->keeper;
+    uint64_t sync_ns = c->cfg.sync_ms * NS_PER_MS, next_sync = clock_ns() + sync_ns;
+
+    (void)pthread_mutex_lock(&k->lock);
+    for (;;) {
+        struct timespec until = clock_timespec(next_sync);
+        uint32_t jobs;
+        uint64_t syncs, refreshes;
+
+        while (!k->jobs && clock_ns() < next_sync)
+            (void)pthread_cond_timedwait(&k->wake, &k->lock, &until);
+        jobs = k->jobs;
+        k->jobs = 0;
+        syncs = k->syncs_asked;
+        refreshes = k->refreshes_asked;
+        if (jobs & KEEPER_STOP)
+            break;
+        (void)pthread_mutex_unlock(&k->lock);
+        if (clock_ns() >= next_sync) {
+            jobs |= KEEPER_SYNC;
+            next_sync = clock_ns() + sync_ns;
+        }
+        run_jobs(c, jobs, syncs, refreshes);
+        (void)pthread_mutex_lock(&k->lock);
+    }
+    k->ended = true;
+    (void)pthread_cond_broadcast(&k->changed);
+    (void)pthread_mutex_unlock(&k->lock);
+    return NULL;
+}
+
+int keeper_start(cistern *c)
+{
+    struct keeper *k = &c->keeper;
+    pthread_condattr_t attr;
+    int rc;
+
+    (void)pthread_condattr_init(&attr);
+    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    (void)pthread_mutex_init(&k->lock, NULL);
+    (void)pthread_cond_init(&k->wake, &attr);
+    (void)pthread_cond_init(&k->changed, &attr);
+    (void)pthread_condattr_destroy(&attr);
+    rc = -pthread_create(&k->thread, NULL, keeper_main, c);
+    if (rc)
+        return err_set(rc, "no thread for the keeper");
+    k->started = true;
+    return 0;
+}
+
+void keeper_ask(cistern *c, uint32_t jobs)
+{
+    (void)pthread_mutex_lock(&c->keeper.lock);
+    c->keeper.jobs |= jobs;
+    (void)pthread_cond_signal(&c->keeper.wake);
+    (void)pthread_mutex_unlock(&c->keeper.lock);
+}
+
+/* Waits until *done reaches `target`; called with the lock held. */
+static int wait_for(struct keeper *k, const uint64_t *done, uint64_t target, uint64_t deadline_ns)
+{
+    struct timespec until = clock_timespec(deadline_ns);
+
+    while (*done < target && !k->ended) {
+        if (pthread_cond_timedwait(&k->changed, &k->lock, &until) == ETIMEDOUT && *done < target)
+            return -ETIMEDOUT;
+    }
+    return *done < target ? -ECANCELED : 0;
+}
+
+int keeper_sync_wait(cistern *c, uint64_t deadline_ns)
+{
+    struct keeper *k = &c->keeper;
+    uint64_t target;
+    int rc;
+
+    (void)pthread_mutex_lock(&k->lock);
+    target = ++k->syncs_asked;
+    k->jobs |= KEEPER_SYNC;
+    (void)pthread_cond_signal(&k->wake);
+    rc = wait_for(k, &k->syncs_done, target, deadline_ns);
+    if (!rc)
+        rc = k->sync_result;
+    (void)pthread_mutex_unlock(&k->lock);
+    return rc ? err_set(rc, "the sync did not succeed: %s", cistern_error_string(rc)) : 0;
+}
+
+int keeper_refresh_wait(cistern *c, uint64_t deadline_ns)
+{
+    struct keeper *k = &c->keeper;
+    uint64_t target;
+    int rc;
+
+    (void)pthread_mutex_lock(&k->lock);
+    target = ++k->refreshes_asked;
+    k->jobs |= KEEPER_REFRESH;
+    (void)pthread_cond_signal(&k->wake);
+    rc = wait_for(k, &k->refreshes_done, target, deadline_ns);
+    if (rc)
+        rc = err_set(rc, "the refresh did not finish in time");
+    else if (k->refresh_result)
+        rc = err_set(k->refresh_result, "%s", k->refresh_text);
+    (void)pthread_mutex_unlock(&k->lock);
+    return rc;
+}
+
+int keeper_stop(cistern *c, uint64_t deadline_ns)
+{
+    struct keeper *k = &c->keeper;
+    struct timespec until = clock_timespec(deadline_ns);
+    int rc = 0;
+
+    if (!k->started)
+        return 0;
+    (void)pthread_mutex_lock(&k->lock);
+    k->jobs |= KEEPER_STOP;
+    (void)pthread_cond_signal(&k->wake);
+    while (!k->ended && rc != ETIMEDOUT)
+        rc = pthread_cond_timedwait(&k->changed, &k->lock, &until);
+    rc = k->ended ? 0 : -EBUSY;
+    (void)pthread_mutex_unlock(&k->lock);
+    if (rc) {
+        (void)pthread_detach(k->thread);
+        return rc;
+    }
+    (void)pthread_join(k->thread, NULL);
+    k->started = false;
+    return 0;
+}

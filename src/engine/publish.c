@@ -1,0 +1,266 @@
+/*
+ * publish.c - frames and the head: what makes written blocks findable, in the order in which they
+ * were laid out.
+ *
+ * One write of frames is under way at a time, so that a frame on disk implies all before it; what
+ * becomes ready meanwhile goes out together with the next. Blocks are in the index and reported
+ * only after the frames that name them were written. The head follows when it can: it only tells
+ * followers how far to look.
+ */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "engine/writer_internal.h"
+
+static bool group_written(const struct wgroup *g)
+{
+    return g->issued >= g->len && (!g->ios || g->late);
+}
+
+/* Takes the first group off the order. */
+static void drop_first(struct writer *w)
+{
+    struct wgroup *g = w->order;
+
+    w->order = g->link;
+    if (!w->order)
+        w->order_last = NULL;
+    g->seg->groups--;
+    if (!g->late || !g->ios)
+        writer_free_group(w, g);
+}
+
+/* The groups at the front whose write failed: their blocks are errors, their place is given up. */
+static void settle_failed(struct writer *w)
+{
+    struct wgroup *g;
+
+    while ((g = w->order) && group_written(g) && (g->error || g->seg->abandoned)) {
+        for (; g->settled < g->count; g->settled++)
+            put_block_done(w, &g->blocks[g->settled], CISTERN_ERROR);
+        drop_first(w);
+    }
+}
+
+/* ---- Frames ---- */
+
+static uint32_t add_blocks(struct writer *w, struct wseg *seg)
+{
+    struct wgroup *g;
+    uint32_t n = 0, i;
+
+    for (g = w->order; g && group_written(g) && !g->error && g->seg == seg; g = g->link) {
+        for (i = g->settled; i < g->count; i++, n++) {
+            if (toc_batch_block(&w->batch, &g->blocks[i].info))
+                return n;
+        }
+    }
+    return n;
+}
+
+static uint32_t add_dead(struct writer *w)
+{
+    uint32_t n = 0;
+
+    (void)pthread_mutex_lock(&w->dead_lock);
+    while (n < w->dead_count) {
+        const struct dead_note *d = &w->dead[(w->dead_first + n) % DEAD_NOTES];
+
+        if (toc_batch_dead(&w->batch, d->key, d->segment_id, d->offset, d->reason))
+            break;
+        n++;
+    }
+    (void)pthread_mutex_unlock(&w->dead_lock);
+    return n;
+}
+
+static void encode_header(struct writer *w, struct wseg *seg, void *page)
+{
+    const struct config *cfg = &w->c->cfg;
+    struct toc_header h = {.magic = FORMAT_TOC_MAGIC,
+                           .version = FORMAT_VERSION,
+                           .header_bytes = FORMAT_PAGE,
+                           .writer = w->id,
+                           .seq = seg->seq,
+                           .shard = cfg->shard,
+                           .shards = cfg->shards,
+                           .created_s = clock_wall_s(),
+                           .segment_bytes = cfg->segment_bytes};
+
+    memcpy(h.space, w->c->fingerprint, sizeof h.space);
+    memcpy(h.segment_id, w->c->segs.at[seg->number].id, sizeof h.segment_id);
+    toc_header_encode(&h, page);
+}
+
+/* The segment that the front of the order lies in; dead notes alone go to the one that is open. */
+static struct wseg *publish_segment(struct writer *w)
+{
+    struct wgroup *g = w->order;
+
+    if (g)
+        return group_written(g) ? g->seg : NULL;
+    return w->dead_count ? w->current : NULL;
+}
+
+static void start_toc(struct writer *w)
+{
+    struct wseg *seg = publish_segment(w);
+    uint64_t header;
+    int rc;
+
+    if (!seg || seg->abandoned || !w->toc_buf)
+        return;
+    header = seg->started ? 0 : FORMAT_PAGE;
+    if (header)
+        encode_header(w, seg, w->toc_buf);
+    toc_batch_begin(&w->batch, &seg->contents, w->toc_buf + header, TOC_BYTES - header);
+    w->batch_blocks = add_blocks(w, seg);
+    w->batch_dead = add_dead(w);
+    if (!w->batch_blocks && !w->batch_dead)
+        return;
+    toc_batch_end(&w->batch, seg->reserved, clock_wall_s());
+    w->batch_seg = seg;
+    w->toc_busy = true;
+    w->toc_deadline_ns = clock_ns() + w->c->cfg.write_timeout_ms * NS_PER_MS;
+    fault_point("put.payload_written");
+    rc = writer_prep(w, &seg->toc, w->toc_buf, w->batch.start - header,
+                     (uint32_t)(w->batch.used + header), WIO_TOC, NULL);
+    if (rc)
+        publish_toc_done(w, rc, 0);
+}
+
+/* The blocks of the batch are on disk and findable: index first, then results. */
+static void batch_published(struct writer *w)
+{
+    cistern *c = w->c;
+    uint32_t left = w->batch_blocks;
+
+    while (left) {
+        struct wgroup *g = w->order;
+        struct wblock *b = &g->blocks[g->settled];
+        int rc = index_insert(c->index, g->seg->number, &b->info);
+
+        if (rc && rc != -EEXIST)
+            metric_add(&c->metrics, METRIC_index_full, 1);
+        metric_add(&c->metrics, METRIC_put_stored_blocks, 1);
+        metric_add(&c->metrics, METRIC_put_bytes, b->bytes);
+        put_block_done(w, b, CISTERN_STORED);
+        left--;
+        if (++g->settled == g->count)
+            drop_first(w);
+    }
+    (void)pthread_mutex_lock(&w->dead_lock);
+    w->dead_first = (w->dead_first + w->batch_dead) % DEAD_NOTES;
+    w->dead_count -= w->batch_dead;
+    (void)pthread_mutex_unlock(&w->dead_lock);
+    metric_add(&c->metrics, METRIC_dead_records, w->batch_dead);
+}
+
+/* No further frame goes to this segment: what was not published in it becomes an error. */
+static void abandon_segment(struct writer *w, struct wseg *seg)
+{
+    metric_add(&w->c->metrics, METRIC_segments_abandoned, 1);
+    log_line(&w->c->cfg.log, LOG_WARN,
+             "a write of contents failed: the segment is closed, its unpublished blocks are lost");
+    seg->abandoned = true;
+    if (w->current == seg)
+        writer_end_segment(w);
+}
+
+void publish_toc_done(struct writer *w, int64_t result, uint32_t len)
+{
+    struct wseg *seg = w->batch_seg;
+
+    if (!w->toc_busy)
+        return;
+    w->toc_busy = false;
+    if (result != (int64_t)len || result < 0) {
+        metric_add(&w->c->metrics, METRIC_io_write_errors, 1);
+        toc_batch_undo(&w->batch);
+        abandon_segment(w, seg);
+        return;
+    }
+    fault_point("put.frame_written");
+    seg->started = true;
+    (void)atomic_fetch_add(&seg->written, 1);
+    batch_published(w);
+    w->published = seg->contents.position;
+    w->head_dirty = true;
+    fault_point("put.completed");
+}
+
+/* The write was not answered in time: its buffer belongs to storage, and so does the place in the
+ * file. */
+void publish_toc_late(struct writer *w)
+{
+    metric_add(&w->c->metrics, METRIC_io_timeouts, 1);
+    pool_quarantine(w->c->write_pool, w->toc_buf);
+    w->toc_buf = NULL;
+    w->toc_busy = false;
+    toc_batch_undo(&w->batch);
+    abandon_segment(w, w->batch_seg);
+}
+
+/* ---- Head ---- */
+
+static void start_head(struct writer *w)
+{
+    const struct config *cfg = &w->c->cfg;
+    struct head_record h = {.magic = FORMAT_HEAD_MAGIC,
+                            .version = FORMAT_VERSION,
+                            .state = HEAD_LIVE,
+                            .writer = w->id,
+                            .shard = cfg->shard,
+                            .shards = cfg->shards,
+                            .first_seq = w->first_seq,
+                            .published = w->published,
+                            .written_s = clock_wall_s(),
+                            .pid = (uint32_t)getpid()};
+
+    int fd;
+
+    (void)pthread_mutex_lock(&w->lock);
+    fd = w->head.fd;
+    h.next_seq = w->seq;
+    (void)pthread_mutex_unlock(&w->lock);
+    if (fd < 0 || !w->head_buf)
+        return;
+    memcpy(h.space, w->c->fingerprint, sizeof h.space);
+    h.counter = ++w->head_counter;
+    (void)gethostname(h.host, sizeof h.host - 1);
+    head_encode(&h, NULL, 0, w->head_buf);
+    w->head_dirty = false;
+    w->head_busy = true;
+    if (writer_prep(w, &w->head, w->head_buf, 0, FORMAT_PAGE, WIO_HEAD, NULL)) {
+        w->head_busy = false;
+        metric_add(&w->c->metrics, METRIC_io_write_errors, 1);
+    }
+}
+
+void publish_head_done(struct writer *w, int64_t result)
+{
+    w->head_busy = false;
+    if (result != FORMAT_PAGE) {
+        metric_add(&w->c->metrics, METRIC_io_write_errors, 1);
+        return;
+    }
+    fault_point("put.head_written");
+}
+
+void publish_step(struct writer *w)
+{
+    if (!w->toc_busy) {
+        settle_failed(w);
+        start_toc(w);
+    }
+    if (w->head_dirty && !w->head_busy)
+        start_head(w);
+}
+
+bool publish_idle(struct writer *w)
+{
+    return !w->toc_busy && !w->head_busy && !w->order && !w->head_dirty && !w->dead_count;
+}

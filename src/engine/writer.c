@@ -1,0 +1,445 @@
+/*
+ * writer.c - the thread of the write lane: lay out, issue, wait, publish, and keep deadlines.
+ */
+#include "engine/writer_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "base/bits.h"
+#include "base/clock.h"
+
+#define SLICE_NS (500 * 1000ull)
+#define CHECK_NS (1000 * 1000ull)
+#define IDLE_NS  NS_PER_S
+#define WAIT_NS  (200 * 1000ull) /* look again for a slot or a segment */
+#define REAP     64
+
+void writer_free_group(struct writer *w, struct wgroup *g)
+{
+    if (g->late)
+        pool_unquarantine(w->c->write_pool, g->slot);
+    else
+        pool_give(w->c->write_pool, g->slot);
+    g->link = w->free_groups;
+    w->free_groups = g;
+}
+
+int writer_prep(struct writer *w, struct io_file *f, void *buf, uint64_t offset, uint32_t len,
+                enum wio_kind kind, struct wgroup *g)
+{
+    struct wio *io = w->free_ios;
+    int rc;
+
+    if (!io)
+        return -EAGAIN;
+    io->kind = kind;
+    io->group = g;
+    io->buf = buf;
+    io->len = len;
+    rc = w->c->io->ops->prep(w->c->io, &w->ring, pool_mem(w->c->write_pool), buf, f, offset, len,
+                             io);
+    if (rc < 0)
+        return rc;
+    w->free_ios = io->link;
+    w->inflight++;
+    w->prepared++;
+    return 0;
+}
+
+/* ---- Segments ---- */
+
+void writer_end_segment(struct writer *w)
+{
+    (void)pthread_mutex_lock(&w->lock);
+    if (w->current)
+        w->current->stage = WSEG_ENDED;
+    w->current = NULL;
+    (void)pthread_mutex_unlock(&w->lock);
+}
+
+/* The next segment becomes the current one; if there is none, the keeper is asked. */
+static void need_segment(struct writer *w)
+{
+    bool ask = false;
+
+    (void)pthread_mutex_lock(&w->lock);
+    if (!w->current && w->next) {
+        w->current = w->next;
+        w->current->stage = WSEG_OPEN;
+        w->next = NULL;
+        w->head_dirty = true;
+    }
+    if (!w->next && !w->making &&
+        (!w->current || w->current->reserved > w->c->cfg.segment_bytes / 2)) {
+        w->making = ask = true;
+        w->make_error = 0;
+    }
+    (void)pthread_mutex_unlock(&w->lock);
+    if (ask)
+        keeper_ask(w->c, KEEPER_SEGMENT);
+}
+
+/* Ended segments with nothing under way are the keeper's. */
+static void hand_over_ended(struct writer *w)
+{
+    bool any = false;
+    uint32_t i;
+
+    (void)pthread_mutex_lock(&w->lock);
+    for (i = 0; i < WSEGS; i++) {
+        struct wseg *s = &w->segs[i];
+
+        if (s->stage == WSEG_ENDED && !s->groups && !(w->toc_busy && w->batch_seg == s)) {
+            s->stage = WSEG_SEALING;
+            any = true;
+        }
+    }
+    (void)pthread_mutex_unlock(&w->lock);
+    if (any)
+        keeper_ask(w->c, KEEPER_SEAL);
+}
+
+/* ---- Shares ---- */
+
+static void take_new(struct writer *w)
+{
+    struct share *s = inbox_take_all(&w->in), *next, **tail = &w->shares;
+
+    while (*tail)
+        tail = &(*tail)->link;
+    for (; s; s = next) {
+        next = s->link;
+        s->link = NULL;
+        s->next = s->from;
+        s->groups = 0;
+        *tail = s;
+        tail = &s->link;
+    }
+}
+
+static void drop_shares(struct writer *w, bool all, uint64_t now)
+{
+    struct share *s, *next;
+
+    for (s = w->shares; s; s = next) {
+        next = s->link;
+        if (all || now >= s->op->deadline_ns)
+            put_cut(w, s, all ? 0 : -ETIMEDOUT, CISTERN_DROPPED);
+    }
+}
+
+static void check_deadlines(struct writer *w, uint64_t now)
+{
+    struct wgroup *g;
+    bool failed;
+
+    if (now < w->check_ns)
+        return;
+    w->check_ns = now + CHECK_NS;
+    (void)pthread_mutex_lock(&w->lock);
+    failed = w->make_error != 0 && !w->current && !w->next;
+    (void)pthread_mutex_unlock(&w->lock);
+    if (failed)
+        w->pause_until_ns = max_u64(w->pause_until_ns, now + NS_PER_S);
+    if (now < w->pause_until_ns || engine_tripped(w->c))
+        drop_shares(w, true, now);
+    drop_shares(w, false, now);
+    for (g = w->order; g; g = g->link) {
+        if (g->late || !g->ios || now < g->deadline_ns)
+            continue;
+        metric_add(&w->c->metrics, METRIC_io_timeouts, 1);
+        pool_quarantine(w->c->write_pool, g->slot);
+        g->late = true;
+        g->error = -ETIMEDOUT;
+        g->issued = g->len;
+        if (w->issue == g)
+            w->issue = g->link;
+    }
+    if (w->toc_busy && now >= w->toc_deadline_ns)
+        publish_toc_late(w);
+    if (!w->toc_buf)
+        w->toc_buf = pool_take(w->c->write_pool);
+}
+
+/* ---- Issuing ---- */
+
+static void issue(struct writer *w, uint64_t now)
+{
+    struct wgroup *g;
+
+    while ((g = w->issue) && w->inflight < w->c->cfg.depth) {
+        uint64_t at = g->offset + g->issued;
+        uint64_t len = min_u64(g->len - g->issued,
+                               round_down(at, w->c->cfg.io_bytes) + w->c->cfg.io_bytes - at);
+        int rc;
+
+        if (!g->issued)
+            g->deadline_ns = now + w->c->cfg.write_timeout_ms * NS_PER_MS;
+        rc = writer_prep(w, &w->c->segs.at[g->seg->number].data, g->slot + g->issued, at,
+                         (uint32_t)len, WIO_DATA, g);
+        if (rc == -EAGAIN)
+            break;
+        if (rc) {
+            g->error = rc;
+            g->issued = g->len;
+        } else {
+            g->issued += len;
+        }
+        if (g->issued >= g->len)
+            w->issue = g->link;
+    }
+    if (w->prepared) {
+        w->prepared = 0;
+        (void)w->c->io->ops->submit(w->c->io, &w->ring);
+    }
+}
+
+static void lay_out(struct writer *w, uint64_t now)
+{
+    bool more = true;
+
+    while (w->shares && more && !w->issue && w->inflight < w->c->cfg.depth &&
+           now >= w->pause_until_ns) {
+        if (!w->current)
+            need_segment(w);
+        more = w->current && put_layout(w);
+        issue(w, now);
+    }
+    if (w->dead_count && !w->current)
+        need_segment(w);
+    if (w->current && w->current->reserved > w->c->cfg.segment_bytes / 2)
+        need_segment(w);
+}
+
+/* ---- Completions ---- */
+
+static void data_done(struct writer *w, struct wgroup *g, int64_t result, uint32_t len)
+{
+    g->ios--;
+    if (result != (int64_t)len) {
+        metric_add(&w->c->metrics, METRIC_io_write_errors, 1);
+        g->error = result < 0 ? (int)result : -EIO;
+        if (g->error == -ENOSPC || g->error == -EDQUOT || g->error == -EROFS)
+            w->pause_until_ns = clock_ns() + NS_PER_S;
+    }
+    if (!g->late)
+        return;
+    metric_add(&w->c->metrics, METRIC_io_late, 1);
+    if (!g->ios && g->settled == g->count && g != w->order) {
+        struct wgroup *in;
+
+        for (in = w->order; in && in != g; in = in->link)
+            ;
+        if (!in)
+            writer_free_group(w, g);
+    }
+}
+
+static void toc_answered_late(struct writer *w, void *buf)
+{
+    metric_add(&w->c->metrics, METRIC_io_late, 1);
+    pool_unquarantine(w->c->write_pool, buf);
+}
+
+static int reap(struct writer *w, int min, uint64_t timeout_ns)
+{
+    struct io_done done[REAP];
+    int i, n = w->c->io->ops->wait(w->c->io, &w->ring, done, REAP, min, timeout_ns);
+
+    for (i = 0; i < n; i++) {
+        struct wio *io = done[i].userdata, was = *io;
+
+        io->link = w->free_ios;
+        w->free_ios = io;
+        w->inflight--;
+        if (was.kind == WIO_DATA)
+            data_done(w, was.group, done[i].result, was.len);
+        else if (was.kind == WIO_TOC && was.buf != w->toc_buf)
+            toc_answered_late(w, was.buf);
+        else if (was.kind == WIO_TOC)
+            publish_toc_done(w, done[i].result, was.len);
+        else
+            publish_head_done(w, done[i].result);
+    }
+    return n;
+}
+
+/* ---- The thread ---- */
+
+static bool closed(struct writer *w)
+{
+    if (!atomic_load(&w->c->closing))
+        return false;
+    if (clock_ns() >= atomic_load(&w->c->close_deadline_ns))
+        return true;
+    return !w->shares && !w->inflight && (publish_idle(w) || w->pause_until_ns);
+}
+
+static void *writer_main(void *arg)
+{
+    struct writer *w = arg;
+
+    while (!closed(w)) {
+        uint32_t seen = atomic_load(&w->in.bell);
+        uint64_t now = clock_ns();
+
+        take_new(w);
+        check_deadlines(w, now);
+        issue(w, now);
+        lay_out(w, now);
+        publish_step(w);
+        issue(w, now);
+        hand_over_ended(w);
+        if (w->inflight) {
+            if (reap(w, 1, SLICE_NS) < 0)
+                inbox_sleep(&w->in, seen, WAIT_NS);
+        } else if (w->shares || w->order || w->dead_count || atomic_load(&w->c->closing)) {
+            inbox_sleep(&w->in, seen, w->pause_until_ns > now ? 10 * NS_PER_MS : WAIT_NS);
+        } else {
+            inbox_sleep(&w->in, seen, IDLE_NS);
+        }
+    }
+    drop_shares(w, true, clock_ns());
+    atomic_store(&w->ended, 1);
+    return NULL;
+}
+
+/* ---- Open and close ---- */
+
+static int writer_alloc(struct writer *w)
+{
+    cistern *c = w->c;
+    uint32_t i, groups = 2 * c->cfg.depth + 2, ios = c->cfg.depth + 3, slots = 1;
+
+    while (slots < 4 * groups * c->cfg.io_blocks)
+        slots *= 2;
+    w->underway_mask = slots - 1;
+    w->underway = calloc(slots, sizeof *w->underway);
+    w->groups = calloc(groups, sizeof *w->groups);
+    w->blocks = calloc((size_t)groups * c->cfg.io_blocks, sizeof *w->blocks);
+    w->ios = calloc(ios, sizeof *w->ios);
+    w->dead = calloc(DEAD_NOTES, sizeof *w->dead);
+    if (!w->underway || !w->groups || !w->blocks || !w->ios || !w->dead)
+        return err_set(-ENOMEM, "no memory for the write lane");
+    for (i = 0; i < groups; i++) {
+        w->groups[i].blocks = w->blocks + (size_t)i * c->cfg.io_blocks;
+        w->groups[i].link = w->free_groups;
+        w->free_groups = &w->groups[i];
+    }
+    for (i = 0; i < ios; i++) {
+        w->ios[i].link = w->free_ios;
+        w->free_ios = &w->ios[i];
+    }
+    return 0;
+}
+
+int writer_open(cistern *c)
+{
+    struct writer *w = calloc(1, sizeof *w);
+    uint32_t i;
+    int rc;
+
+    if (!w)
+        return err_set(-ENOMEM, "no memory for the write lane");
+    c->writer = w;
+    w->c = c;
+    w->head.fd = -1;
+    for (i = 0; i < WSEGS; i++)
+        w->segs[i].toc.fd = -1;
+    inbox_init(&w->in);
+    (void)pthread_mutex_init(&w->lock, NULL);
+    (void)pthread_mutex_init(&w->dead_lock, NULL);
+    if (getrandom(&w->id, sizeof w->id, 0) != sizeof w->id)
+        return err_set(-EIO, "no random bytes for the name of the writer");
+    if ((rc = writer_alloc(w)))
+        return rc;
+    w->toc_buf = pool_take(c->write_pool);
+    w->head_buf = pool_take(c->write_pool);
+    if (!w->toc_buf || !w->head_buf)
+        return err_set(CISTERN_ECONFIG, "write staging is too small");
+    rc = c->io->ops->ring_create(c->io, &w->ring, (int)c->cfg.depth + 3, false);
+    if (rc)
+        return err_set(rc, "a write ring of %u entries cannot be made: %s", c->cfg.depth + 3,
+                       cistern_error_string(rc));
+    w->ring_open = true;
+    return 0;
+}
+
+int writer_start(cistern *c)
+{
+    int rc = -pthread_create(&c->writer->thread, NULL, writer_main, c->writer);
+
+    if (rc)
+        return err_set(rc, "no thread for the write lane");
+    c->writer->started = true;
+    return 0;
+}
+
+int writer_stop(cistern *c, uint64_t deadline_ns)
+{
+    struct writer *w = c->writer;
+
+    (void)deadline_ns;
+    if (!w || !w->started)
+        return 0;
+    inbox_ring(&w->in);
+    (void)pthread_join(w->thread, NULL);
+    w->started = false;
+    return w->inflight ? -EBUSY : 0;
+}
+
+void writer_close(cistern *c)
+{
+    struct writer *w = c->writer;
+
+    if (!w)
+        return;
+    if (w->ring_open)
+        c->io->ops->ring_destroy(c->io, &w->ring);
+    if (w->toc_buf)
+        pool_give(c->write_pool, w->toc_buf);
+    if (w->head_buf)
+        pool_give(c->write_pool, w->head_buf);
+    free(w->underway);
+    free(w->groups);
+    free(w->blocks);
+    free(w->ios);
+    free(w->dead);
+    free(w);
+    c->writer = NULL;
+}
+
+void writer_push(cistern *c, struct share *s)
+{
+    inbox_push(&c->writer->in, s);
+}
+
+int writer_push_dead(cistern *c, const struct dead_note *notes, size_t n)
+{
+    struct writer *w = c->writer;
+    int rc = 0;
+    size_t i;
+
+    (void)pthread_mutex_lock(&w->dead_lock);
+    if (n > DEAD_NOTES - w->dead_count)
+        rc = -EAGAIN;
+    for (i = 0; i < n && !rc; i++)
+        w->dead[(w->dead_first + w->dead_count++) % DEAD_NOTES] = notes[i];
+    (void)pthread_mutex_unlock(&w->dead_lock);
+    if (!rc)
+        inbox_ring(&w->in);
+    return rc;
+}
+
+bool writer_dead_open(cistern *c)
+{
+    bool open;
+
+    (void)pthread_mutex_lock(&c->writer->dead_lock);
+    open = c->writer->dead_count != 0;
+    (void)pthread_mutex_unlock(&c->writer->dead_lock);
+    return open;
+}

@@ -1,0 +1,148 @@
+/*
+ * writer_internal.h - the write lane: one thread, one write ring, one head, and at any time one
+ * segment that grows.
+ *
+ * Life of a put: the share waits in `shares`; its blocks are copied and hashed into a group's slot,
+ * side by side (put.c); the group is written in I/Os cut at multiples of io_bytes; groups are
+ * published in the order in which they were laid out, as frames (publish.c); then the index has
+ * them and the results are told. A group whose write failed is skipped: its place in the data file
+ * is given up.
+ *
+ * A segment whose contents could not be written, or were not answered in time, gets no further
+ * frame: a late write must not meet a new one.
+ *
+ * Owned by the thread, except: `in`, `ended`; `segs[].stage`, `next` and `make_*` under `lock`
+ * (shared with the keeper); `dead_*` under `dead_lock`.
+ */
+#ifndef ENGINE_WRITER_INTERNAL_H
+#define ENGINE_WRITER_INTERNAL_H
+
+#include "engine/engine.h"
+#include "segment/toc.h"
+
+#define WGROUP_BLOCKS 64u
+#define WSEGS         4u
+#define TOC_BYTES     (256u * 1024u)
+#define DEAD_NOTES    16384u
+
+enum wseg_stage { WSEG_FREE, WSEG_READY, WSEG_OPEN, WSEG_ENDED, WSEG_SEALING };
+
+/* A segment that is being written, or waits to be. */
+struct wseg {
+    uint32_t stage;  /* enum wseg_stage */
+    uint32_t number; /* in the segtab */
+    uint64_t seq;
+    struct io_file toc;
+    struct toc_writer contents;
+    uint64_t reserved;                /* data bytes given out */
+    uint64_t allocated;               /* data bytes that were asked of the file system beforehand */
+    uint32_t groups;                  /* that lie in it and are not settled */
+    bool started;                     /* its header page was written */
+    bool abandoned;                   /* no further frame */
+    _Atomic uint64_t written, synced; /* counts of publishes; the keeper syncs up to the first */
+};
+
+struct wblock {
+    struct op *op; /* NULL: the operation ended before */
+    uint32_t block;
+    struct block_info info;
+    uint64_t bytes; /* payload */
+};
+
+struct wgroup {
+    struct wgroup *link; /* of the free list, or of the order of layout */
+    struct wseg *seg;
+    uint8_t *slot;
+    uint64_t offset, len, issued;
+    uint32_t ios;
+    int error;
+    bool late;
+    uint64_t deadline_ns;
+    uint32_t count, settled; /* blocks; of these told */
+    struct wblock *blocks;   /* [WGROUP_BLOCKS] */
+};
+
+enum wio_kind { WIO_DATA, WIO_TOC, WIO_HEAD };
+
+struct wio {
+    struct wio *link;
+    enum wio_kind kind;
+    struct wgroup *group;
+    void *buf; /* tells a late write of frames from the one under way */
+    uint32_t len;
+};
+
+struct writer {
+    cistern *c;
+    pthread_t thread;
+    bool started;
+    _Atomic uint32_t ended;
+    struct inbox in;
+    struct io_ring ring;
+    bool ring_open;
+    uint64_t id;
+    uint32_t inflight, prepared;
+    struct wgroup *groups, *free_groups;
+    struct wgroup *order, *order_last; /* laid out, not yet wholly settled */
+    struct wgroup *issue;              /* first of the order with bytes to send; NULL = none */
+    struct wblock *blocks;
+    struct wio *ios, *free_ios;
+    struct share *shares;
+    uint64_t check_ns, pause_until_ns; /* after a full disk */
+    /* Blocks under way: open addressing over pointers to wblocks. */
+    struct wblock **underway;
+    uint32_t underway_mask;
+    /* Publishing: one frame write at a time. */
+    struct wseg *current;
+    uint8_t *toc_buf, *head_buf; /* slots of the pool */
+    bool toc_busy, head_busy, head_dirty;
+    uint64_t toc_deadline_ns;
+    struct toc_batch batch;
+    uint32_t batch_blocks, batch_dead;
+    struct wseg *batch_seg;
+    /* Shared with the keeper. */
+    pthread_mutex_t lock;
+    struct wseg segs[WSEGS];
+    struct wseg *next; /* made, not yet in use */
+    bool making;
+    int make_error;
+    uint64_t seq; /* of the next segment */
+    struct io_file head;
+    uint64_t head_counter, published;
+    uint64_t first_seq;
+    /* Copies that are not to be used. */
+    pthread_mutex_t dead_lock;
+    struct dead_note *dead;
+    uint32_t dead_first;
+    _Atomic uint32_t dead_count; /* grows under dead_lock; a look without it is a hint */
+};
+
+/* put.c */
+/* Lays out the next blocks, oldest put first, in a group that goes to the end of the order. False:
+ * nothing more can be done now. */
+bool put_layout(struct writer *w);
+void put_settle(struct writer *w, struct op *op, uint32_t block, uint8_t result);
+/* Ends a put before its time. */
+void put_cut(struct writer *w, struct share *s, int status, uint8_t rest);
+void put_block_done(struct writer *w, struct wblock *b, uint8_t result);
+bool underway_find(const struct writer *w, const uint8_t key[32]);
+void underway_add(struct writer *w, struct wblock *b);
+void underway_remove(struct writer *w, struct wblock *b);
+
+/* publish.c */
+/* Settles what failed, and starts the next write of frames and of the head if there is something to
+ * say. */
+void publish_step(struct writer *w);
+void publish_toc_done(struct writer *w, int64_t result, uint32_t len);
+void publish_head_done(struct writer *w, int64_t result);
+void publish_toc_late(struct writer *w);
+bool publish_idle(struct writer *w);
+
+/* writer.c */
+int writer_prep(struct writer *w, struct io_file *f, void *buf, uint64_t offset, uint32_t len,
+                enum wio_kind kind, struct wgroup *g) MUST_CHECK;
+void writer_free_group(struct writer *w, struct wgroup *g);
+/* The segment gets no more blocks. */
+void writer_end_segment(struct writer *w);
+
+#endif

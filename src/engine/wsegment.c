@@ -1,0 +1,273 @@
+/*
+ * wsegment.c - segments from their making to their seal: the part of the write lane that may hang,
+ * so it runs on the keeper.
+ *
+ * Making: head (once), contents, data, in this order; a crash in between leaves empty files that
+ * nobody believes. Sealing: the data file is cut to what is used, data is synced before contents.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "engine/writer_internal.h"
+
+#define PATH_BYTES 640
+
+static void path_of(const cistern *c, char out[PATH_BYTES], const char *name)
+{
+    (void)snprintf(out, PATH_BYTES, "%s/%s", c->shard_path, name);
+}
+
+static int make_head(cistern *c, struct writer *w)
+{
+    char name[SEGMENT_NAME_MAX], path[PATH_BYTES];
+    struct io_file f = {.fd = -1};
+    int rc;
+
+    if (w->head.fd >= 0)
+        return 0;
+    head_name(name, w->id);
+    path_of(c, path, name);
+    rc = c->io->ops->file_open(c->io, path, IO_WRITE | IO_CREATE, &f);
+    if (rc)
+        return rc;
+    fault_point("open.head_made");
+    (void)pthread_mutex_lock(&w->lock);
+    w->head = f;
+    (void)pthread_mutex_unlock(&w->lock);
+    return 0;
+}
+
+static int make_files(cistern *c, struct writer *w, uint64_t seq, struct segment *seg,
+                      struct io_file *toc)
+{
+    unsigned mode = IO_WRITE | IO_CREATE | (c->cfg.flags & CISTERN_OPEN_BUFFERED ? 0 : IO_DIRECT);
+    char name[SEGMENT_NAME_MAX], toc_path[PATH_BYTES], data_path[PATH_BYTES];
+    int rc;
+
+    segment_name(name, w->id, seq, ".toc");
+    path_of(c, toc_path, name);
+    segment_name(name, w->id, seq, ".seg");
+    path_of(c, data_path, name);
+    if ((rc = make_head(c, w)))
+        return rc;
+    if ((rc = c->io->ops->file_open(c->io, toc_path, IO_WRITE | IO_CREATE, toc)))
+        return rc;
+    fault_point("open.contents_made");
+    if ((rc = c->io->ops->file_open(c->io, data_path, mode, &seg->data))) {
+        c->io->ops->file_close(c->io, toc);
+        (void)c->io->ops->unlink(c->io, toc_path);
+        return rc;
+    }
+    fault_point("open.data_made");
+    if (!c->io->inline_reads)
+        (void)c->io->ops->file_allocate(c->io, &seg->data, 0, c->cfg.segment_bytes);
+    return 0;
+}
+
+static int make(cistern *c, struct writer *w, struct wseg **out)
+{
+    struct segment seg = {.writer = w->id, .shard = c->cfg.shard, .own = true, .data = {.fd = -1}};
+    struct io_file toc = {.fd = -1};
+    struct wseg *s = NULL;
+    int64_t number;
+    uint32_t i;
+    int rc;
+
+    (void)pthread_mutex_lock(&w->lock);
+    for (i = 0; i < WSEGS && !s; i++) {
+        if (w->segs[i].stage == WSEG_FREE)
+            s = &w->segs[i];
+    }
+    seg.seq = w->seq;
+    (void)pthread_mutex_unlock(&w->lock);
+    if (!s)
+        return -EAGAIN;
+    if (getrandom(seg.id, sizeof seg.id, 0) != sizeof seg.id)
+        return -EIO;
+    if ((rc = make_files(c, w, seg.seq, &seg, &toc)))
+        return rc;
+    number = segtab_add(&c->segs, &seg);
+    if (number < 0) {
+        c->io->ops->file_close(c->io, &toc);
+        c->io->ops->file_close(c->io, &seg.data);
+        return (int)number;
+    }
+    (void)pthread_mutex_lock(&w->lock);
+    s->stage = WSEG_READY;
+    s->number = (uint32_t)number;
+    s->seq = seg.seq;
+    s->toc = toc;
+    toc_writer_init(&s->contents, seg.id);
+    s->reserved = s->allocated = 0;
+    s->groups = 0;
+    s->started = s->abandoned = false;
+    atomic_store(&s->written, 0);
+    atomic_store(&s->synced, 0);
+    w->seq = seg.seq + 1;
+    (void)pthread_mutex_unlock(&w->lock);
+    *out = s;
+    return 0;
+}
+
+void writer_make_segment(cistern *c)
+{
+    struct writer *w = c->writer;
+    struct wseg *s = NULL;
+    int rc = make(c, w, &s);
+
+    if (!rc) {
+        metric_add(&c->metrics, METRIC_segments_created, 1);
+    } else if (rc != -EAGAIN) {
+        log_line(&c->cfg.log, LOG_WARN, "no segment could be made in %s: %s", c->shard_path,
+                 cistern_error_string(rc));
+    }
+    (void)pthread_mutex_lock(&w->lock);
+    w->next = s;
+    w->make_error = rc == -EAGAIN ? 0 : rc;
+    w->making = false;
+    (void)pthread_mutex_unlock(&w->lock);
+    inbox_ring(&w->in);
+}
+
+static int sync_segment(cistern *c, struct wseg *s)
+{
+    uint64_t written = atomic_load(&s->written);
+    int rc;
+
+    if (written == atomic_load(&s->synced))
+        return 0;
+    rc = c->io->ops->file_sync(c->io, &c->segs.at[s->number].data);
+    fault_point("seal.data_synced");
+    if (!rc)
+        rc = c->io->ops->file_sync(c->io, &s->toc);
+    fault_point("seal.contents_synced");
+    if (rc) {
+        metric_add(&c->metrics, METRIC_sync_errors, 1);
+        return rc;
+    }
+    metric_add(&c->metrics, METRIC_syncs, 1);
+    atomic_store(&s->synced, written);
+    return 0;
+}
+
+static int seal(cistern *c, struct wseg *s)
+{
+    struct writer *w = c->writer;
+    int rc;
+
+    fault_point("seal.begin");
+    (void)c->io->ops->file_truncate(c->io, &c->segs.at[s->number].data, s->reserved);
+    fault_point("seal.truncated");
+    rc = sync_segment(c, s);
+    c->io->ops->file_close(c->io, &s->toc);
+    metric_add(&c->metrics, METRIC_segments_sealed, 1);
+    (void)pthread_mutex_lock(&w->lock);
+    s->toc.fd = -1;
+    s->stage = WSEG_FREE;
+    (void)pthread_mutex_unlock(&w->lock);
+    fault_point("seal.done");
+    return rc;
+}
+
+void writer_seal_ended(cistern *c)
+{
+    struct writer *w = c->writer;
+    uint32_t i;
+
+    for (i = 0; i < WSEGS; i++) {
+        bool sealing;
+
+        (void)pthread_mutex_lock(&w->lock);
+        sealing = w->segs[i].stage == WSEG_SEALING;
+        (void)pthread_mutex_unlock(&w->lock);
+        if (sealing)
+            (void)seal(c, &w->segs[i]);
+    }
+}
+
+int writer_sync(cistern *c)
+{
+    struct writer *w = c->writer;
+    int rc = 0, one;
+    uint32_t i;
+
+    if (!w)
+        return 0;
+    for (i = 0; i < WSEGS; i++) {
+        bool open;
+
+        (void)pthread_mutex_lock(&w->lock);
+        open = w->segs[i].stage == WSEG_OPEN || w->segs[i].stage == WSEG_ENDED;
+        (void)pthread_mutex_unlock(&w->lock);
+        if (!open)
+            continue;
+        if (atomic_load(&w->segs[i].written) && !atomic_load(&w->segs[i].synced))
+            (void)c->io->ops->sync_dir(c->io, c->shard_path);
+        one = sync_segment(c, &w->segs[i]);
+        rc = rc ? rc : one;
+    }
+    return rc;
+}
+
+/* A last head says that nothing more will come. The lane's thread has ended: the ring is ours. */
+static void close_head(cistern *c, struct writer *w)
+{
+    struct head_record h = {.magic = FORMAT_HEAD_MAGIC,
+                            .version = FORMAT_VERSION,
+                            .state = HEAD_CLOSED,
+                            .writer = w->id,
+                            .counter = w->head_counter + 1,
+                            .shard = c->cfg.shard,
+                            .shards = c->cfg.shards,
+                            .first_seq = w->first_seq,
+                            .next_seq = w->seq,
+                            .published = w->published,
+                            .written_s = clock_wall_s()};
+    struct io_done done;
+
+    if (w->head.fd < 0 || w->inflight)
+        return;
+    memcpy(h.space, c->fingerprint, sizeof h.space);
+    head_encode(&h, NULL, 0, w->head_buf);
+    if (writer_prep(w, &w->head, w->head_buf, 0, FORMAT_PAGE, WIO_HEAD, NULL) == 0) {
+        (void)c->io->ops->submit(c->io, &w->ring);
+        if (c->io->ops->wait(c->io, &w->ring, &done, 1, 1, c->cfg.write_timeout_ms * NS_PER_MS) ==
+            1)
+            w->inflight--;
+    }
+}
+
+void writer_last_rites(cistern *c)
+{
+    struct writer *w = c->writer;
+    char name[SEGMENT_NAME_MAX], path[PATH_BYTES];
+    uint32_t i;
+
+    for (i = 0; i < WSEGS; i++) {
+        struct wseg *s = &w->segs[i];
+
+        if (s->stage == WSEG_FREE)
+            continue;
+        if (s->started) {
+            (void)seal(c, s);
+            continue;
+        }
+        /* Made, and nothing was ever published in it: leave no litter. */
+        c->io->ops->file_close(c->io, &s->toc);
+        segment_name(name, w->id, s->seq, ".seg");
+        path_of(c, path, name);
+        (void)c->io->ops->unlink(c->io, path);
+        segment_name(name, w->id, s->seq, ".toc");
+        path_of(c, path, name);
+        (void)c->io->ops->unlink(c->io, path);
+        s->stage = WSEG_FREE;
+    }
+    close_head(c, w);
+    if (w->head.fd >= 0)
+        c->io->ops->file_close(c->io, &w->head);
+    w->head.fd = -1;
+}
