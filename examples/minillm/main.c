@@ -252,8 +252,11 @@ int main(int argc, char **argv)
     struct session s = {0};
     struct tier2 *t = NULL;
     int err = switches_read(&s.config, &t, argc, argv);
-    if (err)
+    if (err) {
+        tier2_free(t);
+        switches_release(&s.config);
         return err > 0 ? 0 : 2;
+    }
     s.config.shape.rank = comm_launch(s.config.shape.tp, argv); /* starts over as a rank */
     err = s.config.shape.rank < 0 ? s.config.shape.rank : session_open(&s, t);
     if (!err)
