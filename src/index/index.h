@@ -28,15 +28,25 @@ struct index_place {
     struct block_info info;
 };
 
-/* Reserves address space for max_blocks; touches little. -ENOMEM, -EINVAL. */
+/*
+ * Reserves address space for max_blocks (1 .. 2^30); touches little. Where all blocks have more
+ * than four parts, room may end earlier. -ENOMEM, -EINVAL.
+ */
 int index_open(uint64_t max_blocks, struct index **out) MUST_CHECK;
 void index_close(struct index *ix);
 
 /* 0; -EEXIST: this very copy is there; -ENOSPC: max_blocks reached (nothing changed). */
 int index_insert(struct index *ix, uint32_t segment, const struct block_info *b) MUST_CHECK;
+/*
+ * The same for n blocks of one segment, in order, with the cache misses overlapped: for open.
+ * Copies that are there are passed over. The first error, if any; the rest is inserted all the same
+ * as far as it can be. *inserted may be NULL.
+ */
+int index_insert_many(struct index *ix, uint32_t segment, const struct block_info *blocks, size_t n,
+                      uint64_t *inserted) MUST_CHECK;
 /* Brings the cache lines of a coming insert or find; optional. */
 void index_prefetch(const struct index *ix, const cistern_key *key);
-/* The newest good copy. False: none. */
+/* The newest good copy. False: none, and *out holds anything. */
 bool index_find(const struct index *ix, const cistern_key *key, struct index_place *out);
 /* Its mask of parts; 0 = none. */
 uint16_t index_mask(const struct index *ix, const cistern_key *key);

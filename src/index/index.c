@@ -1,0 +1,283 @@
+/*
+ * index.c - key -> where the block lies: open, insert, find, remove. index.h is the contract,
+ * slots.h and index_internal.h the layout, order.h the ordering.
+ *
+ * Writers take the lock of one table; lock order is drop_lock, then tables in ascending order.
+ * Nothing fails but for want of room.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/bits.h"
+#include "index/index_internal.h"
+#include "index/reserve.h"
+
+#define INDEX_PAYLOAD 32u /* bits of a slot that are an entry's number */
+#define MANY_BATCH    64u
+
+/* ---- Open and close ---- */
+
+int index_open(uint64_t max_blocks, struct index **out)
+{
+    struct index *ix;
+    int r;
+
+    if (!max_blocks || max_blocks > (uint64_t)1 << 30 || !out)
+        return err_set(-EINVAL, "index: max_blocks is not 1 to 2^30");
+    ix = aligned_alloc(64, sizeof *ix);
+    if (!ix)
+        return err_set(-ENOMEM, "index: no memory");
+    memset(ix, 0, sizeof *ix);
+    ix->max_blocks = max_blocks;
+    /* Room for blocks of up to four parts, and the chunks that tables have begun. */
+    ix->capacity = round_up(2 * max_blocks + SLOTS_TABLES * ENTRY_CHUNK, ENTRY_PAGE);
+    r = slots_open(&ix->slots, max_blocks, INDEX_PAYLOAD);
+    if (r)
+        goto fail;
+    (void)pthread_mutex_init(&ix->drop_lock, NULL);
+    ix->entries = reserve_open(ix->capacity * sizeof *ix->entries, ENTRY_HUGE_FROM);
+    ix->filter = reserve_open(ix->capacity / ENTRY_PAGE * sizeof *ix->filter, SIZE_MAX);
+    if (!ix->entries || !ix->filter) {
+        r = err_set(-ENOMEM, "index: no address space for %llu blocks",
+                    (unsigned long long)max_blocks);
+        goto fail;
+    }
+    *out = ix;
+    return 0;
+fail:
+    index_close(ix);
+    return r;
+}
+
+void index_close(struct index *ix)
+{
+    if (!ix)
+        return;
+    reserve_close(ix->entries, ix->capacity * sizeof *ix->entries);
+    reserve_close((void *)ix->filter, ix->capacity / ENTRY_PAGE * sizeof *ix->filter);
+    if (ix->slots.base)
+        (void)pthread_mutex_destroy(&ix->drop_lock);
+    slots_close(&ix->slots);
+    free(ix);
+}
+
+uint64_t index_blocks(const struct index *ix)
+{
+    return order_peek(&ix->blocks);
+}
+
+uint64_t index_memory_bytes(const struct index *ix)
+{
+    uint64_t row = order_peek(&ix->row);
+
+    return sizeof *ix + slots_memory(&ix->slots) +
+           reserve_touched(row * sizeof *ix->entries, ENTRY_HUGE_FROM) +
+           reserve_touched((row + ENTRY_PAGE - 1) / ENTRY_PAGE * sizeof *ix->filter, SIZE_MAX);
+}
+
+/* ---- Find ---- */
+
+/* The slot of a key, and its entry's number; 0: none. */
+static uint32_t key_slot(const struct index *ix, unsigned t, uint64_t hash, const uint8_t key[32],
+                         slot **at)
+{
+    struct slot_probe p = slots_probe(&ix->slots, t, hash);
+    uint64_t v;
+
+    while ((v = slots_next(&p))) {
+        if (entry_has_key(entry_at(ix, word_low(v)), key)) {
+            *at = p.at;
+            return word_low(v);
+        }
+    }
+    return 0;
+}
+
+bool index_find(const struct index *ix, const cistern_key *key, struct index_place *out)
+{
+    uint64_t hash = slots_hash(key->b, 0), version;
+    unsigned t = slots_table(hash);
+    uint32_t number;
+    slot *at;
+
+    do {
+        version = order_read(&ix->slots.table[t].version);
+        number = key_slot(ix, t, hash, key->b, &at);
+        if (number)
+            entry_load(ix, entry_at(ix, number), out);
+    } while (order_read(&ix->slots.table[t].version) != version);
+    return number != 0;
+}
+
+uint16_t index_mask(const struct index *ix, const cistern_key *key)
+{
+    uint64_t hash = slots_hash(key->b, 0), version;
+    unsigned t = slots_table(hash);
+    uint32_t number;
+    uint16_t mask;
+    slot *at;
+
+    do {
+        version = order_read(&ix->slots.table[t].version);
+        number = key_slot(ix, t, hash, key->b, &at);
+        mask = number ? word_mask(order_read(&entry_at(ix, number)->word[WORD_KIND])) : 0;
+    } while (order_read(&ix->slots.table[t].version) != version);
+    return mask;
+}
+
+void index_prefetch(const struct index *ix, const cistern_key *key)
+{
+    uint64_t hash = slots_hash(key->b, 0);
+
+    __builtin_prefetch((const void *)slots_home(&ix->slots, slots_table(hash), hash));
+}
+
+/* ---- Insert ---- */
+
+static bool block_valid(uint32_t segment, const struct block_info *b)
+{
+    return b && segment < (uint32_t)1 << 31 && b->parts && b->parts <= FORMAT_MAX_PARTS &&
+           __builtin_popcount(b->mask) == b->parts;
+}
+
+static bool copy_is(const struct entry *e, uint32_t segment, uint32_t offset)
+{
+    return word_low(order_peek(&e->word[WORD_SEGMENT])) == segment &&
+           word_low(order_peek(&e->word[WORD_PLACE])) == offset;
+}
+
+static uint32_t older_of(const struct entry *e)
+{
+    return word_low(order_peek(&e->word[WORD_KIND]));
+}
+
+static int insert_locked(struct index *ix, unsigned t, uint64_t hash, uint32_t segment,
+                         const struct block_info *b)
+{
+    uint32_t newest, number;
+    slot *at = NULL;
+    uint64_t value;
+
+    slots_tick(&ix->slots, t);
+    newest = key_slot(ix, t, hash, b->key, &at);
+    for (number = newest; number; number = older_of(entry_at(ix, number))) {
+        if (copy_is(entry_at(ix, number), segment, b->offset))
+            return -EEXIST;
+    }
+    if (order_add(&ix->blocks, 1) >= ix->max_blocks)
+        goto full;
+    number = entry_make(ix, t, segment, b, newest);
+    if (!number)
+        goto full;
+    value = hash >> INDEX_PAYLOAD << INDEX_PAYLOAD | number;
+    if (newest) {
+        order_publish(at, value);
+    } else if (!slots_insert(&ix->slots, t, value)) {
+        entry_free(ix, t, number);
+        goto full;
+    }
+    return 0;
+full:
+    (void)order_add(&ix->blocks, (uint64_t)-1);
+    return -ENOSPC;
+}
+
+int index_insert(struct index *ix, uint32_t segment, const struct block_info *b)
+{
+    uint64_t hash;
+    unsigned t;
+    int r;
+
+    if (!block_valid(segment, b))
+        return -EINVAL;
+    hash = slots_hash(b->key, 0);
+    t = slots_table(hash);
+    (void)pthread_mutex_lock(&ix->slots.table[t].lock);
+    r = insert_locked(ix, t, hash, segment, b);
+    (void)pthread_mutex_unlock(&ix->slots.table[t].lock);
+    return r;
+}
+
+/* Up to MANY_BATCH blocks: all slot lines are on their way before the first is needed. */
+static int insert_batch(struct index *ix, uint32_t segment, const struct block_info *blocks,
+                        unsigned n, uint64_t *inserted)
+{
+    uint8_t first[SLOTS_TABLES], next[MANY_BATCH];
+    uint64_t hash[MANY_BATCH];
+    unsigned t, i;
+    int r = 0;
+
+    memset(first, MANY_BATCH, sizeof first);
+    for (i = n; i--;) {
+        hash[i] = slots_hash(blocks[i].key, 0);
+        t = slots_table(hash[i]);
+        next[i] = first[t];
+        first[t] = (uint8_t)i;
+        __builtin_prefetch((const void *)slots_home(&ix->slots, t, hash[i]), 1);
+    }
+    for (t = 0; t < SLOTS_TABLES; t++) {
+        if (first[t] == MANY_BATCH)
+            continue;
+        (void)pthread_mutex_lock(&ix->slots.table[t].lock);
+        for (i = first[t]; i != MANY_BATCH; i = next[i]) {
+            int one = block_valid(segment, &blocks[i])
+                          ? insert_locked(ix, t, hash[i], segment, &blocks[i])
+                          : -EINVAL;
+
+            *inserted += one == 0;
+            r = r || one == -EEXIST ? r : one;
+        }
+        (void)pthread_mutex_unlock(&ix->slots.table[t].lock);
+    }
+    return r;
+}
+
+int index_insert_many(struct index *ix, uint32_t segment, const struct block_info *blocks, size_t n,
+                      uint64_t *inserted)
+{
+    uint64_t count = 0;
+    int r = 0;
+
+    while (n) {
+        unsigned some = n < MANY_BATCH ? (unsigned)n : MANY_BATCH;
+        int one = insert_batch(ix, segment, blocks, some, &count);
+
+        r = r ? r : one;
+        blocks += some;
+        n -= some;
+    }
+    if (inserted)
+        *inserted = count;
+    return r;
+}
+
+/* ---- Remove ---- */
+
+bool index_remove_copy(struct index *ix, const cistern_key *key, uint32_t segment, uint32_t offset)
+{
+    uint64_t hash = slots_hash(key->b, 0);
+    unsigned t = slots_table(hash);
+    uint32_t number, newer = 0, older;
+    slot *at = NULL;
+
+    (void)pthread_mutex_lock(&ix->slots.table[t].lock);
+    number = key_slot(ix, t, hash, key->b, &at);
+    while (number && !copy_is(entry_at(ix, number), segment, offset)) {
+        newer = number;
+        number = older_of(entry_at(ix, number));
+    }
+    if (number) {
+        older = older_of(entry_at(ix, number));
+        if (newer)
+            entry_set_older(entry_at(ix, newer), older);
+        else if (older)
+            order_publish(at, hash >> INDEX_PAYLOAD << INDEX_PAYLOAD | older);
+        else
+            slots_erase(&ix->slots, t, at);
+        slots_raise(&ix->slots, t);
+        entry_free(ix, t, number);
+        (void)order_add(&ix->blocks, (uint64_t)-1);
+    }
+    (void)pthread_mutex_unlock(&ix->slots.table[t].lock);
+    return number != 0;
+}

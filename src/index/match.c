@@ -1,0 +1,147 @@
+/*
+ * match.c - the longest leading run of a chain. Memory only, no lock, no system call.
+ *
+ * Two cache misses a key, the slot line and the entry, and one more for presence, would cost about
+ * 100 ns each when taken one after another. So every key passes three stages, some keys apart: its
+ * slot lines are fetched; the slot is read and its entry is fetched; the entry is read. State of
+ * the keys on their way is a ring on the stack.
+ */
+#include "index/index_internal.h"
+#include "index/presence.h"
+
+#define AHEAD 16u /* keys between two stages */
+#define RING  64u
+
+_Static_assert(RING >= 2 * AHEAD + 1 && !(RING & (RING - 1)),
+               "the ring holds all keys on their way");
+
+/* One key on its way. */
+struct flight {
+    uint64_t hash, version;
+    uint32_t number; /* entry that its slot named; 0 = none */
+};
+
+struct match {
+    const struct index *ix;
+    const struct presence *others; /* NULL: alone */
+    const struct match_rules *rules;
+    const cistern_key *keys;
+    struct flight ring[RING];
+    uint32_t streak[CISTERN_MAX_PARTS]; /* blocks in a row, up to here, that have a trailing part */
+};
+
+/* Stage 1: fetch the slot lines. */
+static void key_fetch(struct match *m, size_t i)
+{
+    const cistern_key *key = &m->keys[i];
+    struct flight *f = &m->ring[i % RING];
+    unsigned parts, part;
+
+    f->hash = slots_hash(key->b, 0);
+    __builtin_prefetch((const void *)slots_home(&m->ix->slots, slots_table(f->hash), f->hash));
+    if (!m->others)
+        return;
+    if (m->rules->all)
+        presence_prefetch(m->others, f->hash);
+    for (parts = m->rules->last | m->rules->trailing; parts; parts &= parts - 1) {
+        part = (unsigned)__builtin_ctz(parts);
+        presence_prefetch(m->others, slots_hash(key->b, 1 + part));
+    }
+}
+
+/* Stage 2: read the slot, fetch the entry. */
+static void key_look(struct match *m, size_t i)
+{
+    struct flight *f = &m->ring[i % RING];
+    unsigned t = slots_table(f->hash);
+    struct slot_probe p;
+
+    f->version = order_read(&m->ix->slots.table[t].version);
+    p = slots_probe(&m->ix->slots, t, f->hash);
+    f->number = word_low(slots_next(&p));
+    if (f->number)
+        __builtin_prefetch(entry_at(m->ix, f->number));
+}
+
+/* Stage 3: the mask of our own parts, if nothing moved since stage 2; else once more in full. */
+static uint16_t key_mask(const struct match *m, size_t i)
+{
+    const struct flight *f = &m->ring[i % RING];
+
+    if (f->number) {
+        const struct entry *e = entry_at(m->ix, f->number);
+        bool same = entry_has_key(e, m->keys[i].b);
+        uint16_t mask = word_mask(order_read(&e->word[WORD_KIND]));
+
+        if (same && order_read(&m->ix->slots.table[slots_table(f->hash)].version) == f->version)
+            return mask;
+    }
+    return index_mask(m->ix, &m->keys[i]);
+}
+
+/* We have the part and so have all others. */
+static bool part_everywhere(const struct match *m, size_t i, uint16_t mask, unsigned part)
+{
+    if (!(mask >> part & 1))
+        return false;
+    return !m->others ||
+           presence_others(m->others, m->rules->own, slots_hash(m->keys[i].b, 1 + part));
+}
+
+static bool block_has_all(const struct match *m, size_t i, uint16_t mask)
+{
+    const struct match_rules *rules = m->rules;
+
+    if ((mask & rules->all) != rules->all)
+        return false;
+    return !rules->all || !m->others ||
+           presence_others(m->others, rules->own, m->ring[i % RING].hash);
+}
+
+/* Counts block i in the streaks; true: a run that ends with it satisfies last and trailing. */
+static bool run_may_end(struct match *m, size_t i, uint16_t mask)
+{
+    const struct match_rules *rules = m->rules;
+    bool may = true;
+    unsigned parts, part;
+
+    for (parts = rules->trailing; parts; parts &= parts - 1) {
+        size_t need;
+
+        part = (unsigned)__builtin_ctz(parts);
+        m->streak[part] = part_everywhere(m, i, mask, part) ? m->streak[part] + 1 : 0;
+        need = rules->window[part] < i + 1 ? rules->window[part] : i + 1;
+        may &= m->streak[part] >= need;
+    }
+    for (parts = rules->last; may && parts; parts &= parts - 1)
+        may = part_everywhere(m, i, mask, (unsigned)__builtin_ctz(parts));
+    return may;
+}
+
+void index_match(const struct index *ix, const struct presence *others,
+                 const struct match_rules *rules, const cistern_key *keys, size_t n,
+                 struct match_answer *out)
+{
+    struct match m = {
+        .ix = ix, .others = rules->shards > 1 ? others : NULL, .rules = rules, .keys = keys};
+    struct match_answer answer = {0, 0};
+    bool running = true, having = true;
+    size_t i, fetched = 0, looked = 0;
+
+    for (i = 0; i < n && (running || having); i++) {
+        uint16_t mask;
+
+        while (fetched < n && fetched <= i + 2 * AHEAD)
+            key_fetch(&m, fetched++);
+        while (looked < n && looked <= i + AHEAD)
+            key_look(&m, looked++);
+        mask = key_mask(&m, i);
+        having = having && mask;
+        if (having)
+            answer.have = (uint32_t)i + 1;
+        running = running && block_has_all(&m, i, mask);
+        if (running && run_may_end(&m, i, mask))
+            answer.blocks = (uint32_t)i + 1;
+    }
+    *out = answer;
+}

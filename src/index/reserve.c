@@ -1,0 +1,31 @@
+/* reserve.c - see reserve.h. No state; any thread. */
+#include "index/reserve.h"
+
+#include <sys/mman.h>
+
+void *reserve_open(size_t bytes, size_t huge_from)
+{
+    size_t all = bytes + RESERVE_HUGE, head;
+    uint8_t *p =
+        mmap(NULL, all, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (p == MAP_FAILED)
+        return NULL;
+    head = (RESERVE_HUGE - (uintptr_t)p % RESERVE_HUGE) % RESERVE_HUGE;
+    if (head)
+        (void)munmap(p, head);
+    (void)munmap(p + head + bytes, all - head - bytes);
+    p += head;
+    /* Elsewhere the system's default may be huge pages everywhere: a small index must stay small.
+     */
+    (void)madvise(p, bytes < huge_from ? bytes : huge_from, MADV_NOHUGEPAGE);
+    if (bytes > huge_from)
+        (void)madvise(p + huge_from, bytes - huge_from, MADV_HUGEPAGE);
+    return p;
+}
+
+void reserve_close(void *base, size_t bytes)
+{
+    if (base)
+        (void)munmap(base, bytes);
+}

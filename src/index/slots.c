@@ -1,0 +1,284 @@
+/*
+ * slots.c - the writers' side of the slot tables: insertion, removal, growth. slots.h explains the
+ * layout and order.h what readers rely on. Nothing here allocates or calls the system after
+ * slots_open().
+ */
+#include "index/slots.h"
+
+#include <errno.h>
+
+#include "index/reserve.h"
+
+#define SLOTS_HUGE_FROM ((size_t)32 << 20)
+
+_Static_assert(SLOTS_GROUP == SLOTS_LINE * SLOTS_LINES, "a group is its lines");
+_Static_assert(SLOTS_GROUP * sizeof(slot) == 4096, "a group is a page");
+
+int slots_open(struct slots *s, uint64_t count, unsigned payload_bits)
+{
+    uint64_t per_table = count / SLOTS_TABLES + count / 128 + SLOTS_FULL;
+    uint64_t groups = 1;
+    unsigned t;
+
+    while (groups * SLOTS_FULL < per_table && groups < UINT32_MAX / 2)
+        groups = slots_grown((uint32_t)groups);
+    s->max_groups = (uint32_t)groups;
+    s->payload_bits = payload_bits;
+    s->bytes = (size_t)groups * SLOTS_TABLES * SLOTS_GROUP * sizeof(slot);
+    s->base = reserve_open(s->bytes, SLOTS_HUGE_FROM);
+    if (!s->base)
+        return err_set(-ENOMEM, "index: no address space for %llu blocks",
+                       (unsigned long long)count);
+    for (t = 0; t < SLOTS_TABLES; t++) {
+        struct slot_table *table = &s->table[t];
+
+        (void)pthread_mutex_init(&table->lock, NULL);
+        atomic_init(&table->version, 0);
+        atomic_init(&table->map, (uint64_t)1 << 32 | 1);
+        table->count = 0;
+        table->pace = 0;
+    }
+    return 0;
+}
+
+void slots_close(struct slots *s)
+{
+    unsigned t;
+
+    if (!s->base)
+        return;
+    for (t = 0; t < SLOTS_TABLES; t++)
+        (void)pthread_mutex_destroy(&s->table[t].lock);
+    reserve_close(s->base, s->bytes);
+    s->base = NULL;
+}
+
+uint64_t slots_memory(const struct slots *s)
+{
+    uint64_t groups = 0, top;
+    unsigned t;
+
+    for (t = 0; t < SLOTS_TABLES; t++) {
+        uint64_t map = order_read(&s->table[t].map);
+
+        top = map >> 32;
+        if ((uint32_t)map < top)
+            top = slots_grown((uint32_t)top);
+        groups = top > groups ? top : groups;
+    }
+    return reserve_touched(groups * SLOTS_TABLES * SLOTS_GROUP * sizeof(slot), SLOTS_HUGE_FROM);
+}
+
+void slots_raise(struct slots *s, unsigned t)
+{
+    order_publish(&s->table[t].version, order_peek(&s->table[t].version) + 1);
+}
+
+/* ---- Within a group ---- */
+
+static unsigned home_of(uint64_t value)
+{
+    return (unsigned)(value >> SLOTS_POSITION) % SLOTS_LINES;
+}
+
+/* The first empty slot from the home line on; NULL: the group is full. */
+static slot *group_room(slot *group, unsigned home)
+{
+    unsigned i;
+
+    for (i = 0; i < SLOTS_GROUP; i++) {
+        slot *at = group + (home * SLOTS_LINE + i) % SLOTS_GROUP;
+
+        if (!order_peek(at))
+            return at;
+    }
+    return NULL;
+}
+
+static bool line_full(const slot *line)
+{
+    unsigned i;
+
+    for (i = 0; i < SLOTS_LINE; i++) {
+        if (!order_peek(&line[i]))
+            return false;
+    }
+    return true;
+}
+
+/* A slot behind `line` that is there only because `line` is full; NULL: none. */
+static slot *group_spilled(slot *group, unsigned line)
+{
+    unsigned d, i;
+
+    for (d = 1; d < SLOTS_LINES; d++) {
+        slot *other = group + (size_t)((line + d) % SLOTS_LINES) * SLOTS_LINE;
+
+        for (i = 0; i < SLOTS_LINE; i++) {
+            uint64_t v = order_peek(&other[i]);
+
+            /* from its home to its place are more lines than from `line` to its place */
+            if (v && (line + d + SLOTS_LINES - home_of(v)) % SLOTS_LINES >= d)
+                return &other[i];
+        }
+        if (!line_full(other))
+            break;
+    }
+    return NULL;
+}
+
+/* Empties a slot; what had spilled from its line comes back, so that no search ends too early. */
+static void group_erase(struct slots *s, unsigned t, slot *group, slot *at)
+{
+    for (;;) {
+        unsigned line = (unsigned)(at - group) / SLOTS_LINE;
+        slot *spilled = NULL;
+
+        if (line_full(group + (size_t)line * SLOTS_LINE))
+            spilled = group_spilled(group, line);
+        if (!spilled)
+            break;
+        order_publish(at, order_peek(spilled));
+        slots_raise(s, t);
+        at = spilled;
+    }
+    order_publish(at, 0);
+}
+
+void slots_erase(struct slots *s, unsigned t, slot *at)
+{
+    slot *group = s->base + (size_t)(at - s->base) / SLOTS_GROUP * SLOTS_GROUP;
+
+    group_erase(s, t, group, at);
+    s->table[t].count--;
+}
+
+/* ---- Growth ---- */
+
+/* The slot of a group that holds exactly this value, which is there. */
+static slot *group_find(slot *group, uint64_t value)
+{
+    unsigned i;
+
+    for (i = 0; i < SLOTS_GROUP; i++) {
+        slot *at = group + (home_of(value) * SLOTS_LINE + i) % SLOTS_GROUP;
+
+        if (order_peek(at) == value)
+            return at;
+    }
+    return NULL;
+}
+
+/* Copies what belongs elsewhere among `groups` groups. False: no room; then nothing was done. */
+static bool group_copy(struct slots *s, unsigned t, uint32_t from, uint32_t groups, bool *stays)
+{
+    slot *group = slots_group_at(s, t, from);
+    unsigned i;
+
+    *stays = false;
+    for (i = 0; i < SLOTS_GROUP; i++) {
+        uint64_t v = order_peek(&group[i]);
+        uint32_t to = (uint32_t)((v >> SLOTS_POSITION) * groups >> 32);
+        slot *room;
+
+        if (!v)
+            continue;
+        if (to == from) {
+            *stays = true;
+            continue;
+        }
+        room = group_room(slots_group_at(s, t, to), home_of(v));
+        if (!room)
+            break;
+        order_publish(room, v);
+    }
+    if (i == SLOTS_GROUP)
+        return true;
+    while (i--) {
+        uint64_t v = order_peek(&group[i]);
+        uint32_t to = (uint32_t)((v >> SLOTS_POSITION) * groups >> 32);
+        slot *other = slots_group_at(s, t, to), *at = v && to != from ? group_find(other, v) : NULL;
+
+        if (at)
+            group_erase(s, t, other, at);
+    }
+    return false;
+}
+
+/* Takes out what group_copy() copied. */
+static void group_leave(struct slots *s, unsigned t, uint32_t from, uint32_t groups, bool stays)
+{
+    slot *group = slots_group_at(s, t, from);
+    bool again = stays;
+    unsigned i;
+
+    for (i = 0; !stays && i < SLOTS_GROUP; i++)
+        order_publish(&group[i], 0);
+    /* Where some stay, an erased slot may be filled by another that has to leave. */
+    while (again) {
+        again = false;
+        for (i = 0; i < SLOTS_GROUP; i++) {
+            uint64_t v = order_peek(&group[i]);
+
+            if (v && (uint32_t)((v >> SLOTS_POSITION) * groups >> 32) != from) {
+                group_erase(s, t, group, &group[i]);
+                again = true;
+            }
+        }
+    }
+}
+
+/* Moves the group below the frontier. False: the table cannot grow (any more). */
+static bool table_step(struct slots *s, unsigned t)
+{
+    struct slot_table *table = &s->table[t];
+    uint64_t map = order_peek(&table->map);
+    uint32_t groups = (uint32_t)(map >> 32), frontier = (uint32_t)map;
+    uint32_t grown = slots_grown(groups);
+    bool stays;
+
+    if (grown > s->max_groups || !group_copy(s, t, frontier - 1, grown, &stays))
+        return false;
+    frontier--;
+    order_publish(&table->map, (uint64_t)groups << 32 | frontier);
+    slots_raise(s, t);
+    group_leave(s, t, frontier, grown, stays);
+    if (!frontier)
+        order_publish(&table->map, (uint64_t)grown << 32 | grown);
+    return true;
+}
+
+void slots_tick(struct slots *s, unsigned t)
+{
+    struct slot_table *table = &s->table[t];
+    uint64_t map = order_peek(&table->map);
+    uint64_t groups = map >> 32;
+
+    if ((uint32_t)map == groups && table->count < groups * SLOTS_FULL)
+        return;
+    if (table->pace++ % SLOTS_PACE == 0)
+        (void)table_step(s, t);
+}
+
+bool slots_insert(struct slots *s, unsigned t, uint64_t value)
+{
+    struct slot_table *table = &s->table[t];
+
+    for (;;) {
+        uint64_t position = value >> SLOTS_POSITION;
+        uint32_t group = slots_group(order_peek(&table->map), position);
+        slot *room = group_room(slots_group_at(s, t, group), home_of(value));
+
+        if (room) {
+            order_publish(room, value);
+            table->count++;
+            return true;
+        }
+        /*
+         * Practically never: a full group has a third more than the mean at which growth begins.
+         * Growth does not help where hashes are equal.
+         */
+        if (table->count < (order_peek(&table->map) >> 32) * SLOTS_FULL / 2 || !table_step(s, t))
+            return false;
+    }
+}

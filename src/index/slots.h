@@ -1,0 +1,161 @@
+/*
+ * slots.h - tables of 8-byte slots: hash in the upper bits, payload (never 0) in the lower ones.
+ *
+ * Layout. Eight tables by three bits of the hash. A table is a row of groups; a group is one 4 KiB
+ * page of 64 lines of 8 slots. The upper 32 bits of a slot, its position, choose the group by
+ * proportion (position * groups / 2^32) and the home line by their lowest six bits. A full line
+ * spills into the next of its group, so that all lines from a slot's home to its place are full.
+ * The tables' groups lie side by side, group 0 of all tables, then group 1, ...: one dense region.
+ *
+ * Growth. At three quarters full a table goes from n groups to n + n/4, in place, from the last
+ * group down, one group every few insertions: proportion is monotone, so a group's slots go to
+ * higher groups, which are empty by then. `map` says from which group on (the frontier) the new
+ * number counts. Nothing but slots is touched: the position is all that a move needs. A slot keeps
+ * its line number, so those that stay in their group (the lowest few) stay where they are.
+ *
+ * Threads. Writers hold the table's lock. Readers take no lock; see order.h. A hit in a slot is
+ * good at once; a miss, or what hangs on the payload, only if `version` is still what it was.
+ */
+#ifndef INDEX_SLOTS_H
+#define INDEX_SLOTS_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "index/order.h"
+
+#define SLOTS_TABLES   8u
+#define SLOTS_LINE     8u
+#define SLOTS_LINES    64u
+#define SLOTS_GROUP    512u
+#define SLOTS_FULL     384u /* mean of a group at which growth begins */
+#define SLOTS_PACE     16u  /* insertions for each group that moves; at most 16 more per group */
+#define SLOTS_POSITION 32u  /* bits below the position */
+
+typedef _Atomic uint64_t slot;
+
+struct slot_table {
+    _Alignas(64) _Atomic uint64_t version; /* written under lock */
+    _Atomic uint64_t map;                  /* groups << 32 | frontier; written under lock */
+    _Alignas(64) pthread_mutex_t lock;
+    uint64_t count; /* guarded by lock */
+    uint32_t pace;  /* guarded by lock */
+};
+
+struct slots {
+    struct slot_table table[SLOTS_TABLES];
+    slot *base; /* constant after slots_open() */
+    size_t bytes;
+    uint32_t max_groups;
+    unsigned payload_bits; /* 32 at most */
+};
+
+/* Reserves room for `count` slots of evenly spread hashes. -ENOMEM. */
+int slots_open(struct slots *s, uint64_t count, unsigned payload_bits) MUST_CHECK;
+void slots_close(struct slots *s);
+/* Pages touched. Any thread. */
+uint64_t slots_memory(const struct slots *s);
+
+/* Under the table's lock: */
+/* Moves a group now and then; call once before an insertion. Slot pointers do not survive it. */
+void slots_tick(struct slots *s, unsigned t);
+/* The hash must not be there with this payload. False: no room. Slot pointers do not survive it. */
+bool slots_insert(struct slots *s, unsigned t, uint64_t value) MUST_CHECK;
+void slots_erase(struct slots *s, unsigned t, slot *at);
+/* What was unlinked so far may be reused after this. */
+void slots_raise(struct slots *s, unsigned t);
+
+/* Of a key and a variant; the keys are SHA-256, so 16 of their bytes do. */
+static inline uint64_t slots_hash(const uint8_t key[32], uint64_t variant)
+{
+    uint64_t a, b;
+    unsigned __int128 m;
+
+    memcpy(&a, key, 8);
+    memcpy(&b, key + 8, 8);
+    a ^= 0x9e3779b97f4a7c15ull;
+    b ^= 0xc2b2ae3d27d4eb4full + variant * 0xd6e8feb86659fd93ull;
+    m = (unsigned __int128)a * b;
+    return (uint64_t)m ^ (uint64_t)(m >> 64);
+}
+
+static inline unsigned slots_table(uint64_t hash)
+{
+    return (unsigned)(hash & (SLOTS_TABLES - 1));
+}
+
+static inline uint32_t slots_grown(uint32_t groups)
+{
+    return groups + (groups < 4 ? 1 : groups / 4);
+}
+
+static inline uint32_t slots_group(uint64_t map, uint64_t position)
+{
+    uint32_t groups = (uint32_t)(map >> 32), group = (uint32_t)(position * groups >> 32);
+
+    if (__builtin_expect(group >= (uint32_t)map, 0))
+        group = (uint32_t)(position * slots_grown(groups) >> 32);
+    return group;
+}
+
+static inline slot *slots_group_at(const struct slots *s, unsigned t, uint32_t group)
+{
+    return s->base + ((size_t)group * SLOTS_TABLES + t) * SLOTS_GROUP;
+}
+
+/* One search: a walk over the slots that have the hash. */
+struct slot_probe {
+    slot *group, *at; /* at: the slot that slots_next() gave last */
+    uint64_t want;    /* hash, payload 0 */
+    unsigned line, next, left, shift;
+    bool open; /* the line has an empty slot: nothing spilled from it */
+};
+
+static inline slot *slots_home(const struct slots *s, unsigned t, uint64_t hash)
+{
+    uint64_t position = hash >> SLOTS_POSITION;
+
+    return slots_group_at(s, t, slots_group(order_read(&s->table[t].map), position)) +
+           position % SLOTS_LINES * SLOTS_LINE;
+}
+
+static inline struct slot_probe slots_probe(const struct slots *s, unsigned t, uint64_t hash)
+{
+    uint64_t position = hash >> SLOTS_POSITION;
+
+    return (struct slot_probe){
+        .group = slots_group_at(s, t, slots_group(order_read(&s->table[t].map), position)),
+        .want = hash >> s->payload_bits,
+        .line = (unsigned)(position % SLOTS_LINES),
+        .left = SLOTS_LINES,
+        .shift = s->payload_bits,
+    };
+}
+
+/* The next slot with the hash; 0: no more. */
+static inline uint64_t slots_next(struct slot_probe *p)
+{
+    for (;;) {
+        slot *line = p->group + (size_t)p->line * SLOTS_LINE;
+
+        while (p->next < SLOTS_LINE) {
+            slot *at = line + p->next++;
+            uint64_t v = order_read(at);
+
+            if (v >> p->shift == p->want && v) {
+                p->at = at;
+                return v;
+            }
+            p->open |= !v;
+        }
+        if (p->open || !--p->left)
+            return 0;
+        p->line = (p->line + 1) % SLOTS_LINES;
+        p->next = 0;
+    }
+}
+
+#endif
