@@ -152,7 +152,7 @@ void writer_make_segment(cistern *c);
 void writer_seal_ended(cistern *c);
 int writer_sync(cistern *c);
 void writer_last_rites(cistern *c);
-void writer_describe(const cistern *c, uint64_t *id, uint32_t *segments);
+uint64_t writer_id(const cistern *c);
 
 /* ---- keeper.c ---- */
 int keeper_start(cistern *c) MUST_CHECK;

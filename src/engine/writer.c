@@ -443,3 +443,8 @@ bool writer_dead_open(cistern *c)
     (void)pthread_mutex_unlock(&c->writer->dead_lock);
     return open;
 }
+
+uint64_t writer_id(const cistern *c)
+{
+    return c->writer->id;
+}

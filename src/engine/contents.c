@@ -1,0 +1,309 @@
+/*
+ * contents.c - reading contents and heads. A file that cannot be read is one job's result, never
+ * the end of the run; only storage that does not answer at all ends it.
+ */
+#include "engine/contents.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "base/clock.h"
+
+#define WINDOW      8u
+#define PIECE       (1u << 20)
+#define OPENERS_MAX 16u
+#define OPENER_LOAD 16u /* files that make another thread worth it */
+
+int contents_reader_open(struct contents_reader *r, struct io *io, uint64_t timeout_ns)
+{
+    int rc;
+
+    r->io = io;
+    r->timeout_ns = timeout_ns;
+    rc = pool_open(io, "contents", (uint64_t)WINDOW * PIECE, PIECE, WINDOW, &r->pool);
+    if (rc)
+        return rc;
+    rc = io->ops->ring_create(io, &r->ring, (int)WINDOW, true);
+    if (rc)
+        return err_set(rc, "a ring for contents cannot be made: %s", cistern_error_string(rc));
+    r->ring_open = true;
+    return 0;
+}
+
+void contents_reader_close(struct contents_reader *r)
+{
+    if (r->ring_open)
+        r->io->ops->ring_destroy(r->io, &r->ring);
+    (void)pool_close(r->pool);
+    *r = (struct contents_reader){0};
+}
+
+/* ---- Listing ---- */
+
+struct listing {
+    struct contents_list *list;
+    const char *dir;
+    uint32_t shard;
+};
+
+static int list_one(void *arg, const char *name)
+{
+    struct listing *l = arg;
+    struct contents_list *list = l->list;
+    uint64_t writer, seq;
+    enum segment_file kind = segment_name_parse(name, &writer, &seq);
+    struct contents_job *grown, *job;
+
+    if (kind != SEGMENT_FILE_TOC && kind != SEGMENT_FILE_HEAD)
+        return 0;
+    if (list->count == list->room) {
+        list->room = list->room ? 2 * list->room : 64;
+        grown = realloc(list->at, list->room * sizeof *grown);
+        if (!grown)
+            return -ENOMEM;
+        list->at = grown;
+    }
+    job = &list->at[list->count++];
+    *job = (struct contents_job){.shard = l->shard,
+                                 .writer = writer,
+                                 .seq = seq,
+                                 .is_head = kind == SEGMENT_FILE_HEAD,
+                                 .fresh = true,
+                                 .file = {.fd = -1},
+                                 .data = {.fd = -1}};
+    (void)snprintf(job->dir, sizeof job->dir, "%s", l->dir);
+    return 0;
+}
+
+int contents_list_dir(struct io *io, const char *dir, uint32_t shard, struct contents_list *list)
+{
+    struct listing l = {.list = list, .dir = dir, .shard = shard};
+    int rc = io->ops->list(io, dir, list_one, &l);
+
+    if (rc == -ENOENT)
+        return 0;
+    return rc ? err_set(rc, "%s cannot be listed: %s", dir, cistern_error_string(rc)) : 0;
+}
+
+void contents_list_free(struct contents_list *list)
+{
+    free(list->at);
+    *list = (struct contents_list){0};
+}
+
+/* ---- Opening, side by side ---- */
+
+struct openers {
+    struct io *io;
+    struct contents_job *jobs;
+    size_t n;
+    _Atomic size_t next;
+};
+
+static void open_job(struct io *io, struct contents_job *job)
+{
+    char path[640], name[SEGMENT_NAME_MAX];
+
+    if (job->is_head)
+        head_name(name, job->writer);
+    else
+        segment_name(name, job->writer, job->seq, ".toc");
+    (void)snprintf(path, sizeof path, "%s/%s", job->dir, name);
+    job->open_rc = io->ops->file_open(io, path, IO_READ, &job->file);
+    if (!job->want_data)
+        return;
+    segment_name(name, job->writer, job->seq, ".seg");
+    (void)snprintf(path, sizeof path, "%s/%s", job->dir, name);
+    job->data_rc = io->ops->file_open(io, path, IO_READ | IO_DIRECT, &job->data);
+}
+
+static void *open_some(void *arg)
+{
+    struct openers *o = arg;
+    size_t i;
+
+    while ((i = atomic_fetch_add(&o->next, 1)) < o->n)
+        open_job(o->io, &o->jobs[i]);
+    return NULL;
+}
+
+static void open_all(struct io *io, struct contents_job *jobs, size_t n)
+{
+    struct openers o = {.io = io, .jobs = jobs, .n = n};
+    pthread_t threads[OPENERS_MAX];
+    size_t i, want = min_u64(OPENERS_MAX, n / OPENER_LOAD), got = 0;
+
+    for (i = 0; i < want; i++) {
+        if (pthread_create(&threads[got], NULL, open_some, &o) == 0)
+            got++;
+    }
+    (void)open_some(&o);
+    for (i = 0; i < got; i++)
+        (void)pthread_join(threads[i], NULL);
+}
+
+/* ---- Reading ---- */
+
+struct piece {
+    struct contents_job *job; /* NULL = free */
+    uint8_t *buf;
+    uint64_t offset;
+};
+
+static int check_header(struct contents_job *job)
+{
+    const struct toc_header *h = &job->header;
+
+    if (h->writer != job->writer || h->seq != job->seq || h->shard != job->shard)
+        return err_set(-EBADMSG, "the header is of another file (writer %016llx, segment %llu)",
+                       (unsigned long long)h->writer, (unsigned long long)h->seq);
+    return 0;
+}
+
+/* Returns true when the job wants to read on. */
+static bool take_bytes(struct contents_reader *r, struct contents_job *job, const uint8_t *bytes,
+                       size_t len, bool last)
+{
+    uint64_t before = job->cursor.position;
+
+    if (job->fresh) {
+        if (len == 0) {
+            job->result = -ENODATA; /* made, and its writer died before it wrote anything */
+            return false;
+        }
+        job->result = len < FORMAT_PAGE ? -EBADMSG : toc_header_decode(bytes, &job->header);
+        if (!job->result)
+            job->result = check_header(job);
+        if (job->result)
+            return false;
+        toc_cursor_init(&job->cursor, job->header.segment_id);
+        if (r->begin && (job->result = r->begin(r->arg, job)))
+            return false;
+        job->fresh = false;
+        bytes += FORMAT_PAGE;
+        len -= FORMAT_PAGE;
+        before = 0;
+    }
+    r->current = job;
+    job->end = toc_parse(&job->cursor, bytes, len, last, r->sink);
+    if (job->end < 0)
+        job->result = job->end;
+    if (job->end == TOC_MORE && job->cursor.position == before)
+        job->end = TOC_TORN; /* a whole piece that is not a frame */
+    return !job->result && job->end == TOC_MORE;
+}
+
+/* Sends the next read of a job; -ETIMEDOUT and the like are the job's. */
+static bool send(struct contents_reader *r, struct piece *p)
+{
+    struct contents_job *job = p->job;
+    int rc;
+
+    p->offset = job->is_head || job->fresh ? 0 : job->cursor.position;
+    rc = r->io->ops->prep(r->io, &r->ring, pool_mem(r->pool), p->buf, &job->file, p->offset,
+                          job->is_head ? FORMAT_PAGE : PIECE, p);
+    if (rc < 0) {
+        job->result = rc;
+        return false;
+    }
+    return true;
+}
+
+static bool answered(struct contents_reader *r, struct piece *p, int64_t got)
+{
+    struct contents_job *job = p->job;
+
+    if (got < 0) {
+        job->result = (int)got;
+        return false;
+    }
+    if (job->is_head) {
+        job->result = got == FORMAT_PAGE ? head_decode(p->buf, &job->head)
+                      : got              ? -EBADMSG
+                                         : -ENODATA;
+        return false;
+    }
+    return take_bytes(r, job, p->buf, (size_t)got, got < PIECE) && send(r, p);
+}
+
+struct run {
+    struct contents_job *jobs;
+    size_t n, next, flying;
+    struct piece pieces[WINDOW];
+};
+
+/* Gives every free piece a job. */
+static void feed(struct contents_reader *r, struct run *run)
+{
+    uint32_t i;
+
+    for (i = 0; i < WINDOW; i++) {
+        struct piece *p = &run->pieces[i];
+
+        while (!p->job && run->next < run->n) {
+            struct contents_job *job = &run->jobs[run->next++];
+
+            job->result = job->open_rc;
+            if (job->result)
+                continue;
+            p->job = job;
+            if (send(r, p))
+                run->flying++;
+            else
+                p->job = NULL;
+        }
+    }
+    (void)r->io->ops->submit(r->io, &r->ring);
+}
+
+static int read_all(struct contents_reader *r, struct contents_job *jobs, size_t n)
+{
+    struct run run = {.jobs = jobs, .n = n};
+    struct io_done done[WINDOW];
+    int i, got, rc = 0;
+    uint32_t w;
+
+    for (w = 0; w < WINDOW; w++) {
+        run.pieces[w].buf = pool_take(r->pool);
+        if (!run.pieces[w].buf)
+            rc = err_set(-ENOMEM, "an earlier read of contents was never answered");
+    }
+    if (!rc)
+        feed(r, &run);
+    while (!rc && run.flying) {
+        got = r->io->ops->wait(r->io, &r->ring, done, WINDOW, 1, r->timeout_ns);
+        if (got <= 0)
+            rc = err_set(got ? got : -ETIMEDOUT, "storage does not answer reads of contents");
+        for (i = 0; i < got; i++) {
+            struct piece *p = done[i].userdata;
+
+            if (!answered(r, p, done[i].result)) {
+                p->job = NULL;
+                run.flying--;
+            }
+        }
+        feed(r, &run);
+    }
+    for (w = 0; w < WINDOW; w++) {
+        if (run.pieces[w].buf && !run.pieces[w].job)
+            pool_give(r->pool, run.pieces[w].buf);
+    }
+    return rc;
+}
+
+int contents_run(struct contents_reader *r, struct contents_job *jobs, size_t n)
+{
+    size_t i;
+    int rc;
+
+    open_all(r->io, jobs, n);
+    rc = read_all(r, jobs, n);
+    for (i = 0; i < n; i++) {
+        if (jobs[i].file.fd >= 0)
+            r->io->ops->file_close(r->io, &jobs[i].file);
+    }
+    return rc;
+}

@@ -1,0 +1,65 @@
+/*
+ * contents.h - reading the contents and heads of a shard directory: at open, at a refresh, and for
+ * cistern_scan().
+ *
+ * Files are opened by a few threads side by side, then read through one ring, several at a time,
+ * each to where its data ends. Never payloads, never by st_size. Everything here blocks: helper
+ * threads only.
+ */
+#ifndef ENGINE_CONTENTS_H
+#define ENGINE_CONTENTS_H
+
+#include "engine/engine.h"
+#include "segment/toc.h"
+
+/* One file to read. */
+struct contents_job {
+    char dir[544]; /* relative to the mount */
+    uint32_t shard;
+    uint64_t writer, seq;
+    bool is_head;
+    bool want_data; /* open the data file too */
+    bool fresh;     /* from its header on; else from cursor on */
+    struct io_file file, data;
+    int open_rc, data_rc;
+    struct toc_header header;
+    struct head_record head;
+    struct toc_cursor cursor;
+    int result;      /* 0, or why it cannot be used */
+    int end;         /* enum toc_end, when result is 0 and it is no head */
+    uint32_t number; /* for the caller */
+};
+
+struct contents_list {
+    struct contents_job *at; /* malloc'd */
+    size_t count, room;
+};
+
+struct contents_reader {
+    struct io *io;
+    struct io_ring ring;
+    bool ring_open;
+    struct pool *pool;
+    uint64_t timeout_ns; /* one read */
+    struct logger log;
+    /* Called when a job's header was read and is of the file that its name says; non-zero: skip the
+     * job. */
+    int (*begin)(void *arg, struct contents_job *job);
+    const struct toc_sink *sink; /* gets `arg` = its own arg; the job is in `current` */
+    void *arg;
+    struct contents_job *current;
+};
+
+int contents_reader_open(struct contents_reader *r, struct io *io, uint64_t timeout_ns) MUST_CHECK;
+void contents_reader_close(struct contents_reader *r); /* accepts a zeroed reader */
+
+/* Appends a job for every .toc and .head in a directory that is there. */
+int contents_list_dir(struct io *io, const char *dir, uint32_t shard,
+                      struct contents_list *list) MUST_CHECK;
+void contents_list_free(struct contents_list *list);
+
+/* Opens and reads all jobs, and closes what it opened except data files. -ETIMEDOUT: storage does
+ * not answer. */
+int contents_run(struct contents_reader *r, struct contents_job *jobs, size_t n) MUST_CHECK;
+
+#endif

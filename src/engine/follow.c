@@ -1,0 +1,329 @@
+/*
+ * follow.c - takes up what others wrote: at open all of it, at a refresh what came since.
+ *
+ * Own shard: into the index. Other shards: into the presence table. A dead record names one copy by
+ * segment and place, so the order in which contents are read does not matter; they are applied when
+ * all is read. Other shards' dead records are not: a presence that is too good costs a miss at the
+ * get.
+ */
+#include "engine/follow.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "base/clock.h"
+#include "base/fault.h"
+
+/* ---- What the contents say ---- */
+
+static int flush_batch(cistern *c)
+{
+    struct follower *f = c->follower;
+    cistern_key key;
+    uint32_t i;
+    int rc = 0;
+
+    for (i = 0; i < f->batched; i++) {
+        memcpy(key.b, f->batch[i].key, sizeof key.b);
+        index_prefetch(c->index, &key);
+    }
+    for (i = 0; i < f->batched; i++) {
+        rc = index_insert(c->index, f->number, &f->batch[i]);
+        if (rc && rc != -EEXIST)
+            metric_add(&c->metrics, METRIC_index_full, 1);
+    }
+    f->batched = 0;
+    return 0;
+}
+
+static int add_presence(cistern *c, const struct block_info *b)
+{
+    const struct match_rules *rules = &c->cfg.rules;
+    uint32_t shard = c->follower->reader.current->shard, p;
+    cistern_key key;
+    int rc = 0;
+
+    memcpy(key.b, b->key, sizeof key.b);
+    if ((b->mask & rules->all) == rules->all)
+        rc = presence_add(c->others, &key, 0, shard);
+    for (p = 0; p < c->cfg.nparts && !rc; p++) {
+        if (b->mask & (rules->last | rules->trailing) & (1u << p))
+            rc = presence_add(c->others, &key, 1 + p, shard);
+    }
+    if (rc)
+        metric_add(&c->metrics, METRIC_index_full, 1);
+    return 0;
+}
+
+static int on_block(void *arg, const struct block_info *b)
+{
+    cistern *c = arg;
+    struct follower *f = c->follower;
+
+    if (f->reader.current->shard != c->cfg.shard)
+        return add_presence(c, b);
+    if (c->segs.at[f->number].data.fd < 0 && !(c->cfg.flags & CISTERN_OPEN_MATCH_ONLY))
+        return 0;
+    f->batch[f->batched] = *b;
+    if (++f->batched == ARRAY_LEN(f->batch))
+        return flush_batch(c);
+    return 0;
+}
+
+static int on_dead(void *arg, const uint8_t key[32], const uint8_t segment_id[16], uint32_t offset,
+                   uint8_t reason)
+{
+    cistern *c = arg;
+    struct follower *f = c->follower;
+    struct dead_note *grown;
+
+    if (f->reader.current->shard != c->cfg.shard)
+        return 0;
+    if (f->dead_count == f->dead_room) {
+        f->dead_room = f->dead_room ? 2 * f->dead_room : 256;
+        grown = realloc(f->dead, f->dead_room * sizeof *grown);
+        if (!grown)
+            return -ENOMEM;
+        f->dead = grown;
+    }
+    f->dead[f->dead_count] = (struct dead_note){.offset = offset, .reason = reason};
+    memcpy(f->dead[f->dead_count].key, key, 32);
+    memcpy(f->dead[f->dead_count].segment_id, segment_id, 16);
+    f->dead_count++;
+    return 0;
+}
+
+/* A segment that is set aside is as good as empty. */
+static int on_aside(void *arg, const uint8_t segment_id[16], uint8_t reason)
+{
+    static const uint8_t any[32];
+
+    return on_dead(arg, any, segment_id, UINT32_MAX, reason);
+}
+
+static void apply_dead(cistern *c)
+{
+    struct follower *f = c->follower;
+    size_t i, kept = 0;
+
+    for (i = 0; i < f->dead_count; i++) {
+        const struct dead_note d = f->dead[i];
+        int64_t number = segtab_find(&c->segs, d.segment_id);
+        cistern_key key;
+
+        memcpy(key.b, d.key, sizeof key.b);
+        if (number < 0)
+            f->dead[kept++] = d; /* its segment may come to light later */
+        else if (d.offset == UINT32_MAX)
+            (void)index_remove_segment(c->index, (uint32_t)number);
+        else
+            (void)index_remove_copy(c->index, &key, (uint32_t)number, d.offset);
+    }
+    f->dead_count = kept;
+}
+
+/* ---- Segments ---- */
+
+/* Moves the parse on to another segment. */
+static int begin(void *arg, struct contents_job *job)
+{
+    cistern *c = arg;
+    struct segment s = {
+        .writer = job->writer, .seq = job->seq, .shard = job->shard, .data = job->data};
+    int64_t number;
+
+    if (memcmp(job->header.space, c->fingerprint, sizeof c->fingerprint) != 0 ||
+        job->header.shards != c->cfg.shards)
+        return err_set(-EBADMSG, "the contents are of another space");
+    memcpy(s.id, job->header.segment_id, sizeof s.id);
+    s.cursor = job->cursor;
+    number = segtab_add(&c->segs, &s);
+    if (number < 0)
+        return err_set((int)number,
+                       "the segment is known already, or the table of segments is full");
+    job->data.fd = -1; /* it belongs to the table now */
+    job->number = (uint32_t)number;
+    metric_add(&c->metrics, METRIC_segments_opened, 1);
+    if (job->want_data && job->data_rc) {
+        metric_add(&c->metrics, METRIC_data_missing, 1);
+        log_line(&c->cfg.log, LOG_WARN,
+                 "%s: a data file of writer %016llx cannot be opened (%s): its blocks are misses",
+                 job->dir, (unsigned long long)job->writer, cistern_error_string(job->data_rc));
+    }
+    return 0;
+}
+
+static int sink_block(void *arg, const struct block_info *b)
+{
+    cistern *c = arg;
+    struct follower *f = c->follower;
+
+    if (f->number != f->reader.current->number) {
+        (void)flush_batch(c);
+        f->number = f->reader.current->number;
+    }
+    return on_block(c, b);
+}
+
+/* Drops the jobs that have nothing new to say: own segments, and those that ended. */
+static size_t choose(cistern *c, struct contents_list *list)
+{
+    size_t i, kept = 0;
+
+    for (i = 0; i < list->count; i++) {
+        struct contents_job job = list->at[i];
+        struct segment *s =
+            job.is_head ? NULL : segtab_find_file(&c->segs, job.shard, job.writer, job.seq);
+
+        if (job.is_head && c->writer && job.writer == writer_id(c))
+            continue;
+        if (s && (s->own || s->ended))
+            continue;
+        if (s) {
+            job.fresh = false;
+            job.cursor = s->cursor;
+            job.number = (uint32_t)(s - c->segs.at);
+        }
+        job.want_data = !s && !job.is_head && job.shard == c->cfg.shard &&
+                        !(c->cfg.flags & CISTERN_OPEN_MATCH_ONLY);
+        list->at[kept++] = job;
+    }
+    return kept;
+}
+
+static void note_end(cistern *c, const struct contents_job *job)
+{
+    if (job->end == TOC_TORN && c->follower->first) {
+        metric_add(&c->metrics, METRIC_contents_torn, 1);
+        log_line(&c->cfg.log, LOG_WARN, "%s: contents %016llx-%llu end in a torn frame at %llu",
+                 job->dir, (unsigned long long)job->writer, (unsigned long long)job->seq,
+                 (unsigned long long)job->cursor.position);
+    } else if (job->end == TOC_LATER) {
+        metric_add(&c->metrics, METRIC_contents_later, 1);
+    }
+    c->segs.at[job->number].cursor = job->cursor;
+}
+
+static void note_bad(cistern *c, const struct contents_job *job)
+{
+    if (job->result == -ENODATA || !c->follower->first)
+        return;
+    metric_add(&c->metrics, job->is_head ? METRIC_head_bad : METRIC_contents_bad, 1);
+    log_line(&c->cfg.log, LOG_WARN, "%s: %s of writer %016llx cannot be used: %s", job->dir,
+             job->is_head ? "the head" : "contents", (unsigned long long)job->writer,
+             cistern_error_string(job->result));
+}
+
+/* What a head says about the contents that were read: shorter than published, or closed for good.
+ */
+static void apply_head(cistern *c, const struct contents_job *job)
+{
+    const struct head_record *h = &job->head;
+    uint32_t i, n = atomic_load(&c->segs.count);
+
+    for (i = 0; i < n; i++) {
+        struct segment *s = &c->segs.at[i];
+
+        if (s->writer != job->writer || s->own)
+            continue;
+        s->ended = h->state == HEAD_CLOSED || s->seq + 2 < h->next_seq;
+    }
+}
+
+static void check_published(cistern *c, const struct contents_job *head,
+                            const struct contents_job *jobs, size_t n)
+{
+    const struct contents_job *last = NULL;
+    size_t i;
+
+    for (i = 0; i < n; i++) {
+        if (!jobs[i].is_head && !jobs[i].result && jobs[i].writer == head->writer &&
+            jobs[i].shard == head->shard && jobs[i].cursor.blocks + jobs[i].cursor.dead &&
+            (!last || jobs[i].seq > last->seq))
+            last = &jobs[i];
+    }
+    if (!last || !c->follower->first || last->cursor.position >= head->head.published)
+        return;
+    metric_add(&c->metrics, METRIC_contents_short, 1);
+    log_line(&c->cfg.log, LOG_WARN,
+             "%s: contents of writer %016llx end at %llu, its head published %llu", head->dir,
+             (unsigned long long)head->writer, (unsigned long long)last->cursor.position,
+             (unsigned long long)head->head.published);
+}
+
+static void settle_jobs(cistern *c, struct contents_job *jobs, size_t n)
+{
+    size_t i;
+
+    for (i = 0; i < n; i++) {
+        if (jobs[i].data.fd >= 0)
+            c->io->ops->file_close(c->io, &jobs[i].data);
+        if (jobs[i].result)
+            note_bad(c, &jobs[i]);
+        else if (!jobs[i].is_head)
+            note_end(c, &jobs[i]);
+    }
+    for (i = 0; i < n; i++) {
+        if (!jobs[i].is_head || jobs[i].result)
+            continue;
+        check_published(c, &jobs[i], jobs, n);
+        apply_head(c, &jobs[i]);
+    }
+}
+
+int follower_scan(cistern *c)
+{
+    struct contents_list list = {0};
+    char dir[544];
+    uint32_t s;
+    int rc = 0;
+
+    for (s = 0; s < c->cfg.shards && !rc; s++) {
+        if (s != c->cfg.shard && !c->others)
+            continue;
+        (void)snprintf(dir, sizeof dir, "%s/s%uof%u", c->space_path, s, c->cfg.shards);
+        rc = contents_list_dir(c->io, dir, s, &list);
+    }
+    if (!rc) {
+        list.count = choose(c, &list);
+        c->follower->number = UINT32_MAX;
+        rc = contents_run(&c->follower->reader, list.at, list.count);
+        (void)flush_batch(c);
+        settle_jobs(c, list.at, list.count);
+        apply_dead(c);
+    }
+    c->follower->first = false;
+    contents_list_free(&list);
+    return rc;
+}
+
+int follower_open(cistern *c)
+{
+    struct follower *f = calloc(1, sizeof *f);
+
+    if (!f)
+        return err_set(-ENOMEM, "no memory for the follower");
+    c->follower = f;
+    f->first = true;
+    f->sink = (struct toc_sink){.block = sink_block, .dead = on_dead, .aside = on_aside, .arg = c};
+    f->reader.log = c->cfg.log;
+    f->reader.begin = begin;
+    f->reader.sink = &f->sink;
+    f->reader.arg = c;
+    return contents_reader_open(&f->reader, c->io, 10ull * c->cfg.read_timeout_ms * NS_PER_MS);
+}
+
+void follower_close(cistern *c)
+{
+    struct follower *f = c->follower;
+
+    if (!f)
+        return;
+    contents_reader_close(&f->reader);
+    free(f->dead);
+    free(f);
+    c->follower = NULL;
+}
