@@ -2,18 +2,24 @@
  * mem.c - kinds of memory, and the copy that hashes.
  *
  * Host memory is copied and hashed in pieces that fit the first-level cache, so that the bytes come
- * through memory once. Device memory is copied whole, because a call costs more than the cache
- * saves. Threads: any.
+ * through memory once: hash first, which fetches, then copy. A get's destination is written past
+ * the cache; so is a put's staging when it is large, while small staging is still in the cache when
+ * storage takes it. Device memory is copied whole, because a call costs more than the cache saves.
+ * Threads: any.
  */
 #include "mem/mem.h"
 
 #include <errno.h>
+#include <stdbool.h>
+#include <string.h>
 
 #include "base/bits.h"
 #include "base/hash.h"
 #include "mem/mem_internal.h"
 
-#define PIECE_BYTES (16u << 10)
+#define PIECE_BYTES 4096u
+/* Staging of this size and more is not expected to stay in the second-level cache. */
+#define LARGE_SPAN  (128u << 10)
 
 const struct mem_ops *mem_ops_get(uint32_t kind)
 {
@@ -35,31 +41,65 @@ uint64_t mem_span_bytes(const struct cistern_span *s)
     return bytes;
 }
 
-static size_t piece_len(const struct mem_ops *m, size_t left)
+static void gather_host(uint8_t *to, const struct cistern_vec *v, bool large,
+                        struct hash64_state *state)
 {
-    return m == &mem_host && left > PIECE_BYTES ? PIECE_BYTES : left;
+    const uint8_t *from = v->base;
+    size_t at, n;
+
+    for (at = 0; at < v->len; at += n) {
+        n = min_u64(v->len - at, PIECE_BYTES);
+        hash64_add(state, from + at, n);
+        if (large)
+            host_copy_past_cache(to + at, from + at, n);
+        else
+            memcpy(to + at, from + at, n);
+    }
+}
+
+static int gather_other(const struct mem_ops *m, uint8_t *to, const struct cistern_vec *v,
+                        struct hash64_state *state)
+{
+    int rc = m->copy_in(to, v->base, v->len);
+
+    if (rc == 0)
+        hash64_add(state, to, v->len);
+    return rc;
 }
 
 int mem_gather(const struct mem_ops *m, void *staging, const struct cistern_span *s, uint64_t *hash)
 {
+    bool large = mem_span_bytes(s) >= LARGE_SPAN;
     struct hash64_state state;
     uint8_t *to = staging;
-    size_t at, n;
     uint32_t i;
-    int rc;
+    int rc = 0;
 
     hash64_begin(&state);
-    for (i = 0; i < s->count; i++) {
-        for (at = 0; at < s->vecs[i].len; at += n, to += n) {
-            n = piece_len(m, s->vecs[i].len - at);
-            rc = m->copy_in(to, (const uint8_t *)s->vecs[i].base + at, n);
-            if (rc)
-                return rc;
-            hash64_add(&state, to, n);
-        }
+    for (i = 0; i < s->count && rc == 0; i++) {
+        if (m == &mem_host)
+            gather_host(to, &s->vecs[i], large, &state);
+        else
+            rc = gather_other(m, to, &s->vecs[i], &state);
+        to += s->vecs[i].len;
     }
-    *hash = hash64_end(&state);
-    return 0;
+    host_copy_fence();
+    if (rc == 0)
+        *hash = hash64_end(&state);
+    return rc;
+}
+
+static void scatter_host(const uint8_t *from, const struct cistern_vec *v,
+                         struct hash64_state *state)
+{
+    uint8_t *to = v->base;
+    size_t at, n;
+
+    for (at = 0; at < v->len; at += n) {
+        n = min_u64(v->len - at, PIECE_BYTES);
+        hash64_add(state, from + at, n);
+        host_copy_past_cache(to + at, from + at, n);
+    }
 }
 
 int mem_scatter(const struct mem_ops *m, const void *staging, const struct cistern_span *s,
@@ -67,20 +107,21 @@ int mem_scatter(const struct mem_ops *m, const void *staging, const struct ciste
 {
     struct hash64_state state;
     const uint8_t *from = staging;
-    size_t at, n;
     uint32_t i;
-    int rc;
+    int rc = 0;
 
     hash64_begin(&state);
-    for (i = 0; i < s->count; i++) {
-        for (at = 0; at < s->vecs[i].len; at += n, from += n) {
-            n = piece_len(m, s->vecs[i].len - at);
-            hash64_add(&state, from, n);
-            rc = m->copy_out((uint8_t *)s->vecs[i].base + at, from, n);
-            if (rc)
-                return rc;
+    for (i = 0; i < s->count && rc == 0; i++) {
+        if (m == &mem_host) {
+            scatter_host(from, &s->vecs[i], &state);
+        } else {
+            hash64_add(&state, from, s->vecs[i].len);
+            rc = m->copy_out(s->vecs[i].base, from, s->vecs[i].len);
         }
+        from += s->vecs[i].len;
     }
-    *hash = hash64_end(&state);
-    return 0;
+    host_copy_fence();
+    if (rc == 0)
+        *hash = hash64_end(&state);
+    return rc;
 }
