@@ -1,0 +1,77 @@
+/*
+ * target.c - finds the directory that a verb looks at and says plainly when it is not one of ours.
+ */
+#include "target.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "cli.h"
+
+#define ROOT_FILE "cistern.json"
+
+/* Is there a file `name` in the directory `dir`? */
+static bool file_in(const char *dir, const char *name)
+{
+    char path[PATH_MAX + 16];
+    struct stat st;
+
+    snprintf(path, sizeof(path), "%s/%s", dir, name);
+    return stat(path, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+static int root_check(const struct target *t)
+{
+    struct stat st;
+
+    if (stat(t->root_path, &st) != 0) {
+        if (errno == ENOENT && file_in(t->mount_path, ROOT_FILE))
+            return cli_fail(CLI_ENVIRONMENT,
+                            "%s does not exist, but %s itself is a Cistern root: give its parent "
+                            "directory as --mount and its last name as --root",
+                            t->root_path, t->mount_path);
+        return cli_fail(CLI_ENVIRONMENT, "root %s: %s; name another with --root", t->root_path,
+                        strerror(errno));
+    }
+    if (!S_ISDIR(st.st_mode) || !file_in(t->root_path, ROOT_FILE))
+        return cli_fail(CLI_ENVIRONMENT,
+                        "%s is not a Cistern root: there is no " ROOT_FILE
+                        " in it; name the right one with --mount and --root",
+                        t->root_path);
+    return CLI_OK;
+}
+
+int target_resolve(struct target *t)
+{
+    struct cistern_options *o = &t->options;
+    int r;
+
+    memset(o, 0, sizeof(*o));
+    o->size = sizeof(*o);
+    r = cistern_options_from_env(o);
+    if (r != 0)
+        return cli_fail_lib(r, "the environment");
+    if (t->mount != NULL)
+        o->mount = t->mount;
+    if (o->mount == NULL)
+        o->mount = "/3fs/stage/3fs/";
+    if (t->root != NULL)
+        o->root = t->root;
+    if (o->root == NULL)
+        o->root = "rtp_llm/";
+    if (t->provider != NULL)
+        o->provider = t->provider;
+    if (t->provider_path != NULL)
+        o->provider_path = t->provider_path;
+    if (realpath(o->mount, t->mount_path) == NULL)
+        return cli_fail(CLI_ENVIRONMENT, "mount %s: %s; name another with --mount", o->mount,
+                        strerror(errno));
+    o->mount = t->mount_path;
+    if (snprintf(t->root_path, sizeof(t->root_path), "%s/%s", t->mount_path, o->root) >=
+        (int)sizeof(t->root_path))
+        return cli_fail(CLI_USAGE, "--root: the path is too long");
+    return root_check(t);
+}
