@@ -37,7 +37,8 @@ void contents_reader_close(struct contents_reader *r)
 {
     if (r->ring_open)
         r->io->ops->ring_destroy(r->io, &r->ring);
-    (void)pool_close(r->pool);
+    if (r->pool)
+        (void)pool_close(r->pool);
     *r = (struct contents_reader){0};
 }
 

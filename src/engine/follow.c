@@ -229,7 +229,7 @@ static void apply_head(cistern *c, const struct contents_job *job)
 
         if (s->writer != job->writer || s->own)
             continue;
-        s->ended = h->state == HEAD_CLOSED || s->seq + 2 < h->next_seq;
+        s->ended = h->state == HEAD_CLOSED || s->seq + 4 < h->next_seq;
     }
 }
 

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "engine/memory.h"
 
 int optab_open(struct optab *t, uint32_t max, uint32_t nparts)
 {
@@ -131,7 +132,7 @@ static void sum_block(const struct optab *t, const struct op *op, uint32_t block
     s->misses += op->is_put ? run != asked : good != asked;
 }
 
-void op_finish(struct optab *t, struct op *op)
+void op_sum(struct optab *t, struct op *op)
 {
     struct sums s = {0};
     uint32_t i;
@@ -148,6 +149,10 @@ void op_finish(struct optab *t, struct op *op)
                                        .errors = s.errors,
                                        .bytes = atomic_load(&op->bytes),
                                        .nanoseconds = clock_ns() - op->start_ns};
+}
+
+void op_tell(struct optab *t, struct op *op)
+{
     (void)pthread_mutex_lock(&t->lock);
     op->done = true;
     tell_locked(t, op);
@@ -174,6 +179,7 @@ void op_buffer_free(struct optab *t, struct op *op)
 {
     if (atomic_fetch_sub(&op->buffers, 1) != 1)
         return;
+    (void)atomic_fetch_sub(&op->r.memory->reads, 1);
     (void)pthread_mutex_lock(&t->lock);
     op->buffers_free = true;
     tell_locked(t, op);

@@ -89,8 +89,10 @@ static inline const struct cistern_span *op_span(const struct optab *t, const st
     return &op->r.spans[(uint64_t)block * t->nparts + part];
 }
 
-/* All results of the operation are written: sums them up and tells. */
-void op_finish(struct optab *t, struct op *op);
+/* All results of the operation are written: sums them up in op->event. */
+void op_sum(struct optab *t, struct op *op);
+/* Tells the caller; unless it is a direct get, the operation must not be touched afterwards. */
+void op_tell(struct optab *t, struct op *op);
 /* Results of one block's part are in (operations by part only). */
 void op_part_settled(struct optab *t, struct op *op, uint32_t part, uint32_t blocks);
 /* Storage let go of one direct read's destination (or the operation ended): tells when it was the

@@ -1,0 +1,160 @@
+/*
+ * match.c - questions that memory answers: match, exists, touch, delete, and the tickets of
+ * matches.
+ *
+ * A ticket is a number in a fixed table: it says until when segments that were matched may not be
+ * taken away. Nothing here makes a system call, except delete's ring of the write lane's bell.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "base/clock.h"
+#include "engine/engine.h"
+
+static int check_keys(const cistern *c, const cistern_key *keys, size_t n, const void *out)
+{
+    int rc = guard_check(c);
+
+    if (!rc && ((n && !keys) || !out))
+        rc = err_set(-EINVAL, "keys or the out-parameter is NULL");
+    return rc;
+}
+
+/* Tries a few slots; a ticket is worth less than the time to search them all. */
+static uint64_t ticket_take(cistern *c)
+{
+    uint64_t ticket, none;
+    int i;
+
+    for (i = 0; i < 8; i++) {
+        ticket = atomic_fetch_add_explicit(&c->ticket_seq, 1, memory_order_relaxed) + TICKETS;
+        none = 0;
+        if (atomic_compare_exchange_strong(&c->tickets[ticket % TICKETS], &none, ticket))
+            return ticket;
+    }
+    return 0;
+}
+
+int cistern_match(cistern *c, const cistern_key *keys, size_t n, struct cistern_match *out)
+{
+    struct match_answer answer = {0};
+    int rc = check_keys(c, keys, n, out);
+
+    if (rc)
+        return rc;
+    if (n && !engine_tripped(c))
+        index_match(c->index, c->others, &c->cfg.rules, keys, n, &answer);
+    metric_add(&c->metrics, METRIC_match_calls, 1);
+    metric_add(&c->metrics, METRIC_match_keys, n);
+    metric_add(&c->metrics, METRIC_match_blocks, answer.blocks);
+    *out = (struct cistern_match){
+        .blocks = answer.blocks, .have = answer.have, .ticket = answer.blocks ? ticket_take(c) : 0};
+    return 0;
+}
+
+int cistern_ticket_release(cistern *c, uint64_t ticket)
+{
+    uint64_t mine = ticket;
+    int rc = guard_check(c);
+
+    if (rc || !ticket)
+        return rc;
+    if (!atomic_compare_exchange_strong(&c->tickets[ticket % TICKETS], &mine, 0))
+        return err_set(-EINVAL, "ticket %llu is not out", (unsigned long long)ticket);
+    return 0;
+}
+
+int cistern_exists(cistern *c, const cistern_key *keys, size_t n, uint16_t *out)
+{
+    size_t i;
+    int rc = check_keys(c, keys, n, out);
+
+    for (i = 0; !rc && i < n; i++) {
+        if (i + 8 < n)
+            index_prefetch(c->index, &keys[i + 8]);
+        out[i] = engine_tripped(c) ? 0 : index_mask(c->index, &keys[i]);
+    }
+    return rc;
+}
+
+int cistern_touch(cistern *c, const cistern_key *keys, size_t n)
+{
+    struct index_place place;
+    size_t i;
+    int rc = check_keys(c, keys, n, c);
+
+    for (i = 0; !rc && i < n; i++) {
+        if (index_find(c->index, &keys[i], &place))
+            (void)atomic_fetch_add_explicit(&c->segs.at[place.segment].touches, 1,
+                                            memory_order_relaxed);
+    }
+    return rc;
+}
+
+/* Forgets every copy of a key; how many copies there were, or -EAGAIN. */
+static int delete_one(cistern *c, const cistern_key *key)
+{
+    struct index_place place;
+    int copies = 0;
+
+    while (index_find(c->index, key, &place)) {
+        struct dead_note note = {.offset = place.info.offset, .reason = DEAD_DELETED};
+
+        memcpy(note.key, key->b, sizeof note.key);
+        memcpy(note.segment_id, c->segs.at[place.segment].id, sizeof note.segment_id);
+        if (writer_push_dead(c, &note, 1))
+            return -EAGAIN;
+        if (!index_remove_copy(c->index, key, place.segment, place.info.offset))
+            continue;
+        copies++;
+    }
+    return copies;
+}
+
+int64_t cistern_delete(cistern *c, const cistern_key *keys, size_t n)
+{
+    int64_t blocks = 0;
+    size_t i;
+    int rc = check_keys(c, keys, n, c);
+
+    if (rc)
+        return rc;
+    if (!c->writer)
+        return err_set(-EROFS, "this handle was opened without writing: it deletes nothing");
+    for (i = 0; i < n; i++) {
+        rc = delete_one(c, &keys[i]);
+        if (rc < 0)
+            return blocks ? blocks
+                          : err_set(rc, "too many deletions are under way: flush, then go on");
+        blocks += rc > 0;
+    }
+    metric_add(&c->metrics, METRIC_deleted_blocks, (uint64_t)blocks);
+    return blocks;
+}
+
+int cistern_refresh(cistern *c, uint32_t timeout_ms)
+{
+    uint64_t ms = timeout_ms;
+    int rc = guard_check(c);
+
+    if (rc)
+        return rc;
+    if (!ms)
+        ms = c->cfg.read_timeout_ms;
+    return keeper_refresh_wait(c, clock_ns() + ms * NS_PER_MS);
+}
+
+int cistern_key_root(const cistern *c, const struct cistern_identity *id, cistern_key *out)
+{
+    struct cistern_identity own = {.size = sizeof own};
+    int rc = guard_check(c);
+
+    if (rc)
+        return rc;
+    if (!out)
+        return err_set(-EINVAL, "out is NULL");
+    if (id && (rc = config_take_struct(&own, sizeof own, id)))
+        return rc;
+    return key_root(c->salt, &own, out);
+}
