@@ -10,6 +10,7 @@
  */
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -22,9 +23,12 @@ typedef int cu_result;
 typedef unsigned long long cu_address;
 typedef void *cu_context;
 
-#define CU_SUCCESS                   0
-#define CU_POINTER_ATTRIBUTE_CONTEXT 1
-#define CU_MEMHOSTREGISTER_PORTABLE  1u
+#define CU_SUCCESS                          0
+#define CU_INVALID_VALUE                    1
+#define CU_POINTER_ATTRIBUTE_CONTEXT        1
+#define CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL 9
+#define CUDA_DEVICES                        64
+#define CU_MEMHOSTREGISTER_PORTABLE         1u
 
 /* In the order of cuda_symbols[]. */
 struct cuda_calls {
@@ -96,18 +100,40 @@ static void cuda_start(void)
     cuda_ready = r == CU_SUCCESS;
 }
 
-/* Makes the context that owns a device address current. */
+/* Kept until the process ends: one reference per device that was ever needed. */
+static cu_result primary_context(int device, cu_context *out)
+{
+    static _Atomic(cu_context) kept[CUDA_DEVICES];
+    cu_context context = NULL;
+    cu_result r;
+
+    if (device < 0 || device >= CUDA_DEVICES)
+        return CU_INVALID_VALUE;
+    context = atomic_load(&kept[device]);
+    if (!context) {
+        r = cuda.primary_retain(&context, device);
+        if (r != CU_SUCCESS)
+            return r;
+        atomic_store(&kept[device], context);
+    }
+    *out = context;
+    return CU_SUCCESS;
+}
+
+/* Makes the context that owns a device address current. Memory of a pool belongs to a device, but
+ * to no context: then it is the device's primary one. */
 static int enter_context_of(const void *address)
 {
     cu_address at = (cu_address)(uintptr_t)address;
     cu_context context = NULL;
     cu_result r = cuda.pointer_get_attribute(&context, CU_POINTER_ATTRIBUTE_CONTEXT, at);
+    int device = -1;
 
-    if (r == CU_SUCCESS && !context)
-        /* memory of a pool belongs to a device but to no context */
-        r = cuda.ctx_get_current(&context);
-    if (r == CU_SUCCESS && !context)
-        r = cuda.primary_retain(&context, 0);
+    if (r == CU_SUCCESS && !context) {
+        r = cuda.pointer_get_attribute(&device, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, at);
+        if (r == CU_SUCCESS)
+            r = primary_context(device, &context);
+    }
     if (r == CU_SUCCESS)
         r = cuda.ctx_push(context);
     return r == CU_SUCCESS ? 0
@@ -140,25 +166,23 @@ static int cuda_copy_in(void *staging, const void *src, size_t len)
                               cuda.to_host(staging, (cu_address)(uintptr_t)src, len));
 }
 
+/* In the context of the calling thread: making one would take memory on a device that may be
+ * somebody else's. */
 static int cuda_pin(void *base, size_t len)
 {
     cu_context context = NULL;
-    cu_result r = cuda.primary_retain(&context, 0);
+    cu_result r = cuda.ctx_get_current(&context);
 
+    if (r == CU_SUCCESS && !context)
+        return err_set(-ENODEV, "this thread has no CUDA context");
     if (r == CU_SUCCESS)
-        r = cuda.ctx_push(context);
-    if (r != CU_SUCCESS)
-        return err_set(-EIO, "no context on device 0: %s", cuda_error(r));
-    return leave_context("cuMemHostRegister",
-                         cuda.host_register(base, len, CU_MEMHOSTREGISTER_PORTABLE));
+        r = cuda.host_register(base, len, CU_MEMHOSTREGISTER_PORTABLE);
+    return r == CU_SUCCESS ? 0 : err_set(-EIO, "cuMemHostRegister: %s", cuda_error(r));
 }
 
 static void cuda_unpin(void *base)
 {
-    cu_context context = NULL;
-
-    if (cuda.primary_retain(&context, 0) == CU_SUCCESS && cuda.ctx_push(context) == CU_SUCCESS)
-        (void)leave_context("cuMemHostUnregister", cuda.host_unregister(base));
+    (void)cuda.host_unregister(base);
 }
 
 static const struct mem_ops cuda_ops = {

@@ -17,8 +17,9 @@ struct mem_ops {
      */
     int (*copy_out)(void *dst, const void *staging, size_t len);
     int (*copy_in)(void *staging, const void *src, size_t len);
-    /* Lets the device reach staging at full speed (cuMemHostRegister); optional, failure is not an
-     * error. */
+    /* Lets the device reach staging at full speed (cuMemHostRegister). Call it on a thread of the
+     * engine, whose context is used. NULL where there is nothing to do; failure costs speed only.
+     */
     int (*pin)(void *base, size_t len);
     void (*unpin)(void *base);
 };
