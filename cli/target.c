@@ -70,8 +70,12 @@ int target_resolve(struct target *t)
         return cli_fail(CLI_ENVIRONMENT, "mount %s: %s; name another with --mount", o->mount,
                         strerror(errno));
     o->mount = t->mount_path;
-    if (snprintf(t->root_path, sizeof(t->root_path), "%s/%s", t->mount_path, o->root) >=
-        (int)sizeof(t->root_path))
+    if (snprintf(t->root_path, sizeof(t->root_path), "%s/%s",
+                 strcmp(t->mount_path, "/") == 0 ? "" : t->mount_path,
+                 o->root) >= (int)sizeof(t->root_path))
         return cli_fail(CLI_USAGE, "--root: the path is too long");
+    r = (int)strlen(t->root_path);
+    while (r > 1 && t->root_path[r - 1] == '/')
+        t->root_path[--r] = '\0';
     return root_check(t);
 }

@@ -1,0 +1,87 @@
+#!/bin/sh
+# Takes every figure of the store: device, memory, CPU, match, keys, open. Prints Markdown: each
+# command and what it said. With --write the results go into docs/bench/store.md, below its marker.
+#
+#   bench/run_all.sh [--quick] [--write] [--disk DIR] [--memory DIR] [only-this-section ...]
+#
+# DISK and MEMORY are directories on a disk (30 GiB of room) and on tmpfs (6 GiB); what is made in
+# them is removed. CISTERN names the command, build/cistern by default. About half an hour; --quick
+# takes two minutes and shows only that everything runs.
+set -eu
+top=$(cd "$(dirname "$0")/.." && pwd)
+cistern=${CISTERN:-$top/build/cistern}
+disk=/var/tmp/cistern-bench memory=/dev/shm/cistern-bench quick= write= only=
+while [ $# -gt 0 ]; do
+    case $1 in
+    --quick) quick=--quick ;;
+    --write) write=1 ;;
+    --disk) disk=$2; shift ;;
+    --memory) memory=$2; shift ;;
+    -*) echo "run_all.sh: unknown option $1" >&2; exit 2 ;;
+    *) only="$only $1" ;;
+    esac
+    shift
+done
+[ -x "$cistern" ] || { echo "run_all.sh: $cistern is not there; run make first, or set CISTERN" >&2; exit 3; }
+
+# One command: shown as a reader would type it, then what it said.
+figure() {
+    echo "    \$ cistern $*" | sed "s#$disk#DISK#g; s#$memory#MEMORY#g"
+    # shellcheck disable=SC2086
+    "$cistern" "$@" $quick | sed 's/^\(.\)/    \1/'
+    echo
+}
+section() {
+    name=$1
+    case " $only " in "  " | *" $name "*) ;; *) return 1 ;; esac
+    echo "section: $name" >&2
+    printf '### %s\n\n' "$2"
+}
+# Blocks for match and open: as many as asked, fewer when it only has to run.
+blocks() { [ -n "$quick" ] && echo 20000 || echo "$1"; }
+
+results() {
+    if section device "Device: 2 MiB blocks"; then
+        figure bench get --dir "$disk" --block 2M
+        figure bench rand --dir "$disk" --block 2M
+        figure bench put --dir "$disk" --block 2M
+    fi
+    if section small "Device: 64 KiB blocks"; then
+        figure bench get --dir "$disk" --block 64K
+        figure bench rand --dir "$disk" --block 64K
+        figure bench put --dir "$disk" --block 64K
+    fi
+    if section memory "Memory-backed storage, one lane"; then
+        for block in 2M 1M 64K; do
+            figure bench get --dir "$memory" --block $block
+            figure bench rand --dir "$memory" --block $block
+        done
+        figure bench put --dir "$memory" --block 2M
+    fi
+    if section match "Match"; then
+        figure bench match --dir "$memory" --count "$(blocks 1000000)"
+        figure bench match --dir "$memory" --count "$(blocks 10000000)" --puts 100000 --slices 20
+    fi
+    if section key "Key derivation"; then
+        figure bench key
+    fi
+    if section open "Open"; then
+        for n in 10000 100000 1000000 10000000; do
+            figure bench open --dir "$memory" --count "$(blocks $n)"
+        done
+    fi
+}
+
+if [ -z "$write" ]; then
+    results
+    exit 0
+fi
+page=$top/docs/bench/store.md
+new=$(mktemp)
+trap 'rm -f "$new"' EXIT
+sed '/^<!-- results -->$/q' "$page" >"$new"
+{
+    echo
+    results
+} >>"$new"
+cat "$new" >"$page"

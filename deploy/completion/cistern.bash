@@ -1,0 +1,47 @@
+# bash completion for cistern: verbs, options, and directories where an option takes one.
+_cistern()
+{
+    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} verb=${COMP_WORDS[1]}
+    local target="--mount --root --provider --provider-path"
+    COMPREPLY=()
+    case $prev in
+    --mount | --dir)
+        mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+        return
+        ;;
+    --provider-path)
+        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+        return
+        ;;
+    --provider)
+        mapfile -t COMPREPLY < <(compgen -W "auto hf3fs local" -- "$cur")
+        return
+        ;;
+    esac
+    if [ "$COMP_CWORD" -eq 1 ]; then
+        mapfile -t COMPREPLY < <(compgen -W "bench stat ls version help --help --version" -- "$cur")
+        return
+    fi
+    case $verb in
+    help)
+        mapfile -t COMPREPLY < <(compgen -W "bench stat ls version" -- "$cur")
+        ;;
+    stat)
+        mapfile -t COMPREPLY < <(compgen -W "$target --json --help" -- "$cur")
+        ;;
+    ls)
+        mapfile -t COMPREPLY < <(compgen -W "$target --space --shard --segments --blocks --json --help" -- "$cur")
+        ;;
+    bench)
+        if [ "$COMP_CWORD" -eq 2 ] && [ "${cur:0:1}" != - ]; then
+            mapfile -t COMPREPLY < <(compgen -W "put get rand match key open all" -- "$cur")
+            return
+        fi
+        mapfile -t COMPREPLY < <(compgen -W "--dir --root --keep --block --parts --total --count
+            --lanes --depth --io-bytes --request --inflight --slices --seconds --quick --chain
+            --puts --sync-inside --buffered --arena --staging --segment --provider --provider-path
+            --seed --json --help" -- "$cur")
+        ;;
+    esac
+}
+complete -F _cistern cistern
