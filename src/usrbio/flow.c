@@ -95,7 +95,10 @@ static void start_one(struct ior *ior, struct slot *slot, struct starting *st)
     if (slot->result != 0 || (clip && strict_clip(slot))) {
         st->wake |= ior_finish(ior, slot, slot->result);
         st->leader |= ior->leader_here;
-    } else if (runs_inline(ior, slot)) {
+        return;
+    }
+    rw_begin(slot);
+    if (runs_inline(ior, slot)) {
         if (ior->for_read) {
             lazy_add(ior, slot, st);
         } else {

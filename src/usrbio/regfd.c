@@ -160,21 +160,24 @@ static bool fs_in_memory(int fd)
     return fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC || fs.f_type == HUGETLBFS_MAGIC;
 }
 
-/* What O_DIRECT asks of offsets, lengths and memory. */
+/* What O_DIRECT asks of offsets, lengths and memory. 1: the file system does not say; then the call
+ * itself will, with EINVAL. */
 static unsigned direct_align(int fd)
 {
-    unsigned align = 0;
-
 #ifdef STATX_DIOALIGN
     struct statx sx;
+    unsigned align;
 
     if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &sx) == 0 &&
-        (sx.stx_mask & STATX_DIOALIGN) != 0)
+        (sx.stx_mask & STATX_DIOALIGN) != 0) {
         align = sx.stx_dio_mem_align > sx.stx_dio_offset_align ? sx.stx_dio_mem_align
                                                                : sx.stx_dio_offset_align;
+        if (align > 1 && (align & (align - 1)) == 0)
+            return align;
+    }
 #endif
     (void)fd;
-    return align > 1 && (align & (align - 1)) == 0 ? align : 512;
+    return 1;
 }
 
 static struct regfd *entry_new(void)
@@ -203,6 +206,7 @@ static int entry_fill(struct regfd *file, int fd, int dup, int flags)
     file->open_flags = flags;
     file->rw_flags = 0;
     file->align = (flags & O_DIRECT) != 0 ? direct_align(fd) : 0;
+    atomic_store(&file->size_seen, (uint64_t)st.st_size);
     file->in_memory = fs_in_memory(fd);
     file->regular = S_ISREG(st.st_mode);
     if ((flags & O_APPEND) != 0 && file->access != O_RDONLY) {

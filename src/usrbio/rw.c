@@ -31,6 +31,23 @@ int rw_fd(struct slot *slot)
     return file->io_fd;
 }
 
+/* A direct read across the end of the file would fill the rest of its last block with whatever is
+ * there; the caller's bytes past the end are not to be touched, so such a read goes through the
+ * page cache. */
+void rw_begin(struct slot *slot)
+{
+    struct regfd *file = slot->file;
+    struct stat st;
+
+    if (file->align <= 1 || !slot->ior->for_read || !file->regular ||
+        slot->off + slot->len <= atomic_load_explicit(&file->size_seen, memory_order_relaxed))
+        return;
+    if (fstat(file->dup, &st) != 0)
+        return;
+    atomic_store_explicit(&file->size_seen, (uint64_t)st.st_size, memory_order_relaxed);
+    slot->buffered = slot->off + slot->len > (uint64_t)st.st_size;
+}
+
 uint32_t rw_length(const struct slot *slot)
 {
     uint64_t left = slot->len - slot->moved;

@@ -182,9 +182,10 @@ struct regfd {
     _Atomic int seek_fd;     /* private file offset for SEEK_DATA; -1: not yet */
     int access;              /* O_ACCMODE at registration */
     int open_flags;
-    int rw_flags;   /* RWF_NOAPPEND where reopening was refused */
-    unsigned align; /* O_DIRECT alignment, 0: not O_DIRECT */
-    bool in_memory; /* tmpfs and its kind: run inline */
+    int rw_flags;               /* RWF_NOAPPEND where reopening was refused */
+    unsigned align;             /* O_DIRECT alignment; 1: unknown, 0: not O_DIRECT */
+    _Atomic uint64_t size_seen; /* the file was this long once */
+    bool in_memory;             /* tmpfs and its kind: run inline */
     bool regular;
     struct regfd *free_next;
 };
@@ -259,6 +260,7 @@ unsigned uring_unsubmitted(struct uring *uring);
 
 /* rw.c */
 enum step { STEP_AGAIN, STEP_DONE };
+void rw_begin(struct slot *slot); /* before the first step */
 int rw_fd(struct slot *slot);
 uint32_t rw_length(const struct slot *slot);
 enum step rw_step(struct slot *slot, int64_t res); /* STEP_DONE: slot->result is final */
