@@ -119,9 +119,13 @@ static inline bool engine_tripped(const cistern *c)
 
 /* ---- lane.c, get.c ---- */
 int lanes_open(cistern *c) MUST_CHECK;
+/* One read into each staging area, before the lanes run: the first I/O pays for the pinning, and
+ * shows that storage answers. */
+int lanes_warm(cistern *c) MUST_CHECK;
 int lanes_start(cistern *c) MUST_CHECK;
-/* Waits until the deadline for the threads; -EBUSY: storage still owns some of it. */
-int lanes_stop(cistern *c, uint64_t deadline_ns);
+/* Waits for the threads, which end at close_deadline_ns at the latest; -EBUSY: storage still owns
+ * some of it. */
+int lanes_stop(cistern *c);
 void lanes_close(cistern *c);
 void lane_push(cistern *c, uint32_t lane, struct share *s);
 /* api.c: all shares of a get (of a put) have ended: counts, gives its ticket back, tells the
@@ -135,7 +139,7 @@ void engine_bad_copy(cistern *c, const cistern_key *key, uint32_t segment, uint3
 /* ---- writer.c ---- */
 int writer_open(cistern *c) MUST_CHECK;
 int writer_start(cistern *c) MUST_CHECK;
-int writer_stop(cistern *c, uint64_t deadline_ns);
+int writer_stop(cistern *c);
 void writer_close(cistern *c);
 void writer_push(cistern *c, struct share *s);
 /* Takes `n` dead records or none: -EAGAIN when there is no room. */

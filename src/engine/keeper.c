@@ -76,6 +76,10 @@ static void *keeper_main(void *arg)
         run_jobs(c, jobs, syncs, refreshes);
         (void)pthread_mutex_lock(&k->lock);
     }
+    (void)pthread_mutex_unlock(&k->lock);
+    if (c->writer)
+        writer_last_rites(c); /* the lanes have stopped: close stops the keeper last */
+    (void)pthread_mutex_lock(&k->lock);
     k->ended = true;
     (void)pthread_cond_broadcast(&k->changed);
     (void)pthread_mutex_unlock(&k->lock);

@@ -10,6 +10,7 @@
  * until storage answers.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,6 +18,7 @@
 #include "base/clock.h"
 #include "engine/lane_internal.h"
 #include "engine/memory.h"
+#include "segment/root.h"
 
 #define SLICE_NS     (500 * 1000ull)  /* longest wait on a ring while new work may come */
 #define SLOT_WAIT_NS (200 * 1000ull)  /* look again for a free slot */
@@ -385,6 +387,52 @@ int lanes_open(cistern *c)
     return rc;
 }
 
+/* Reads a page of cistern.json into one slot. */
+static int warm(cistern *c, struct pool *pool, struct io_file *f)
+{
+    struct lane *l = &c->lanes[0];
+    struct io_done done;
+    void *slot = pool_take(pool);
+    int rc;
+
+    if (!slot)
+        return err_set(-EIO, "a staging area has no slot");
+    rc = c->io->ops->prep(c->io, &l->ring, pool_mem(pool), slot, f, 0, PAGE_BYTES, slot);
+    if (rc >= 0)
+        rc = c->io->ops->submit(c->io, &l->ring);
+    if (rc < 0) {
+        pool_give(pool, slot);
+        return err_set(rc, "a first read could not be sent: %s", cistern_error_string(rc));
+    }
+    if (c->io->ops->wait(c->io, &l->ring, &done, 1, 1,
+                         10ull * c->cfg.read_timeout_ms * NS_PER_MS) != 1) {
+        pool_quarantine(pool, slot);
+        return err_set(-ETIMEDOUT, "storage does not answer a first read");
+    }
+    pool_give(pool, slot);
+    if (done.result <= 0)
+        return err_set(done.result ? (int)done.result : -EIO, "a first read failed: %s",
+                       cistern_error_string(done.result ? (int)done.result : -EIO));
+    return 0;
+}
+
+int lanes_warm(cistern *c)
+{
+    struct io_file f = {.fd = -1};
+    char path[300];
+    int rc;
+
+    (void)snprintf(path, sizeof path, "%s%s%s", c->cfg.root, c->cfg.root[0] ? "/" : "", ROOT_FILE);
+    rc = c->io->ops->file_open(c->io, path, IO_READ, &f);
+    if (rc)
+        return err_set(rc, "%s cannot be opened: %s", path, cistern_error_string(rc));
+    rc = warm(c, c->read_pool, &f);
+    if (!rc && c->write_pool)
+        rc = warm(c, c->write_pool, &f);
+    c->io->ops->file_close(c->io, &f);
+    return rc;
+}
+
 int lanes_start(cistern *c)
 {
     uint32_t i;
@@ -399,12 +447,11 @@ int lanes_start(cistern *c)
     return 0;
 }
 
-int lanes_stop(cistern *c, uint64_t deadline_ns)
+int lanes_stop(cistern *c)
 {
     uint32_t i;
     int rc = 0;
 
-    (void)deadline_ns;
     for (i = 0; i < c->nlanes; i++)
         inbox_ring(&c->lanes[i].in);
     for (i = 0; i < c->nlanes; i++) {

@@ -378,11 +378,10 @@ int writer_start(cistern *c)
     return 0;
 }
 
-int writer_stop(cistern *c, uint64_t deadline_ns)
+int writer_stop(cistern *c)
 {
     struct writer *w = c->writer;
 
-    (void)deadline_ns;
     if (!w || !w->started)
         return 0;
     inbox_ring(&w->in);

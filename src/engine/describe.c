@@ -1,0 +1,108 @@
+/* describe.c - a handle in numbers and in words. */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "base/hash.h"
+#include "engine/engine.h"
+
+static void refresh_gauges(cistern *c)
+{
+    struct metrics *m = &c->metrics;
+    struct pool_counts n = {0};
+    uint64_t tickets = 0;
+    uint32_t i;
+
+    metric_set(m, METRIC_index_blocks, index_blocks(c->index));
+    metric_set(m, METRIC_index_bytes,
+               index_memory_bytes(c->index) + (c->others ? presence_memory_bytes(c->others) : 0));
+    metric_set(m, METRIC_segments, atomic_load(&c->segs.count));
+    metric_set(m, METRIC_ops_open, ops_open_count(&c->ops));
+    for (i = 0; i < TICKETS; i++)
+        tickets += atomic_load_explicit(&c->tickets[i], memory_order_relaxed) != 0;
+    metric_set(m, METRIC_tickets_open, tickets);
+    if (c->read_pool)
+        pool_count(c->read_pool, &n);
+    metric_set(m, METRIC_read_slots, n.slots);
+    metric_set(m, METRIC_read_slots_free, n.free);
+    metric_set(m, METRIC_read_slots_quarantined, n.quarantined);
+    n = (struct pool_counts){0};
+    if (c->write_pool)
+        pool_count(c->write_pool, &n);
+    metric_set(m, METRIC_write_slots, n.slots);
+    metric_set(m, METRIC_write_slots_free, n.free);
+    metric_set(m, METRIC_write_slots_quarantined, n.quarantined);
+}
+
+int cistern_metrics(const cistern *c, struct cistern_metric *out, int max)
+{
+    int i, rc = guard_check(c);
+
+    if (rc)
+        return rc;
+    if (max < 0 || (max && !out))
+        return err_set(-EINVAL, "out is NULL or max is negative");
+    refresh_gauges((cistern *)(uintptr_t)c);
+    for (i = 0; i < max && i < METRIC_COUNT; i++) {
+        out[i] = (struct cistern_metric){.name = metric_name((enum metric)i),
+                                         .help = metric_help((enum metric)i),
+                                         .value = metric_get(&c->metrics, (enum metric)i),
+                                         .is_gauge = (uint32_t)metric_is_gauge((enum metric)i)};
+    }
+    return METRIC_COUNT;
+}
+
+struct text {
+    char *buf;
+    size_t size, used;
+};
+
+static void line(struct text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void line(struct text *t, const char *format, ...)
+{
+    va_list args;
+    int n;
+
+    va_start(args, format);
+    n = vsnprintf(t->used < t->size ? t->buf + t->used : NULL,
+                  t->used < t->size ? t->size - t->used : 0, format, args);
+    va_end(args);
+    t->used += n > 0 ? (size_t)n : 0;
+}
+
+int cistern_describe(const cistern *c, char *buf, size_t size)
+{
+    const char *tripped;
+    struct text t = {.buf = buf, .size = size};
+    int rc = guard_check(c);
+
+    if (rc)
+        return rc;
+    if (size && !buf)
+        return err_set(-EINVAL, "buf is NULL");
+    tripped = atomic_load(&c->tripped);
+    line(&t, "version=%s\n", CISTERN_VERSION);
+    line(&t, "mount=%s\n", c->io->mount);
+    line(&t, "directory=%s/%s\n", c->io->mount, c->shard_path);
+    line(&t, "provider=%s\n", c->io->ops->name);
+    line(&t, "provider_path=%s\n", c->io->provider_path);
+    line(&t, "backend=%s\n", c->io->backend);
+    line(&t, "mode=%s\n",
+         c->cfg.flags & CISTERN_OPEN_MATCH_ONLY ? "match-only"
+         : c->writer                            ? "read-write"
+                                                : "read-only");
+    line(&t, "read_iov_bytes=%llu\n", c->read_pool ? (unsigned long long)c->cfg.read_iov_bytes : 0);
+    line(&t, "write_iov_bytes=%llu\n",
+         c->write_pool ? (unsigned long long)c->cfg.write_iov_bytes : 0);
+    line(&t, "slot_bytes=%llu\n", (unsigned long long)c->cfg.slot_bytes);
+    line(&t, "segment_bytes=%llu\n", (unsigned long long)c->cfg.segment_bytes);
+    line(&t, "io_bytes=%u\nio_blocks=%u\nlanes=%u\ndepth=%u\n", c->cfg.io_bytes, c->cfg.io_blocks,
+         c->nlanes, c->cfg.depth);
+    line(&t, "shard=%u\nshards=%u\nparts=%u\n", c->cfg.shard, c->cfg.shards, c->cfg.nparts);
+    line(&t, "hash=%s\n", hash64_build());
+    if (c->writer)
+        line(&t, "writer=%016llx\n", (unsigned long long)writer_id(c));
+    line(&t, "tripped=%s\n", tripped ? tripped : "");
+    return (int)t.used;
+}

@@ -1,0 +1,326 @@
+/*
+ * open.c - a handle from its options to its threads, and back.
+ *
+ * Everything that touches storage runs on a thread of its own, for the mount may be dead: the
+ * caller waits for it with a deadline and goes away when that has passed; the thread then tidies up
+ * alone. Opening and closing are that same shape (struct errand).
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "engine/engine.h"
+#include "engine/space_copy.h"
+#include "segment/root.h"
+
+/* Work on a helper thread that a caller waits for, but not for ever. Freed by whoever leaves last.
+ */
+struct errand {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool done, abandoned; /* guarded by lock */
+    int result;
+    char text[512];
+    cistern *c;
+    struct space_copy space;
+};
+
+static struct errand *errand_new(cistern *c)
+{
+    struct errand *e = calloc(1, sizeof *e);
+    pthread_condattr_t attr;
+
+    if (!e)
+        return NULL;
+    e->c = c;
+    (void)pthread_mutex_init(&e->lock, NULL);
+    (void)pthread_condattr_init(&attr);
+    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&e->changed, &attr);
+    (void)pthread_condattr_destroy(&attr);
+    return e;
+}
+
+static void errand_free(struct errand *e)
+{
+    (void)pthread_mutex_destroy(&e->lock);
+    (void)pthread_cond_destroy(&e->changed);
+    space_copy_free(&e->space);
+    free(e);
+}
+
+/* Returns whether the caller is still there to take the result. */
+static bool errand_report(struct errand *e, int result)
+{
+    bool there;
+
+    (void)pthread_mutex_lock(&e->lock);
+    e->result = result;
+    err_copy_text(e->text, sizeof e->text);
+    e->done = true;
+    there = !e->abandoned;
+    (void)pthread_cond_signal(&e->changed);
+    (void)pthread_mutex_unlock(&e->lock);
+    return there;
+}
+
+/* Runs main(e) on a thread and waits. -ETIMEDOUT: the thread has it now, and frees it. */
+static int errand_run(struct errand *e, void *(*main)(void *), uint64_t timeout_ms)
+{
+    struct timespec until = clock_timespec(clock_ns() + timeout_ms * NS_PER_MS);
+    pthread_t thread;
+    int rc = 0;
+
+    if ((rc = -pthread_create(&thread, NULL, main, e)))
+        return rc;
+    (void)pthread_detach(thread);
+    (void)pthread_mutex_lock(&e->lock);
+    while (!e->done && rc != ETIMEDOUT)
+        rc = pthread_cond_timedwait(&e->changed, &e->lock, &until);
+    rc = e->done ? 0 : -ETIMEDOUT;
+    e->abandoned = rc != 0;
+    (void)pthread_mutex_unlock(&e->lock);
+    return rc;
+}
+
+/* ---- Opening ---- */
+
+static void join_path(char *out, size_t size, const char *a, const char *b)
+{
+    (void)snprintf(out, size, "%s%s%s", a, *a ? "/" : "", b);
+}
+
+static int prepare_space(cistern *c, const struct cistern_space *s, bool may_write)
+{
+    char dir[SPACE_DIR_MAX + 32];
+    bool healed = false;
+    int rc = space_fingerprint(s, c->fingerprint);
+
+    if (rc)
+        return rc;
+    space_dir_name(s, c->fingerprint, dir);
+    if (c->cfg.space_dir[0])
+        (void)snprintf(dir, sizeof dir, "%s", c->cfg.space_dir);
+    rc = space_prepare(c->io, c->cfg.root, dir, s, c->fingerprint, may_write, &healed);
+    if (rc)
+        return rc;
+    if (healed) {
+        metric_add(&c->metrics, METRIC_space_healed, 1);
+        log_line(&c->cfg.log, LOG_WARN, "the space.json of %s was not usable and was written anew",
+                 dir);
+    }
+    join_path(c->space_path, sizeof c->space_path, c->cfg.root, dir);
+    (void)snprintf(c->shard_path, sizeof c->shard_path, "%s/s%uof%u", c->space_path, c->cfg.shard,
+                   c->cfg.shards);
+    (void)snprintf(c->registry_name, sizeof c->registry_name, "%s/%s", c->io->mount, c->shard_path);
+    return 0;
+}
+
+static int prepare_files(cistern *c, const struct cistern_space *s)
+{
+    bool may_write = !(c->cfg.flags & (CISTERN_OPEN_MATCH_ONLY | CISTERN_OPEN_READ_ONLY));
+    struct root_params params = {.capacity_bytes = c->cfg.capacity_bytes,
+                                 .segment_bytes = c->cfg.segment_bytes,
+                                 .may_write = may_write};
+    struct root_info root;
+    int rc = root_prepare(c->io, c->cfg.root, &params, &root);
+
+    if (rc)
+        return rc;
+    fault_point("open.root_made");
+    memcpy(c->salt, root.salt, sizeof c->salt);
+    if ((rc = prepare_space(c, s, may_write)))
+        return rc;
+    fault_point("open.space_made");
+    if (may_write && (rc = c->io->ops->make_dir(c->io, c->shard_path)))
+        return err_set(rc, "%s/%s cannot be made: %s", c->io->mount, c->shard_path,
+                       cistern_error_string(rc));
+    fault_point("open.shard_made");
+    return registry_add(c);
+}
+
+static int prepare_memory(cistern *c)
+{
+    int rc;
+
+    if ((rc = guard_open(c)) || (rc = segtab_open(&c->segs)) ||
+        (rc = index_open(c->cfg.max_blocks, &c->index)))
+        return rc;
+    if (c->cfg.shards > 1 && (rc = presence_open(c->cfg.max_blocks, c->cfg.shards, &c->others)))
+        return rc;
+    return optab_open(&c->ops, c->cfg.max_ops, c->cfg.nparts);
+}
+
+static int prepare_staging(cistern *c)
+{
+    int rc;
+
+    if (c->cfg.flags & CISTERN_OPEN_MATCH_ONLY)
+        return 0;
+    rc = pool_open(c->io, "threefs_read_iov_size", c->cfg.read_iov_bytes, c->cfg.slot_bytes, 2,
+                   &c->read_pool);
+    if (rc || (rc = lanes_open(c)) || c->cfg.flags & CISTERN_OPEN_READ_ONLY)
+        return rc;
+    rc = pool_open(c->io, "threefs_write_iov_size", c->cfg.write_iov_bytes, c->cfg.slot_bytes, 4,
+                   &c->write_pool);
+    return rc ? rc : writer_open(c);
+}
+
+static int open_steps(cistern *c, const struct cistern_space *s)
+{
+    struct io_options io = {.mount = c->cfg.mount,
+                            .provider = c->cfg.provider,
+                            .log = c->cfg.log,
+                            .provider_path = c->cfg.provider_path[0] ? c->cfg.provider_path : NULL};
+    int rc;
+
+    if ((rc = prepare_memory(c)) || (rc = io_open(&io, &c->io)) || (rc = prepare_files(c, s)) ||
+        (rc = prepare_staging(c)) || (rc = follower_open(c)) || (rc = follower_scan(c)))
+        return rc;
+    fault_point("open.contents_read");
+    if (!(c->cfg.flags & CISTERN_OPEN_MATCH_ONLY) && (rc = lanes_warm(c)))
+        return rc;
+    if ((rc = lanes_start(c)) || (c->writer && (rc = writer_start(c))) || (rc = keeper_start(c)))
+        return rc;
+    fault_point("open.ready");
+    log_line(&c->cfg.log, LOG_INFO, "open: %s/%s, provider %s, %llu blocks", c->io->mount,
+             c->shard_path, c->io->ops->name, (unsigned long long)index_blocks(c->index));
+    return 0;
+}
+
+/* Everything but the struct itself. -EBUSY: storage or a hanging thread still owns something, which
+ * is left to the process. */
+static int tear_down(cistern *c)
+{
+    uint64_t deadline = clock_ns() + c->cfg.close_timeout_ms * NS_PER_MS;
+    int rc = 0, busy = 0;
+
+    atomic_store(&c->close_deadline_ns, deadline);
+    atomic_store(&c->closing, 1);
+    rc = lanes_stop(c);
+    busy = writer_stop(c);
+    rc = rc ? rc : busy;
+    if (keeper_stop(c, deadline + c->cfg.close_timeout_ms * NS_PER_MS))
+        return -EBUSY;
+    follower_close(c);
+    lanes_close(c);
+    writer_close(c);
+    if (c->read_pool && (busy = pool_close(c->read_pool)))
+        rc = rc ? rc : busy;
+    if (c->write_pool && (busy = pool_close(c->write_pool)))
+        rc = rc ? rc : busy;
+    registry_remove(c);
+    segtab_close(&c->segs, c->io);
+    optab_close(&c->ops);
+    if (!rc)
+        io_close(c->io);
+    index_close(c->index);
+    presence_close(c->others);
+    guard_close(c);
+    return rc;
+}
+
+static void *open_main(void *arg)
+{
+    struct errand *e = arg;
+    cistern *c = e->c;
+    int rc = open_steps(c, &e->space.space);
+
+    if (rc) {
+        char text[512];
+
+        err_copy_text(text, sizeof text);
+        if (tear_down(c) == 0)
+            free(c);
+        rc = err_set(rc, "%s", text);
+    }
+    if (!errand_report(e, rc)) {
+        if (!rc && tear_down(c) == 0)
+            free(c);
+        errand_free(e);
+    }
+    return NULL;
+}
+
+int cistern_open(const struct cistern_options *o, cistern **out)
+{
+    struct config cfg;
+    struct errand *e;
+    cistern *c;
+    int rc;
+
+    if (!out)
+        return err_set(-EINVAL, "out is NULL");
+    if ((rc = config_make(o, 1, &cfg)))
+        return rc;
+    c = calloc(1, sizeof *c);
+    e = c ? errand_new(c) : NULL;
+    if (!e) {
+        free(c);
+        return err_set(-ENOMEM, "no memory for a handle");
+    }
+    c->cfg = cfg;
+    c->ops.event_fd = -1;
+    if ((rc = space_copy_make(o->space, &e->space))) {
+        errand_free(e);
+        free(c);
+        return rc;
+    }
+    rc = errand_run(e, open_main, cfg.open_timeout_ms);
+    if (rc == -ETIMEDOUT)
+        return err_set(rc, "%s does not answer: not open after %u ms", cfg.mount,
+                       cfg.open_timeout_ms);
+    if (!rc) {
+        rc = e->result;
+        if (rc)
+            (void)err_set(rc, "%s", e->text);
+    } else {
+        free(c);
+        (void)err_set(rc, "no thread for the open");
+    }
+    errand_free(e);
+    if (!rc)
+        *out = c;
+    return rc;
+}
+
+/* ---- Closing ---- */
+
+static void *close_main(void *arg)
+{
+    struct errand *e = arg;
+    int rc = tear_down(e->c);
+
+    if (!rc)
+        free(e->c);
+    if (!errand_report(e, rc))
+        errand_free(e);
+    return NULL;
+}
+
+int cistern_close(cistern *c)
+{
+    struct errand *e;
+    int rc;
+
+    if (!c)
+        return 0;
+    if ((rc = guard_check(c)))
+        return rc;
+    e = errand_new(c);
+    if (!e)
+        return err_set(-ENOMEM, "no memory to close the handle: try again");
+    rc = errand_run(e, close_main, 2ull * c->cfg.close_timeout_ms + 1000);
+    if (rc == -ETIMEDOUT)
+        return err_set(rc, "storage does not answer: what it owns is left behind");
+    if (!rc)
+        rc = e->result;
+    errand_free(e);
+    return rc ? err_set(rc,
+                        "storage or a thread still owned a part of the handle: it is left behind")
+              : 0;
+}
