@@ -186,6 +186,7 @@ static void issue(struct writer *w, uint64_t now)
             g->error = rc;
             g->issued = g->len;
         } else {
+            g->ios++;
             g->issued += len;
         }
         if (g->issued >= g->len)
