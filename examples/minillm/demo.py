@@ -25,7 +25,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 FIRST = "Question: What must the name of a block of keys and values say?\nAnswer:"
 SECOND = "Question: Why are blocks stored only after the first token was sent?\nAnswer:"
-RESTARTS = 3  # of which the medians are taken
+RESTARTS = 5  # of which the medians are taken
 MAX_NEW = 4
 SAY_LIMIT_S = 60
 VOCAB = 256
@@ -133,9 +133,11 @@ def raw_rate(mount, want):
     jobs, total = [], 0
     for folder, _, names in os.walk(mount):
         for name in sorted(names):
+            if not name.endswith(".seg"):
+                continue
             path = os.path.join(folder, name)
-            blocks = os.stat(path).st_blocks * 512
-            end = min(os.stat(path).st_size, blocks) if name.endswith(".seg") else 0
+            found = os.stat(path)
+            end = min(found.st_size, found.st_blocks * 512)
             for at in range(0, end // 4096 * 4096, 1 << 20):
                 size = min(1 << 20, end // 4096 * 4096 - at)
                 if total < want:
@@ -152,8 +154,8 @@ def raw_rate(mount, want):
 # ---- What is shown and checked ----
 
 class Row:
-    def __init__(self, case, answer, reference):
-        self.case, self.answer = case, answer
+    def __init__(self, case, answer, reference, shown):
+        self.case, self.answer, self.shown = case, answer, shown
         self.same = answer["logits"] == reference["logits"]
 
 
@@ -168,9 +170,9 @@ class Demo:
         self.rows, self.raws, self.hits, self.agains = [], [], [], []
         self.broken = 0
 
-    def row(self, case, answer, reference=None):
+    def row(self, case, answer, reference=None, shown=True):
         print("  %-42s %8.1f ms" % (case, answer["ttft_s"] * 1e3), file=sys.stderr, flush=True)
-        self.rows.append(Row(case, answer, reference or answer))
+        self.rows.append(Row(case, answer, reference or answer, shown))
         return answer
 
     # -- What happens --
@@ -188,17 +190,26 @@ class Demo:
         if not self.ready["enable_3fs"]:
             sys.exit("demo: no second tier: " + self.ready["tier2_error"])
         self.empty = self.row("cold, cache empty", engine.ask(self.context, FIRST), self.first)
-        self.row("again, same process", engine.ask(self.context, FIRST), self.first)
         self.put = engine.flush()
+        self.row("again, same process", engine.ask(self.context, FIRST), self.first)
+        for _ in range(3):  # a slow device may have dropped some; each request offers them again
+            before, self.put = self.put, engine.flush()
+            if self.lost(self.put) == self.lost(before) and self.put["complete"]:
+                break
+            engine.ask(self.context, FIRST)
         engine.send("%s\t%s" % (self.changed, FIRST.replace("\n", " ")))
         time.sleep(0.3)  # so that it is in the middle of that prompt
         engine.kill()
 
+    @staticmethod
+    def lost(put):
+        return put["dropped"] + put["failed"]
+
     def run_restarts(self):
         for i in range(RESTARTS):
             engine = Engine(self.a, True)
-            self.hits.append(self.row("after SIGKILL, new process", engine.ask(self.context, FIRST), self.first))
-            self.agains.append(self.row("... and again", engine.ask(self.context, FIRST), self.first))
+            self.hits.append(self.row("after SIGKILL, new process", engine.ask(self.context, FIRST), self.first, not i))
+            self.agains.append(self.row("again, that process", engine.ask(self.context, FIRST), self.first, not i))
             engine.kill()
             self.raws.append(raw_rate(self.a.mount, sum(self.hits[0]["tier2_bytes"]) or 1))
         engine = Engine(self.a, True)
@@ -235,7 +246,7 @@ class Demo:
         form = "%-42s %6s %6s %6s %8s %8s %5s %11s %8s  %s"
         print("\n" + form % head)
         print("-" * 121)
-        for row in self.rows:
+        for row in (x for x in self.rows if x.shown):
             x, size = row.answer, sum(row.answer["tier2_bytes"])
             rate = "%.2f" % (size / max(x["tier2_ns"])) if size else "-"
             print(form % (row.case, x["prompt_tokens"], x["tier1_tokens"], x["tier2_tokens"],

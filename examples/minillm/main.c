@@ -179,6 +179,8 @@ static int serve(struct session *s)
             err = flush_do(s);
         if (err || order.command == END)
             return err;
+        if (s->config.shape.rank == 0 && s->engine.tier2)
+            tier2_refresh(s->engine.tier2); /* the other ranks' blocks count in the next match */
     }
 }
 

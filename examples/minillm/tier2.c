@@ -19,7 +19,8 @@
 
 #include "cistern.h"
 
-#define PUT_BLOCKS 16 /* of one put */
+#define PUT_BLOCKS 16  /* of one put */
+#define REFRESH_MS 200 /* at most, and not while a request waits for its first token */
 
 /* One get or put under way: what the library may look at until its completion. */
 struct transfer {
@@ -362,6 +363,12 @@ int tier2_finish(struct tier2 *t, int timeout_ms)
         (void)poll(&fd, 1, (int)left);
     }
     return 0;
+}
+
+void tier2_refresh(struct tier2 *t)
+{
+    if (cistern_refresh(t->store, REFRESH_MS) < 0)
+        return; /* a later one will do as well */
 }
 
 /* ---- Looking at it ---- */
