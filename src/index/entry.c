@@ -97,7 +97,7 @@ void entry_free(struct index *ix, unsigned t, uint32_t number)
     const struct entry *e = entry_at(ix, number);
     uint32_t parts = 0;
 
-    if (__builtin_popcount(word_mask(order_peek(&e->word[WORD_KIND]))) > 1)
+    if (mask_parts(word_mask(order_peek(&e->word[WORD_KIND]))) > 1)
         parts = word_high(order_peek(&e->word[WORD_PLACE]));
     while (parts) {
         uint32_t next = word_low(order_peek(&entry_at(ix, parts)->word[WORD_KIND]));
@@ -150,7 +150,7 @@ void entry_load(const struct index *ix, const struct entry *e, struct index_plac
     b->depth = word_high(segment);
     b->offset = word_low(place);
     b->mask = word_mask(kind);
-    b->parts = (uint8_t)__builtin_popcount(b->mask);
+    b->parts = (uint8_t)mask_parts(b->mask);
     if (b->parts == 1) {
         b->length[0] = word_high(place);
         b->check[0] = order_read(&e->word[WORD_CHECK]);

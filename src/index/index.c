@@ -12,8 +12,7 @@
 #include "index/index_internal.h"
 #include "index/reserve.h"
 
-#define INDEX_PAYLOAD 32u /* bits of a slot that are an entry's number */
-#define MANY_BATCH    64u
+#define MANY_BATCH 64u
 
 /* ---- Open and close ---- */
 
@@ -31,7 +30,7 @@ int index_open(uint64_t max_blocks, struct index **out)
     ix->max_blocks = max_blocks;
     /* Room for blocks of up to four parts, and the chunks that tables have begun. */
     ix->capacity = round_up(2 * max_blocks + SLOTS_TABLES * ENTRY_CHUNK, ENTRY_PAGE);
-    r = slots_open(&ix->slots, max_blocks, INDEX_PAYLOAD);
+    r = slots_open(&ix->slots, max_blocks);
     if (r)
         goto fail;
     (void)pthread_mutex_init(&ix->drop_lock, NULL);
@@ -77,20 +76,18 @@ uint64_t index_memory_bytes(const struct index *ix)
 
 /* ---- Find ---- */
 
-/* The slot of a key, and its entry's number; 0: none. */
+/* The slot of a key, and its entry's number; 0: none, and room for it. */
 static uint32_t key_slot(const struct index *ix, unsigned t, uint64_t hash, const uint8_t key[32],
                          slot **at)
 {
-    struct slot_probe p = slots_probe(&ix->slots, t, hash);
+    struct slot_probe p = slots_probe(slots_home(&ix->slots, t, hash), hash, INDEX_PAYLOAD);
     uint64_t v;
 
-    while ((v = slots_next(&p))) {
-        if (entry_has_key(entry_at(ix, word_low(v)), key)) {
-            *at = p.at;
-            return word_low(v);
-        }
-    }
-    return 0;
+    do {
+        v = slots_next(&p, INDEX_PAYLOAD);
+    } while (v && !entry_has_key(entry_at(ix, word_low(v)), key));
+    *at = p.at;
+    return word_low(v);
 }
 
 bool index_find(const struct index *ix, const cistern_key *key, struct index_place *out)
@@ -136,8 +133,7 @@ void index_prefetch(const struct index *ix, const cistern_key *key)
 
 static bool block_valid(uint32_t segment, const struct block_info *b)
 {
-    return b && segment < (uint32_t)1 << 31 && b->parts && b->parts <= FORMAT_MAX_PARTS &&
-           __builtin_popcount(b->mask) == b->parts;
+    return b && segment < (uint32_t)1 << 31 && b->parts && b->parts == mask_parts(b->mask);
 }
 
 static bool copy_is(const struct entry *e, uint32_t segment, uint32_t offset)
@@ -172,7 +168,7 @@ static int insert_locked(struct index *ix, unsigned t, uint64_t hash, uint32_t s
     value = hash >> INDEX_PAYLOAD << INDEX_PAYLOAD | number;
     if (newest) {
         order_publish(at, value);
-    } else if (!slots_insert(&ix->slots, t, value)) {
+    } else if (!slots_insert(&ix->slots, t, at, value)) {
         entry_free(ix, t, number);
         goto full;
     }
@@ -198,12 +194,16 @@ int index_insert(struct index *ix, uint32_t segment, const struct block_info *b)
     return r;
 }
 
-/* Up to MANY_BATCH blocks: all slot lines are on their way before the first is needed. */
+/*
+ * Up to MANY_BATCH blocks: all slot lines are on their way before the first is needed, and so are
+ * those behind the full ones.
+ */
 static int insert_batch(struct index *ix, uint32_t segment, const struct block_info *blocks,
                         unsigned n, uint64_t *inserted)
 {
     uint8_t first[SLOTS_TABLES], next[MANY_BATCH];
     uint64_t hash[MANY_BATCH];
+    slot *home[MANY_BATCH];
     unsigned t, i;
     int r = 0;
 
@@ -213,7 +213,12 @@ static int insert_batch(struct index *ix, uint32_t segment, const struct block_i
         t = slots_table(hash[i]);
         next[i] = first[t];
         first[t] = (uint8_t)i;
-        __builtin_prefetch((const void *)slots_home(&ix->slots, t, hash[i]), 1);
+        home[i] = slots_home(&ix->slots, t, hash[i]);
+        __builtin_prefetch((const void *)home[i], 1);
+    }
+    for (i = n; i--;) {
+        if (!line_empty(home[i]))
+            __builtin_prefetch((const void *)line_after(home[i]), 1);
     }
     for (t = 0; t < SLOTS_TABLES; t++) {
         if (first[t] == MANY_BATCH)

@@ -18,6 +18,7 @@
 #include "index/index.h"
 #include "index/slots.h"
 
+#define INDEX_PAYLOAD   32u /* bits of a slot that are an entry's number */
 #define ENTRY_WORDS     8u
 #define ENTRY_CHUNK     8u /* entries that a table takes from the row at once */
 #define ENTRY_PAGE      64u
@@ -79,6 +80,16 @@ static inline unsigned word_kind(uint64_t w)
 static inline uint16_t word_mask(uint64_t w)
 {
     return (uint16_t)(w >> 32);
+}
+
+/* Bits of a mask; nearly always there is one. */
+static inline unsigned mask_parts(uint16_t mask)
+{
+    unsigned rest, n = 0;
+
+    for (rest = mask; rest; rest &= rest - 1)
+        n++;
+    return n;
 }
 
 static inline bool entry_has_key(const struct entry *e, const uint8_t key[32])

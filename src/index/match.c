@@ -1,24 +1,26 @@
 /*
  * match.c - the longest leading run of a chain. Memory only, no lock, no system call.
  *
- * Two cache misses a key, the slot line and the entry, and one more for presence, would cost about
- * 100 ns each when taken one after another. So every key passes three stages, some keys apart: its
- * slot lines are fetched; the slot is read and its entry is fetched; the entry is read. State of
- * the keys on their way is a ring on the stack.
+ * Two cache misses a key, the slot line and the entry, and one more for presence, would cost 150 ns
+ * or more each when taken one after another. So every key passes four stages, some keys apart: its
+ * slot lines are fetched; they are read, and the entry is fetched; what was not in its home line is
+ * looked for in the next ones; the entry is read. State of the keys on their way is a ring on the
+ * stack.
  */
 #include "index/index_internal.h"
 #include "index/presence.h"
 
-#define AHEAD 16u /* keys between two stages */
+#define AHEAD 12u /* keys between two stages */
 #define RING  64u
 
-_Static_assert(RING >= 2 * AHEAD + 1 && !(RING & (RING - 1)),
-               "the ring holds all keys on their way");
+_Static_assert(RING > 3 * AHEAD && !(RING & (RING - 1)), "the ring holds all keys on their way");
 
 /* One key on its way. */
 struct flight {
     uint64_t hash, version;
+    slot *home;
     uint32_t number; /* entry that its slot named; 0 = none */
+    bool others;     /* all other shards have all parts, for certain */
 };
 
 struct match {
@@ -35,10 +37,13 @@ static void key_fetch(struct match *m, size_t i)
 {
     const cistern_key *key = &m->keys[i];
     struct flight *f = &m->ring[i % RING];
-    unsigned parts, part;
+    unsigned parts, part, t;
 
     f->hash = slots_hash(key->b, 0);
-    __builtin_prefetch((const void *)slots_home(&m->ix->slots, slots_table(f->hash), f->hash));
+    t = slots_table(f->hash);
+    f->version = order_read(&m->ix->slots.table[t].version);
+    f->home = slots_home(&m->ix->slots, t, f->hash);
+    __builtin_prefetch((const void *)f->home);
     if (!m->others)
         return;
     if (m->rules->all)
@@ -49,21 +54,42 @@ static void key_fetch(struct match *m, size_t i)
     }
 }
 
-/* Stage 2: read the slot, fetch the entry. */
+static void key_found(struct match *m, struct flight *f, uint64_t value)
+{
+    f->number = word_low(value);
+    __builtin_prefetch(entry_at(m->ix, f->number));
+}
+
+/* Stage 2: read the home line, fetch the entry, or the next line if it is not there. */
 static void key_look(struct match *m, size_t i)
 {
     struct flight *f = &m->ring[i % RING];
-    unsigned t = slots_table(f->hash);
-    struct slot_probe p;
+    unsigned equal = line_equal(f->home, f->hash >> INDEX_PAYLOAD, INDEX_PAYLOAD);
 
-    f->version = order_read(&m->ix->slots.table[t].version);
-    p = slots_probe(&m->ix->slots, t, f->hash);
-    f->number = word_low(slots_next(&p));
-    if (f->number)
-        __builtin_prefetch(entry_at(m->ix, f->number));
+    f->number = 0;
+    if (equal)
+        key_found(m, f, order_read(f->home + __builtin_ctz(equal)));
+    else
+        __builtin_prefetch((const void *)line_after(f->home));
+    f->others = !m->others || !m->rules->all || presence_glance(m->others, m->rules->own, f->hash);
 }
 
-/* Stage 3: the mask of our own parts, if nothing moved since stage 2; else once more in full. */
+/* Stage 3: the lines behind the home line. */
+static void key_look_on(struct match *m, size_t i)
+{
+    struct flight *f = &m->ring[i % RING];
+    struct slot_probe p;
+    uint64_t v;
+
+    if (f->number)
+        return;
+    p = slots_probe(f->home, f->hash, INDEX_PAYLOAD);
+    v = slots_next(&p, INDEX_PAYLOAD);
+    if (v)
+        key_found(m, f, v);
+}
+
+/* Stage 4: the mask of our own parts, if nothing moved since stage 1; else once more in full. */
 static uint16_t key_mask(const struct match *m, size_t i)
 {
     const struct flight *f = &m->ring[i % RING];
@@ -94,7 +120,7 @@ static bool block_has_all(const struct match *m, size_t i, uint16_t mask)
 
     if ((mask & rules->all) != rules->all)
         return false;
-    return !rules->all || !m->others ||
+    return m->ring[i % RING].others ||
            presence_others(m->others, rules->own, m->ring[i % RING].hash);
 }
 
@@ -126,15 +152,17 @@ void index_match(const struct index *ix, const struct presence *others,
         .ix = ix, .others = rules->shards > 1 ? others : NULL, .rules = rules, .keys = keys};
     struct match_answer answer = {0, 0};
     bool running = true, having = true;
-    size_t i, fetched = 0, looked = 0;
+    size_t i, fetched = 0, looked = 0, looked_on = 0;
 
     for (i = 0; i < n && (running || having); i++) {
         uint16_t mask;
 
-        while (fetched < n && fetched <= i + 2 * AHEAD)
-            key_fetch(&m, fetched++);
-        while (looked < n && looked <= i + AHEAD)
-            key_look(&m, looked++);
+        for (; fetched < n && fetched <= i + 3 * AHEAD; fetched++)
+            key_fetch(&m, fetched);
+        for (; looked < n && looked <= i + 2 * AHEAD; looked++)
+            key_look(&m, looked);
+        for (; looked_on < n && looked_on <= i + AHEAD; looked_on++)
+            key_look_on(&m, looked_on);
         mask = key_mask(&m, i);
         having = having && mask;
         if (having)

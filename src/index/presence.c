@@ -25,7 +25,7 @@ int presence_open(uint64_t max_blocks, uint32_t shards, struct presence **out)
     /* A slot per key and variant: twice the keys leaves room for one part with a policy of its own.
      */
     for (; !r && p->planes < planes; p->planes++)
-        r = slots_open(&p->plane[p->planes], 2 * max_blocks, PRESENCE_SHARDS);
+        r = slots_open(&p->plane[p->planes], 2 * max_blocks);
     if (r)
         presence_close(p);
     else
@@ -68,12 +68,12 @@ int presence_add(struct presence *p, const cistern_key *key, uint32_t variant, u
     bit = (uint64_t)1 << shard % PRESENCE_SHARDS;
     (void)pthread_mutex_lock(&plane->table[t].lock);
     slots_tick(plane, t);
-    probe = slots_probe(plane, t, hash);
-    v = slots_next(&probe);
+    probe = slots_probe(slots_home(plane, t, hash), hash, PRESENCE_SHARDS);
+    v = slots_next(&probe, PRESENCE_SHARDS);
     if (v)
         order_publish(probe.at, v | bit);
     else
-        done = slots_insert(plane, t, hash >> PRESENCE_SHARDS << PRESENCE_SHARDS | bit);
+        done = slots_insert(plane, t, probe.at, hash >> PRESENCE_SHARDS << PRESENCE_SHARDS | bit);
     (void)pthread_mutex_unlock(&plane->table[t].lock);
     return done ? 0 : -ENOSPC;
 }
@@ -89,8 +89,8 @@ void presence_remove(struct presence *p, const cistern_key *key, uint32_t varian
         return;
     plane = &p->plane[shard / PRESENCE_SHARDS];
     (void)pthread_mutex_lock(&plane->table[t].lock);
-    probe = slots_probe(plane, t, hash);
-    v = slots_next(&probe);
+    probe = slots_probe(slots_home(plane, t, hash), hash, PRESENCE_SHARDS);
+    v = slots_next(&probe, PRESENCE_SHARDS);
     if (v) {
         v &= ~((uint64_t)1 << shard % PRESENCE_SHARDS);
         if (v & 0xff)

@@ -37,10 +37,19 @@ static inline uint8_t presence_of(const struct slots *plane, uint64_t hash)
         struct slot_probe p;
 
         version = order_read(&plane->table[t].version);
-        p = slots_probe(plane, t, hash);
-        v = slots_next(&p);
+        p = slots_probe(slots_home(plane, t, hash), hash, PRESENCE_SHARDS);
+        v = slots_next(&p, PRESENCE_SHARDS);
     } while (!v && order_read(&plane->table[t].version) != version);
     return (uint8_t)v;
+}
+
+/* The shards of a plane that have to have it: all but `own`. */
+static inline unsigned presence_need(const struct presence *p, unsigned plane, uint32_t own)
+{
+    uint32_t first = plane * PRESENCE_SHARDS, n = p->shards - first;
+    unsigned need = n < PRESENCE_SHARDS ? (1u << n) - 1 : 0xff;
+
+    return own - first < PRESENCE_SHARDS ? need & ~(1u << (own - first)) : need;
 }
 
 /* All shards but `own` have it. */
@@ -49,15 +58,33 @@ static inline bool presence_others(const struct presence *p, uint32_t own, uint6
     unsigned i;
 
     for (i = 0; i < p->planes; i++) {
-        uint32_t first = i * PRESENCE_SHARDS, n = p->shards - first;
-        unsigned need = n < PRESENCE_SHARDS ? (1u << n) - 1 : 0xff;
+        unsigned need = presence_need(p, i, own);
 
-        if (own - first < PRESENCE_SHARDS)
-            need &= ~(1u << (own - first));
         if (need && (presence_of(&p->plane[i], hash) & need) != need)
             return false;
     }
     return true;
+}
+
+/*
+ * The same from the home lines alone, which presence_prefetch() brought; true is certain. What lies
+ * behind a full line is fetched for presence_others().
+ */
+static inline bool presence_glance(const struct presence *p, uint32_t own, uint64_t hash)
+{
+    unsigned i, equal, need, have, sure = 1;
+    slot *home;
+
+    for (i = 0; i < p->planes; i++) {
+        need = presence_need(p, i, own);
+        home = slots_home(&p->plane[i], slots_table(hash), hash);
+        equal = line_equal(home, hash >> PRESENCE_SHARDS, PRESENCE_SHARDS);
+        have = equal ? (unsigned)order_read(home + __builtin_ctz(equal)) : 0;
+        if (!equal)
+            __builtin_prefetch((const void *)line_after(home));
+        sure &= (have & need) == need;
+    }
+    return sure;
 }
 
 #endif

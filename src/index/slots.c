@@ -14,7 +14,7 @@
 _Static_assert(SLOTS_GROUP == SLOTS_LINE * SLOTS_LINES, "a group is its lines");
 _Static_assert(SLOTS_GROUP * sizeof(slot) == 4096, "a group is a page");
 
-int slots_open(struct slots *s, uint64_t count, unsigned payload_bits)
+int slots_open(struct slots *s, uint64_t count)
 {
     uint64_t per_table = count / SLOTS_TABLES + count / 128 + SLOTS_FULL;
     uint64_t groups = 1;
@@ -23,7 +23,6 @@ int slots_open(struct slots *s, uint64_t count, unsigned payload_bits)
     while (groups * SLOTS_FULL < per_table && groups < UINT32_MAX / 2)
         groups = slots_grown((uint32_t)groups);
     s->max_groups = (uint32_t)groups;
-    s->payload_bits = payload_bits;
     s->bytes = (size_t)groups * SLOTS_TABLES * SLOTS_GROUP * sizeof(slot);
     s->base = reserve_open(s->bytes, SLOTS_HUGE_FROM);
     if (!s->base)
@@ -84,26 +83,22 @@ static unsigned home_of(uint64_t value)
 /* The first empty slot from the home line on; NULL: the group is full. */
 static slot *group_room(slot *group, unsigned home)
 {
+    slot *line = group + (size_t)home * SLOTS_LINE;
     unsigned i;
 
-    for (i = 0; i < SLOTS_GROUP; i++) {
-        slot *at = group + (home * SLOTS_LINE + i) % SLOTS_GROUP;
+    for (i = 0; i < SLOTS_LINES; i++) {
+        unsigned empty = line_empty(line);
 
-        if (!order_peek(at))
-            return at;
+        if (empty)
+            return line + __builtin_ctz(empty);
+        line = line_after(line);
     }
     return NULL;
 }
 
 static bool line_full(const slot *line)
 {
-    unsigned i;
-
-    for (i = 0; i < SLOTS_LINE; i++) {
-        if (!order_peek(&line[i]))
-            return false;
-    }
-    return true;
+    return !line_empty(line);
 }
 
 /* A slot behind `line` that is there only because `line` is full; NULL: none. */
@@ -155,58 +150,106 @@ void slots_erase(struct slots *s, unsigned t, slot *at)
 
 /* ---- Growth ---- */
 
-/* The slot of a group that holds exactly this value, which is there. */
+/* What is taken of a group that others move to: a byte for each line. */
+struct group_use {
+    uint8_t taken[SLOTS_LINES];
+};
+
+static void use_load(struct group_use *u, const slot *group)
+{
+    unsigned i;
+
+    for (i = 0; i < SLOTS_LINES; i++)
+        u->taken[i] = (uint8_t)~line_empty(group + (size_t)i * SLOTS_LINE);
+}
+
+/* A free place from the home line on; SLOTS_GROUP: none. */
+static unsigned use_take(struct group_use *u, unsigned home)
+{
+    unsigned line, i, at;
+
+    for (i = 0; i < SLOTS_LINES; i++) {
+        line = (home + i) % SLOTS_LINES;
+        if (__builtin_expect(u->taken[line] == 0xff, 0))
+            continue;
+        at = (unsigned)__builtin_ctz(~(unsigned)u->taken[line]);
+        u->taken[line] = (uint8_t)(u->taken[line] | 1u << at);
+        return line * SLOTS_LINE + at;
+    }
+    return SLOTS_GROUP;
+}
+
+static uint32_t group_of(uint64_t value, uint32_t groups)
+{
+    return (uint32_t)((value >> SLOTS_POSITION) * groups >> 32);
+}
+
+/* The slot of a group that holds exactly this value. */
 static slot *group_find(slot *group, uint64_t value)
 {
     unsigned i;
 
     for (i = 0; i < SLOTS_GROUP; i++) {
-        slot *at = group + (home_of(value) * SLOTS_LINE + i) % SLOTS_GROUP;
-
-        if (order_peek(at) == value)
-            return at;
+        if (order_peek(&group[i]) == value)
+            return &group[i];
     }
     return NULL;
 }
 
-/* Copies what belongs elsewhere among `groups` groups. False: no room; then nothing was done. */
+/* Takes back the copies of the first n slots. */
+static void group_uncopy(struct slots *s, unsigned t, uint32_t from, uint32_t grown, unsigned n)
+{
+    slot *group = slots_group_at(s, t, from), *at;
+
+    while (n--) {
+        uint64_t v = order_peek(&group[n]);
+
+        if (!v || group_of(v, grown) == from)
+            continue;
+        at = group_find(slots_group_at(s, t, group_of(v, grown)), v);
+        if (at)
+            group_erase(s, t, slots_group_at(s, t, group_of(v, grown)), at);
+    }
+}
+
+/*
+ * Copies what belongs elsewhere among `grown` groups: to at most GROUP_SPREAD groups, of which only
+ * the last can hold anything yet (from the group that moved before), and only if one did. Groups
+ * that hold nothing are not read: that would cost a page fault before the one of the write. False:
+ * no room; then nothing was done.
+ */
+#define GROUP_SPREAD 3u
 static bool group_copy(struct slots *s, unsigned t, uint32_t from, uint32_t groups, bool *stays)
 {
+    uint32_t grown = slots_grown(groups);
+    uint32_t first = (uint32_t)((uint64_t)from * grown / groups);
+    uint32_t last = (uint32_t)((((uint64_t)from + 1) * grown - 1) / groups);
+    struct group_use use[GROUP_SPREAD];
     slot *group = slots_group_at(s, t, from);
-    unsigned i;
+    unsigned i, at;
 
-    *stays = false;
+    memset(use, 0, sizeof use);
+    if (from + 1 < groups && last > from)
+        use_load(&use[last - first], slots_group_at(s, t, last));
+    *stays = first == from;
     for (i = 0; i < SLOTS_GROUP; i++) {
         uint64_t v = order_peek(&group[i]);
-        uint32_t to = (uint32_t)((v >> SLOTS_POSITION) * groups >> 32);
-        slot *room;
+        uint32_t to = group_of(v, grown);
 
-        if (!v)
+        if (!v || to == from)
             continue;
-        if (to == from) {
-            *stays = true;
-            continue;
+        at = use_take(&use[to - first], home_of(v));
+        if (at == SLOTS_GROUP) {
+            group_uncopy(s, t, from, grown, i);
+            return false;
         }
-        room = group_room(slots_group_at(s, t, to), home_of(v));
-        if (!room)
-            break;
-        order_publish(room, v);
+        order_publish(slots_group_at(s, t, to) + at, v);
     }
-    if (i == SLOTS_GROUP)
-        return true;
-    while (i--) {
-        uint64_t v = order_peek(&group[i]);
-        uint32_t to = (uint32_t)((v >> SLOTS_POSITION) * groups >> 32);
-        slot *other = slots_group_at(s, t, to), *at = v && to != from ? group_find(other, v) : NULL;
-
-        if (at)
-            group_erase(s, t, other, at);
-    }
-    return false;
+    return true;
 }
 
 /* Takes out what group_copy() copied. */
-static void group_leave(struct slots *s, unsigned t, uint32_t from, uint32_t groups, bool stays)
+static void group_leave(struct slots *s, unsigned t, uint32_t from, uint32_t grown, bool stays)
 {
     slot *group = slots_group_at(s, t, from);
     bool again = stays;
@@ -220,7 +263,7 @@ static void group_leave(struct slots *s, unsigned t, uint32_t from, uint32_t gro
         for (i = 0; i < SLOTS_GROUP; i++) {
             uint64_t v = order_peek(&group[i]);
 
-            if (v && (uint32_t)((v >> SLOTS_POSITION) * groups >> 32) != from) {
+            if (v && group_of(v, grown) != from) {
                 group_erase(s, t, group, &group[i]);
                 again = true;
             }
@@ -237,7 +280,7 @@ static bool table_step(struct slots *s, unsigned t)
     uint32_t grown = slots_grown(groups);
     bool stays;
 
-    if (grown > s->max_groups || !group_copy(s, t, frontier - 1, grown, &stays))
+    if (grown > s->max_groups || !group_copy(s, t, frontier - 1, groups, &stays))
         return false;
     frontier--;
     order_publish(&table->map, (uint64_t)groups << 32 | frontier);
@@ -260,25 +303,24 @@ void slots_tick(struct slots *s, unsigned t)
         (void)table_step(s, t);
 }
 
-bool slots_insert(struct slots *s, unsigned t, uint64_t value)
+bool slots_insert(struct slots *s, unsigned t, slot *room, uint64_t value)
 {
     struct slot_table *table = &s->table[t];
 
-    for (;;) {
-        uint64_t position = value >> SLOTS_POSITION;
-        uint32_t group = slots_group(order_peek(&table->map), position);
-        slot *room = group_room(slots_group_at(s, t, group), home_of(value));
+    /*
+     * Practically never: a full group has a third more than the mean at which growth begins. Growth
+     * does not help where hashes are equal.
+     */
+    while (!room) {
+        uint64_t groups = order_peek(&table->map) >> 32;
 
-        if (room) {
-            order_publish(room, value);
-            table->count++;
-            return true;
-        }
-        /*
-         * Practically never: a full group has a third more than the mean at which growth begins.
-         * Growth does not help where hashes are equal.
-         */
-        if (table->count < (order_peek(&table->map) >> 32) * SLOTS_FULL / 2 || !table_step(s, t))
+        if (table->count < groups * SLOTS_FULL / 2 || !table_step(s, t))
             return false;
+        room = group_room(
+            slots_group_at(s, t, slots_group(order_peek(&table->map), value >> SLOTS_POSITION)),
+            home_of(value));
     }
+    order_publish(room, value);
+    table->count++;
+    return true;
 }

@@ -50,11 +50,10 @@ struct slots {
     slot *base; /* constant after slots_open() */
     size_t bytes;
     uint32_t max_groups;
-    unsigned payload_bits; /* 32 at most */
 };
 
 /* Reserves room for `count` slots of evenly spread hashes. -ENOMEM. */
-int slots_open(struct slots *s, uint64_t count, unsigned payload_bits) MUST_CHECK;
+int slots_open(struct slots *s, uint64_t count) MUST_CHECK;
 void slots_close(struct slots *s);
 /* Pages touched. Any thread. */
 uint64_t slots_memory(const struct slots *s);
@@ -62,8 +61,11 @@ uint64_t slots_memory(const struct slots *s);
 /* Under the table's lock: */
 /* Moves a group now and then; call once before an insertion. Slot pointers do not survive it. */
 void slots_tick(struct slots *s, unsigned t);
-/* The hash must not be there with this payload. False: no room. Slot pointers do not survive it. */
-bool slots_insert(struct slots *s, unsigned t, uint64_t value) MUST_CHECK;
+/*
+ * `room` is where a probe for the hash ended without a hit. NULL: the group is full; then groups
+ * are moved if that helps, which slot pointers do not survive. False: no room.
+ */
+bool slots_insert(struct slots *s, unsigned t, slot *room, uint64_t value) MUST_CHECK;
 void slots_erase(struct slots *s, unsigned t, slot *at);
 /* What was unlinked so far may be reused after this. */
 void slots_raise(struct slots *s, unsigned t);
@@ -106,14 +108,7 @@ static inline slot *slots_group_at(const struct slots *s, unsigned t, uint32_t g
     return s->base + ((size_t)group * SLOTS_TABLES + t) * SLOTS_GROUP;
 }
 
-/* One search: a walk over the slots that have the hash. */
-struct slot_probe {
-    slot *group, *at; /* at: the slot that slots_next() gave last */
-    uint64_t want;    /* hash, payload 0 */
-    unsigned line, next, left, shift;
-    bool open; /* the line has an empty slot: nothing spilled from it */
-};
-
+/* The home line of a hash. */
 static inline slot *slots_home(const struct slots *s, unsigned t, uint64_t hash)
 {
     uint64_t position = hash >> SLOTS_POSITION;
@@ -122,39 +117,77 @@ static inline slot *slots_home(const struct slots *s, unsigned t, uint64_t hash)
            position % SLOTS_LINES * SLOTS_LINE;
 }
 
-static inline struct slot_probe slots_probe(const struct slots *s, unsigned t, uint64_t hash)
+/* Bit i: slot i of the line is empty. No branches: which slot it is cannot be foretold. */
+static inline unsigned line_empty(const slot *line)
 {
-    uint64_t position = hash >> SLOTS_POSITION;
+    unsigned i, mask = 0;
 
-    return (struct slot_probe){
-        .group = slots_group_at(s, t, slots_group(order_read(&s->table[t].map), position)),
-        .want = hash >> s->payload_bits,
-        .line = (unsigned)(position % SLOTS_LINES),
-        .left = SLOTS_LINES,
-        .shift = s->payload_bits,
-    };
+#pragma GCC unroll 8
+    for (i = 0; i < SLOTS_LINE; i++)
+        mask |= (unsigned)(order_read(&line[i]) == 0) << i;
+    return mask;
 }
 
-/* The next slot with the hash; 0: no more. */
-static inline uint64_t slots_next(struct slot_probe *p)
+/* Bit i: slot i of the line has these upper bits, or is empty and they are 0. */
+static inline unsigned line_equal(const slot *line, uint64_t want, unsigned shift)
 {
+    unsigned i, mask = 0;
+
+#pragma GCC unroll 8
+    for (i = 0; i < SLOTS_LINE; i++)
+        mask |= (unsigned)(order_read(&line[i]) >> shift == want) << i;
+    return mask;
+}
+
+/* One search: a walk over the slots that have the hash. */
+struct slot_probe {
+    slot *line, *at; /* at: the slot that slots_next() gave last; at the end, room for one */
+    uint64_t want;   /* the bits above the payload, of which there are 32 at most */
+    unsigned todo;   /* slots of the line that have them */
+    unsigned left;   /* lines of the group behind this one */
+};
+
+/* `home` is slots_home() of the hash; payload_bits as the table has them. */
+static inline struct slot_probe slots_probe(slot *home, uint64_t hash, unsigned payload_bits)
+{
+    return (struct slot_probe){.line = home,
+                               .want = hash >> payload_bits,
+                               .todo = line_equal(home, hash >> payload_bits, payload_bits),
+                               .left = SLOTS_LINES - 1};
+}
+
+/* The next line of a group, the first behind the last. */
+static inline slot *line_after(slot *line)
+{
+    const size_t bytes = SLOTS_LINE * sizeof(slot), group = SLOTS_GROUP * sizeof(slot);
+    uintptr_t p = (uintptr_t)line;
+
+    return (slot *)(p / group * group + (p + bytes) % group);
+}
+
+/* The next slot with the hash; 0: no more, and `at` is an empty slot, or NULL if the group is full.
+ */
+static inline uint64_t slots_next(struct slot_probe *p, unsigned payload_bits)
+{
+    unsigned empty;
+
     for (;;) {
-        slot *line = p->group + (size_t)p->line * SLOTS_LINE;
+        while (p->todo) {
+            uint64_t v;
 
-        while (p->next < SLOTS_LINE) {
-            slot *at = line + p->next++;
-            uint64_t v = order_read(at);
-
-            if (v >> p->shift == p->want && v) {
-                p->at = at;
+            p->at = p->line + __builtin_ctz(p->todo);
+            p->todo &= p->todo - 1;
+            v = order_read(p->at);
+            if (__builtin_expect(v && v >> payload_bits == p->want, 1))
                 return v;
-            }
-            p->open |= !v;
         }
-        if (p->open || !--p->left)
+        empty = line_empty(p->line);
+        if (empty || !p->left--) {
+            p->at = empty ? p->line + __builtin_ctz(empty) : NULL;
             return 0;
-        p->line = (p->line + 1) % SLOTS_LINES;
-        p->next = 0;
+        }
+        p->line = line_after(p->line);
+        p->todo = line_equal(p->line, p->want, payload_bits);
     }
 }
 
