@@ -76,6 +76,9 @@ int shm_path_of_mapping(const void *base, size_t size, char path[SHM_PATH_MAX]) 
 /* A random version-4 uuid. */
 int uuid_make(uint8_t id[16]) MUST_CHECK;
 
+/* memroom.c: bytes that the machine and the cgroup could still give; UINT64_MAX = unknown. */
+uint64_t memory_room(void);
+
 /* verbs.c: the file verbs of both rows. */
 int verb_file_open(struct io *io, const char *path, unsigned mode, struct io_file *f);
 void verb_file_close(struct io *io, struct io_file *f);

@@ -3,8 +3,9 @@
  *
  * An iov is a sparse object in /dev/shm. Where /dev/shm is smaller than the object (64 MiB in a
  * container by default), creating it succeeds and touching it later kills the process with SIGBUS.
- * So: ask statvfs first, create, then let the file system allocate every page with fallocate. After
- * that the name is removed, so that a killed process leaves nothing behind.
+ * So: ask statvfs (and what memory is left at all) first, create, then let the file system allocate
+ * every page with fallocate. After that the name is removed, so that a killed process leaves
+ * nothing behind.
  *
  * fallocate of shared memory takes pages without clearing them; docs/BENCHMARKS.md has the price of
  * 4 GiB. Threads: any. On failure nothing is left.
@@ -35,7 +36,7 @@ static int no_room(size_t size, uint64_t free_bytes)
 static int check_free(size_t size)
 {
     struct statvfs v;
-    uint64_t free_bytes;
+    uint64_t free_bytes, room;
 
     if (statvfs(SHM_DIR, &v) != 0)
         return err_set(CISTERN_ESTAGING, SHM_DIR ": %s", strerror(errno));
@@ -43,6 +44,13 @@ static int check_free(size_t size)
     /* a tmpfs without a limit says 0 blocks */
     if (v.f_blocks && free_bytes < size)
         return no_room(size, free_bytes);
+    room = memory_room();
+    if (room < size)
+        return err_set(CISTERN_ESTAGING,
+                       "%llu MiB of staging memory are more than the %llu MiB that this machine or "
+                       "container has left: raise the container's memory limit, or lower "
+                       "read_iov_bytes and write_iov_bytes",
+                       MIB(size), MIB(room));
     return 0;
 }
 
