@@ -100,6 +100,9 @@ static int take_names(const struct cistern_options *o, struct config *c)
     if (c->provider_path[0] && c->provider_path[0] != '/')
         return err_set(CISTERN_ECONFIG, "provider_path '%s' must be an absolute path",
                        c->provider_path);
+    if (strchr(c->space_dir, '/') || c->space_dir[0] == '.')
+        return err_set(CISTERN_ECONFIG, "space_dir '%s' must be the plain name of a directory",
+                       c->space_dir);
     return 0;
 }
 

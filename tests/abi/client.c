@@ -51,6 +51,7 @@ int main(int argc, char **argv)
 {
     struct cistern_vec vec = {source, BYTES};
     struct cistern_span span = {&vec, 1};
+    unsigned char result;
     struct cistern_request request;
     struct cistern_event event;
     struct cistern_match match;
@@ -74,6 +75,7 @@ int main(int argc, char **argv)
     request.size = sizeof request;
     request.keys = &key;
     request.spans = &span;
+    request.results = &result;
     request.blocks = 1;
     rc = cistern_put_sync(store, &request, &event);
     if (rc || event.hits != 1)

@@ -50,8 +50,8 @@ static int open_store(const char *dir, cistern **out)
                                 .mount = dir,
                                 .provider = "local",
                                 .space = &space,
-                                .read_iov_bytes = 2 << 20,
-                                .write_iov_bytes = 2 << 20,
+                                .read_iov_bytes = 8 << 20,
+                                .write_iov_bytes = 8 << 20,
                                 .max_blocks = 1 << 16,
                                 .segment_bytes = 64 << 20,
                                 .lanes = 2};
@@ -67,7 +67,9 @@ static void *use_it(void *arg)
     struct cistern_vec vec = {bytes, BYTES};
     struct cistern_span span = {&vec, 1};
     struct cistern_event event;
-    struct cistern_request request = {.size = sizeof request, .spans = &span, .blocks = 1};
+    uint8_t result;
+    struct cistern_request request = {
+        .size = sizeof request, .spans = &span, .results = &result, .blocks = 1};
     cistern *store;
     cistern_key key;
     int rc;
