@@ -4,9 +4,10 @@ CISTERN_SO  := $(O)/libcistern.so.0
 CISTERN_LIBS := -lcrypto -ljansson -ldl
 CFLAGS_src_base_xxh3_avx2 := $(if $(filter x86_64,$(shell uname -m)),-mavx2)
 
+# nodelete: a thread that waits for dead storage may outlive cistern_close() and the unloading of the library.
 $(CISTERN_SO): $(call objs,$(CISTERN_SRC)) src/engine/cistern.map
 	$(CC) $(ALL_CFLAGS) -shared -o $@ $(filter %.o,$^) $(ALL_LDFLAGS) -Wl,-soname,libcistern.so.0 \
-	    -Wl,--version-script=src/engine/cistern.map -Wl,-z,defs $(CISTERN_LIBS)
+	    -Wl,--version-script=src/engine/cistern.map -Wl,-z,nodelete -Wl,-z,defs $(CISTERN_LIBS)
 	ln -sf libcistern.so.0 $(O)/libcistern.so
 
 # The same objects as an archive, for tests that look inside a layer.

@@ -69,7 +69,7 @@ const char *cistern_error_name(int code)
     default:
         break;
     }
-    name = code <= 0 ? strerrorname_np(-code) : NULL;
+    name = code <= 0 && code > -4096 ? strerrorname_np(-code) : NULL;
     return name ? name : "EUNKNOWN";
 }
 
@@ -86,7 +86,7 @@ const char *cistern_error_string(int code)
     default:
         break;
     }
-    text = code <= 0 ? strerrordesc_np(-code) : NULL;
+    text = code <= 0 && code > -4096 ? strerrordesc_np(-code) : NULL;
     return text ? text : "unknown error";
 }
 

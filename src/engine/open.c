@@ -77,13 +77,17 @@ static int errand_run(struct errand *e, void *(*main)(void *), uint64_t timeout_
 
     if ((rc = -pthread_create(&thread, NULL, main, e)))
         return rc;
-    (void)pthread_detach(thread);
     (void)pthread_mutex_lock(&e->lock);
     while (!e->done && rc != ETIMEDOUT)
         rc = pthread_cond_timedwait(&e->changed, &e->lock, &until);
     rc = e->done ? 0 : -ETIMEDOUT;
     e->abandoned = rc != 0;
     (void)pthread_mutex_unlock(&e->lock);
+    /* A thread that reported is on its last lines: when the call is over, so is the thread. */
+    if (rc)
+        (void)pthread_detach(thread);
+    else
+        (void)pthread_join(thread, NULL);
     return rc;
 }
 
