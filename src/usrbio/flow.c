@@ -364,7 +364,7 @@ static void sleep_in_ring(struct waiter *w, unsigned need, uint64_t ns)
 
 static void drain_ready(struct uring *uring)
 {
-    if (*uring->ring.cq.khead == __atomic_load_n(uring->ring.cq.ktail, __ATOMIC_RELAXED))
+    if (!uring_has_completions(uring))
         return;
     pthread_mutex_lock(&uring->cq_lock);
     uring_drain(uring);

@@ -253,6 +253,7 @@ void uring_destroy(struct uring *uring);
 bool uring_queue(struct uring *uring, struct slot *slot); /* sq_lock held; false: no room */
 void uring_submit(struct uring *uring);                   /* sq_lock held */
 bool uring_drain(struct uring *uring);                    /* cq_lock held; true: something came */
+bool uring_has_completions(struct uring *uring);          /* a hint, no lock held */
 void uring_after_drain(struct uring *uring);              /* no lock held */
 void uring_wake_leader(struct uring *uring);              /* cq_lock held */
 int uring_enter_wait(struct uring *uring, unsigned min, const struct timespec *until);

@@ -33,9 +33,11 @@ static int enter(struct uring *uring, unsigned submit, unsigned min, unsigned fl
     return rc < 0 ? -errno : (int)rc;
 }
 
+/* Without sq_lock it may be too small by what another thread adds, which that thread submits. */
 unsigned uring_unsubmitted(struct uring *uring)
 {
-    return *uring->ring.sq.ktail - ring_load(uring->ring.sq.khead);
+    return __atomic_load_n(uring->ring.sq.ktail, __ATOMIC_RELAXED) -
+           ring_load(uring->ring.sq.khead);
 }
 
 static struct io_uring_sqe *sqe_next(struct uring *uring)
@@ -48,7 +50,9 @@ static struct io_uring_sqe *sqe_next(struct uring *uring)
 static void sqe_publish(struct uring *uring)
 {
     uring->sq_tail++;
-    atomic_fetch_add_explicit(&uring->inflight, 1, memory_order_relaxed);
+    /* Release: pairs with the drainer's acquire; the way through the kernel orders the same
+     * accesses, but not in the language's model. */
+    atomic_fetch_add_explicit(&uring->inflight, 1, memory_order_release);
     ring_store(uring->ring.sq.ktail, uring->sq_tail);
 }
 
@@ -129,6 +133,12 @@ static void retry_later(struct uring *uring, struct slot *slot)
     atomic_store(&uring->leftover, true);
 }
 
+bool uring_has_completions(struct uring *uring)
+{
+    return __atomic_load_n(uring->ring.cq.khead, __ATOMIC_RELAXED) !=
+           __atomic_load_n(uring->ring.cq.ktail, __ATOMIC_RELAXED);
+}
+
 bool uring_drain(struct uring *uring)
 {
     unsigned head = *uring->ring.cq.khead;
@@ -139,6 +149,7 @@ bool uring_drain(struct uring *uring)
 
     if (count == 0)
         return false;
+    (void)atomic_load_explicit(&uring->inflight, memory_order_acquire); /* pairs with sqe_publish */
     for (; head != tail; head++) {
         const struct io_uring_cqe *cqe = &uring->ring.cq.cqes[head & uring->cq_mask];
         struct slot *slot = (struct slot *)(uintptr_t)cqe->user_data;
