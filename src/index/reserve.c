@@ -3,9 +3,13 @@
 
 #include <sys/mman.h>
 
-void *reserve_open(size_t bytes, size_t huge_from)
+#include "base/bits.h"
+
+#define LARGEST_PAGE 65536u /* of any machine: what is cut off must begin at a page */
+
+void *reserve_open(size_t size, size_t huge_from)
 {
-    size_t all = bytes + RESERVE_HUGE, head;
+    size_t bytes = round_up(size, LARGEST_PAGE), all = bytes + RESERVE_HUGE, head;
     uint8_t *p =
         mmap(NULL, all, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
@@ -24,8 +28,8 @@ void *reserve_open(size_t bytes, size_t huge_from)
     return p;
 }
 
-void reserve_close(void *base, size_t bytes)
+void reserve_close(void *base, size_t size)
 {
     if (base)
-        (void)munmap(base, bytes);
+        (void)munmap(base, round_up(size, LARGEST_PAGE));
 }
