@@ -99,5 +99,5 @@ static void *use_it(void *arg)
 
 int main(int argc, char **argv)
 {
-    return rounds(argc, argv, 0);
+    return rounds(argc, argv);
 }

@@ -5,6 +5,7 @@
  */
 #include <fcntl.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "hf3fs_usrbio.h"
@@ -101,5 +102,5 @@ static void *use_it(void *arg)
 
 int main(int argc, char **argv)
 {
-    return rounds(argc, argv, 1);
+    return rounds(argc, argv);
 }
