@@ -36,7 +36,7 @@ static const struct flag flags[] = {
     {"tier1-blocks", INT, AT(tier1_blocks), "KV blocks in memory, per rank (512)"},
     {"max-tokens", INT, AT(max_tokens), "longest prompt plus answer (16384)"},
     {"seed", SEED, AT(shape.seed), "of the weights (1)"},
-    {"layers", INT, AT(shape.layers), "(4)"},
+    {"layers", INT, AT(shape.layers), "(3)"},
     {"d-model", INT, AT(shape.d_model), "(512)"},
     {"heads", INT, AT(shape.heads), "(8)"},
     {"kv-heads", INT, AT(shape.kv_heads), "(4)"},
@@ -192,7 +192,7 @@ int switches_read(struct config *c, struct tier2 **tier2, int argc, char **argv)
 {
     *c = (struct config){
         .shape = {.seed = 1,
-                  .layers = 4,
+                  .layers = 3,
                   .d_model = 512,
                   .heads = 8,
                   .kv_heads = 4,

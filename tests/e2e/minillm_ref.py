@@ -28,7 +28,7 @@ def unit(seed, tensor, count):
 
 
 class Model:
-    def __init__(self, seed=1, layers=4, d_model=512, heads=8, kv_heads=4, head_dim=64, ffn=1408):
+    def __init__(self, seed=1, layers=3, d_model=512, heads=8, kv_heads=4, head_dim=64, ffn=1408):
         self.layers, self.d, self.heads, self.kv_heads = layers, d_model, heads, kv_heads
         self.hd, self.ffn = head_dim, ffn
         inner = heads * head_dim
