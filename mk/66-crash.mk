@@ -1,0 +1,18 @@
+# make test-crash: processes that are killed at random moments and at named points, and what a later open finds. See
+# tests/crash/test_crash.py. CRASH_RUNS is the number of random kills; check-crash is the long form.
+CRASH_RUNS ?= 10
+CRASH_VICTIM := $(O)/tests/crash/victim
+
+$(CRASH_VICTIM): $(O)/obj/tests/crash/victim.o $(O)/libcistern_internal.a | $(O)/tests/crash/hf3fs
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -o $@ $(filter %.o %.a,$^) $(ALL_LDFLAGS) $(CISTERN_LIBS)
+# The io layer looks for the drop-in beside the file that it is linked into.
+$(O)/tests/crash/hf3fs:
+	@mkdir -p $(@D)
+	ln -sfn ../../hf3fs $@
+
+.PHONY: test-crash check-crash
+test-crash: setup-test $(CRASH_VICTIM) $(USRBIO_SO)
+	@CRASH_RUNS=$(CRASH_RUNS) CISTERN_BUILD=$(abspath $(O)) $(PYTEST) tests/crash
+check-crash: setup-test
+	@$(MAKE) --no-print-directory O=$(O) CRASH_RUNS=100 test-crash
