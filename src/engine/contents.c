@@ -12,10 +12,12 @@
 #include "base/bits.h"
 #include "base/clock.h"
 
-#define WINDOW      8u
-#define PIECE       (1u << 20)
-#define OPENERS_MAX 16u
-#define OPENER_LOAD 16u /* files that make another thread worth it */
+#define WINDOW        8u
+#define PIECE         (1u << 20)
+#define OPENERS_MAX   128u /* where an open is a round trip: at most 3 in sequence per 100 segments \
+                            */
+#define OPENERS_LOCAL 4u
+#define OPENER_LOAD   16u /* files that make one more thread worth it, where it is a system call */
 
 int contents_reader_open(struct contents_reader *r, struct io *io, uint64_t timeout_ns)
 {
@@ -99,12 +101,13 @@ void contents_list_free(struct contents_list *list)
 
 struct openers {
     struct io *io;
+    bool buffered;
     struct contents_job *jobs;
     size_t n;
     _Atomic size_t next;
 };
 
-static void open_job(struct io *io, struct contents_job *job)
+static void open_job(struct io *io, struct contents_job *job, bool buffered)
 {
     char path[640], name[SEGMENT_NAME_MAX];
 
@@ -118,7 +121,7 @@ static void open_job(struct io *io, struct contents_job *job)
         return;
     segment_name(name, job->writer, job->seq, ".seg");
     (void)snprintf(path, sizeof path, "%s/%s", job->dir, name);
-    job->data_rc = io->ops->file_open(io, path, IO_READ | IO_DIRECT, &job->data);
+    job->data_rc = io->ops->file_open(io, path, IO_READ | (buffered ? 0 : IO_DIRECT), &job->data);
 }
 
 static void *open_some(void *arg)
@@ -127,15 +130,17 @@ static void *open_some(void *arg)
     size_t i;
 
     while ((i = atomic_fetch_add(&o->next, 1)) < o->n)
-        open_job(o->io, &o->jobs[i]);
+        open_job(o->io, &o->jobs[i], o->buffered);
     return NULL;
 }
 
-static void open_all(struct io *io, struct contents_job *jobs, size_t n)
+static void open_all(const struct contents_reader *r, struct contents_job *jobs, size_t n)
 {
-    struct openers o = {.io = io, .jobs = jobs, .n = n};
+    struct openers o = {.io = r->io, .buffered = r->buffered, .jobs = jobs, .n = n};
+    bool remote = strcmp(r->io->ops->name, "local") != 0;
     pthread_t threads[OPENERS_MAX];
-    size_t i, want = min_u64(OPENERS_MAX, n / OPENER_LOAD), got = 0;
+    size_t i, want = remote ? min_u64(OPENERS_MAX, n) : min_u64(OPENERS_LOCAL, n / OPENER_LOAD),
+              got = 0;
 
     for (i = 0; i < want; i++) {
         if (pthread_create(&threads[got], NULL, open_some, &o) == 0)
@@ -300,7 +305,7 @@ int contents_run(struct contents_reader *r, struct contents_job *jobs, size_t n)
     size_t i;
     int rc;
 
-    open_all(r->io, jobs, n);
+    open_all(r, jobs, n);
     rc = read_all(r, jobs, n);
     for (i = 0; i < n; i++) {
         if (jobs[i].file.fd >= 0)

@@ -41,6 +41,7 @@ struct contents_reader {
     bool ring_open;
     struct pool *pool;
     uint64_t timeout_ns; /* one read */
+    bool buffered;       /* no O_DIRECT for data files */
     struct logger log;
     /* Called when a job's header was read and is of the file that its name says; non-zero: skip the
      * job. */

@@ -53,7 +53,8 @@ enum keeper_job {
     KEEPER_SEGMENT = 2,
     KEEPER_SYNC = 4,
     KEEPER_REFRESH = 8,
-    KEEPER_SEAL = 16
+    KEEPER_SEAL = 16,
+    KEEPER_ALLOCATE = 32
 };
 
 struct keeper {
@@ -154,6 +155,7 @@ bool writer_dead_open(cistern *c);
 /* Called by the keeper. */
 void writer_make_segment(cistern *c);
 void writer_seal_ended(cistern *c);
+void writer_allocate(cistern *c);
 int writer_sync(cistern *c);
 void writer_last_rites(cistern *c);
 uint64_t writer_id(const cistern *c);

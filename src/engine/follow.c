@@ -310,6 +310,7 @@ int follower_open(cistern *c)
     f->first = true;
     f->sink = (struct toc_sink){.block = sink_block, .dead = on_dead, .aside = on_aside, .arg = c};
     f->reader.log = c->cfg.log;
+    f->reader.buffered = (c->cfg.flags & CISTERN_OPEN_BUFFERED) != 0;
     f->reader.begin = begin;
     f->reader.sink = &f->sink;
     f->reader.arg = c;

@@ -40,6 +40,8 @@ static void run_jobs(cistern *c, uint32_t jobs, uint64_t syncs, uint64_t refresh
 {
     if (jobs & KEEPER_SEGMENT)
         writer_make_segment(c);
+    if (jobs & KEEPER_ALLOCATE)
+        writer_allocate(c);
     if (jobs & KEEPER_SEAL)
         writer_seal_ended(c);
     if (jobs & KEEPER_SYNC)

@@ -215,6 +215,8 @@ static void answered(struct lane *l, const struct io_done *d)
     struct group *g = io->group;
     int64_t got = d->result;
 
+    if (!HOLDS(l->c, g->ios && l->inflight))
+        return;
     if (got < (int64_t)io->len) {
         uint64_t from = io->offset + (uint64_t)(got > 0 ? got : 0);
 

@@ -140,8 +140,13 @@ static void batch_published(struct writer *w)
 
     while (left) {
         struct wgroup *g = w->order;
-        struct wblock *b = &g->blocks[g->settled];
-        int rc = index_insert(c->index, g->seg->number, &b->info);
+        struct wblock *b;
+        int rc;
+
+        if (!HOLDS(c, g && g->settled < g->count && g->seg == w->batch_seg))
+            break;
+        b = &g->blocks[g->settled];
+        rc = index_insert(c->index, g->seg->number, &b->info);
 
         if (rc && rc != -EEXIST)
             metric_add(&c->metrics, METRIC_index_full, 1);

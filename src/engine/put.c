@@ -100,6 +100,8 @@ void put_block_done(struct writer *w, struct wblock *b, uint8_t result)
     if (!op)
         return;
     b->op = NULL;
+    if (!HOLDS(w->c, op->used && op->share[0].groups))
+        return;
     if (result == CISTERN_STORED)
         (void)atomic_fetch_add(&op->bytes, b->bytes);
     put_settle(w, op, b->block, result);

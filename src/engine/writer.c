@@ -82,6 +82,23 @@ static void need_segment(struct writer *w)
         keeper_ask(w->c, KEEPER_SEGMENT);
 }
 
+/* Asks for more space ahead of the writes, where the file system gave any. */
+static void need_space(struct writer *w)
+{
+    uint64_t allocated = w->current ? atomic_load(&w->current->allocated) : 0;
+    bool ask = false;
+
+    if (!allocated || allocated >= w->c->cfg.segment_bytes ||
+        w->current->reserved + ALLOCATE_STEP / 2 < allocated)
+        return;
+    (void)pthread_mutex_lock(&w->lock);
+    ask = !w->allocating;
+    w->allocating = true;
+    (void)pthread_mutex_unlock(&w->lock);
+    if (ask)
+        keeper_ask(w->c, KEEPER_ALLOCATE);
+}
+
 /* Ended segments with nothing under way are the keeper's. */
 static void hand_over_ended(struct writer *w)
 {
@@ -213,12 +230,15 @@ static void lay_out(struct writer *w, uint64_t now)
         need_segment(w);
     if (w->current && w->current->reserved > w->c->cfg.segment_bytes / 2)
         need_segment(w);
+    need_space(w);
 }
 
 /* ---- Completions ---- */
 
 static void data_done(struct writer *w, struct wgroup *g, int64_t result, uint32_t len)
 {
+    if (!HOLDS(w->c, g->ios))
+        return;
     g->ios--;
     if (result != (int64_t)len) {
         metric_add(&w->c->metrics, METRIC_io_write_errors, 1);

@@ -24,6 +24,7 @@
 #define WSEGS         4u
 #define TOC_BYTES     (256u * 1024u)
 #define DEAD_NOTES    16384u
+#define ALLOCATE_STEP (64ull << 20) /* what a crash can leave allocated and unused, at most */
 
 enum wseg_stage { WSEG_FREE, WSEG_READY, WSEG_OPEN, WSEG_ENDED, WSEG_SEALING };
 
@@ -34,11 +35,12 @@ struct wseg {
     uint64_t seq;
     struct io_file toc;
     struct toc_writer contents;
-    uint64_t reserved;                /* data bytes given out */
-    uint64_t allocated;               /* data bytes that were asked of the file system beforehand */
-    uint32_t groups;                  /* that lie in it and are not settled */
-    bool started;                     /* its header page was written */
-    bool abandoned;                   /* no further frame */
+    _Atomic uint64_t reserved; /* data bytes given out; grows on the write lane only */
+    _Atomic uint64_t
+        allocated;   /* data bytes that the file system set aside; 0 = it does not do that */
+    uint32_t groups; /* that lie in it and are not settled */
+    bool started;    /* its header page was written */
+    bool abandoned;  /* no further frame */
     _Atomic uint64_t written, synced; /* counts of publishes; the keeper syncs up to the first */
 };
 
@@ -104,7 +106,7 @@ struct writer {
     pthread_mutex_t lock;
     struct wseg segs[WSEGS];
     struct wseg *next; /* made, not yet in use */
-    bool making;
+    bool making, allocating;
     int make_error;
     uint64_t seq; /* of the next segment */
     struct io_file head;

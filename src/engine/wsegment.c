@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "base/bits.h"
 #include "base/clock.h"
 #include "base/fault.h"
 #include "engine/writer_internal.h"
@@ -63,9 +64,39 @@ static int make_files(cistern *c, struct writer *w, uint64_t seq, struct segment
         return rc;
     }
     fault_point("open.data_made");
-    if (!c->io->inline_reads)
-        (void)c->io->ops->file_allocate(c->io, &seg->data, 0, c->cfg.segment_bytes);
     return 0;
+}
+
+/* Writes into allocated space do not wait for the file system to grow the file; it grows by steps,
+ * ahead of the writes. */
+static void allocate_step(cistern *c, struct wseg *s)
+{
+    uint64_t from = atomic_load(&s->allocated),
+             len = min_u64(ALLOCATE_STEP, c->cfg.segment_bytes - from);
+
+    if (c->io->inline_reads || !len)
+        return;
+    if (c->io->ops->file_allocate(c->io, &c->segs.at[s->number].data, from, len) == 0)
+        atomic_store(&s->allocated, from + len);
+}
+
+void writer_allocate(cistern *c)
+{
+    struct writer *w = c->writer;
+    uint32_t i;
+
+    for (i = 0; i < WSEGS; i++) {
+        bool open;
+
+        (void)pthread_mutex_lock(&w->lock);
+        open = w->segs[i].stage == WSEG_OPEN;
+        (void)pthread_mutex_unlock(&w->lock);
+        if (open)
+            allocate_step(c, &w->segs[i]);
+    }
+    (void)pthread_mutex_lock(&w->lock);
+    w->allocating = false;
+    (void)pthread_mutex_unlock(&w->lock);
 }
 
 static int make(cistern *c, struct writer *w, struct wseg **out)
@@ -102,13 +133,15 @@ static int make(cistern *c, struct writer *w, struct wseg **out)
     s->seq = seg.seq;
     s->toc = toc;
     toc_writer_init(&s->contents, seg.id);
-    s->reserved = s->allocated = 0;
+    atomic_store(&s->reserved, 0);
+    atomic_store(&s->allocated, 0);
     s->groups = 0;
     s->started = s->abandoned = false;
     atomic_store(&s->written, 0);
     atomic_store(&s->synced, 0);
     w->seq = seg.seq + 1;
     (void)pthread_mutex_unlock(&w->lock);
+    allocate_step(c, s);
     *out = s;
     return 0;
 }
@@ -160,7 +193,8 @@ static int seal(cistern *c, struct wseg *s)
     int rc;
 
     fault_point("seal.begin");
-    (void)c->io->ops->file_truncate(c->io, &c->segs.at[s->number].data, s->reserved);
+    if (atomic_load(&s->allocated))
+        (void)c->io->ops->file_truncate(c->io, &c->segs.at[s->number].data, s->reserved);
     fault_point("seal.truncated");
     rc = sync_segment(c, s);
     c->io->ops->file_close(c->io, &s->toc);
