@@ -76,6 +76,10 @@ int shm_path_of_mapping(const void *base, size_t size, char path[SHM_PATH_MAX]) 
 /* A random version-4 uuid. */
 int uuid_make(uint8_t id[16]) MUST_CHECK;
 
+/* creator.c: runs make(arg) on the one thread that makes what the real client's daemon cleans up
+ * after a crash; returns its result, and its error text here. */
+int creator_call(int (*make)(void *arg), void *arg) MUST_CHECK;
+
 /* memroom.c: bytes that the machine and the cgroup could still give; UINT64_MAX = unknown. */
 uint64_t memory_room(void);
 

@@ -45,15 +45,29 @@
 #define WAIT_SLICE_NS (100 * NS_PER_MS)
 #define WAIT_MAX_NS   (3600 * NS_PER_S)
 
+struct mem_wish {
+    struct usrbio *u;
+    struct io_mem *m;
+    size_t size, block_size;
+};
+
+static int mem_make(void *arg)
+{
+    struct mem_wish *w = arg;
+
+    return w->u->lib.call.iovcreate(&w->m->iov, w->u->point, w->size, w->block_size, -1);
+}
+
 static int mem_create(struct io *io, struct io_mem *m, size_t size, size_t block_size)
 {
     struct usrbio *u = io->private_data;
+    struct mem_wish w = {u, m, size, block_size};
     int rc;
 
     if (size == 0 || block_size > size)
         return err_set(-EINVAL, "memory of %zu bytes in blocks of %zu", size, block_size);
     memset(m, 0, sizeof *m);
-    rc = u->lib.call.iovcreate(&m->iov, u->point, size, block_size, -1);
+    rc = u->real ? creator_call(mem_make, &w) : mem_make(&w);
     if (rc)
         return err_set(rc, "hf3fs_iovcreate of %zu bytes on %s: %s%s", size, u->point,
                        strerror(-rc),
@@ -63,6 +77,19 @@ static int mem_create(struct io *io, struct io_mem *m, size_t size, size_t block
     m->base = m->iov.base;
     m->size = size;
     return 0;
+}
+
+struct link_wish {
+    struct usrbio *u;
+    struct io_mem *m;
+    const char *target;
+};
+
+static int link_make(void *arg)
+{
+    struct link_wish *w = arg;
+
+    return iov_link_make(w->u->point, &w->m->iov, w->target);
 }
 
 /* The real library only reaches memory that has a link; the drop-in needs none. */
@@ -85,7 +112,9 @@ static int mem_wrap(struct io *io, struct io_mem *m, void *base, size_t size)
     if (rc)
         return err_set(rc, "hf3fs_iovwrap of %zu bytes: %s", size, strerror(-rc));
     if (u->real) {
-        rc = iov_link_make(u->point, &m->iov, target);
+        struct link_wish w = {u, m, target};
+
+        rc = creator_call(link_make, &w);
         if (rc)
             return rc;
     }
@@ -108,16 +137,32 @@ static void mem_destroy(struct io *io, struct io_mem *m)
     memset(m, 0, sizeof *m);
 }
 
+struct ring_wish {
+    struct usrbio *u;
+    struct io_ring *r;
+    int entries;
+    bool for_read;
+};
+
+static int ring_make(void *arg)
+{
+    struct ring_wish *w = arg;
+    uint64_t flags = w->for_read ? HF3FS_IOR_ALLOW_READ_UNCOMMITTED : 0;
+
+    return w->u->lib.call.iorcreate4(&w->r->ior, w->u->point, w->entries, w->for_read, 0, 0, -1,
+                                     flags);
+}
+
 static int ring_create(struct io *io, struct io_ring *r, int entries, bool for_read)
 {
     struct usrbio *u = io->private_data;
-    uint64_t flags = for_read ? HF3FS_IOR_ALLOW_READ_UNCOMMITTED : 0;
+    struct ring_wish w = {u, r, entries, for_read};
     int rc;
 
     if (entries < 1)
         return err_set(-EINVAL, "a ring of %d entries", entries);
     memset(r, 0, sizeof *r);
-    rc = u->lib.call.iorcreate4(&r->ior, u->point, entries, for_read, 0, 0, -1, flags);
+    rc = u->real ? creator_call(ring_make, &w) : ring_make(&w);
     if (rc)
         return err_set(rc, "hf3fs_iorcreate4 of %d entries on %s: %s", entries, u->point,
                        strerror(-rc));

@@ -74,6 +74,15 @@ static void link_name(char *name, size_t size, const char *mp, const char *id)
                    (unsigned long long)b);
 }
 
+static void note_maker(void)
+{
+    static pid_t last;
+
+    if (gettid() != last)
+        fake_state.makers++;
+    last = gettid();
+}
+
 EXPORT int hf3fs_iovcreate(struct hf3fs_iov *iov, const char *mp, size_t size, size_t block_size,
                            int numa)
 {
@@ -82,6 +91,7 @@ EXPORT int hf3fs_iovcreate(struct hf3fs_iov *iov, const char *mp, size_t size, s
     void *base;
     int fd;
 
+    note_maker();
     if (fake_state.iovcreate_rc)
         return fake_state.iovcreate_rc;
     memset(iov, 0, sizeof *iov);
@@ -149,6 +159,7 @@ EXPORT int hf3fs_iorcreate4(struct hf3fs_ior *ior, const char *mp, int entries, 
 {
     struct fake_ring *r;
 
+    note_maker();
     if (fake_state.iorcreate_rc)
         return fake_state.iorcreate_rc;
     r = calloc(1, sizeof *r + (size_t)entries * sizeof r->io[0]);

@@ -32,6 +32,7 @@ struct fake_state {
     size_t iov_size, iov_block;
     int iovs, rings, files; /* alive */
     int unlinked;           /* calls of iovunlink */
+    int makers;             /* threads that made rings or memory */
     int closed_too_early;   /* dereg of a descriptor that was closed already */
     int waits, waits_without_deadline;
     int64_t wait_ms; /* of the last wait: deadline minus time of day */

@@ -13,9 +13,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <pthread.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 #include "../fakes/fakes.h"
 #include "base/clock.h"
@@ -612,6 +614,78 @@ static void real_waits_have_deadlines(void **state)
     bench_close(&b);
 }
 
+static void *make_ring(void *arg)
+{
+    int rc = io->ops->ring_create(io, arg, 4, true);
+
+    return (void *)(intptr_t)rc;
+}
+
+static void make_rings_in_threads(struct io_ring r[4])
+{
+    pthread_t t[4];
+    void *rc;
+    int i;
+
+    for (i = 0; i < 4; i++)
+        assert_int_equal(pthread_create(&t[i], NULL, make_ring, &r[i]), 0);
+    for (i = 0; i < 4; i++) {
+        assert_int_equal(pthread_join(t[i], &rc), 0);
+        assert_null(rc);
+    }
+}
+
+/* A crash is cleaned up after by the daemon for one thread of a process only. */
+static void real_things_are_made_by_one_thread(void **state)
+{
+    struct bench b = {0};
+    struct io_ring r[4];
+    int i;
+
+    (void)state;
+    bench_open(&b, MIB, 4, 0);
+    fake->makers = 0;
+    make_rings_in_threads(r);
+    assert_int_equal(fake->rings, 6);
+    assert_int_equal(fake->makers, 0); /* the one that made the first */
+    for (i = 0; i < 4; i++)
+        io->ops->ring_destroy(io, &r[i]);
+    bench_close(&b);
+}
+
+/* A child has a thread of its own, and gets errors as their caller does. */
+static int make_in_child(void)
+{
+    struct io_ring r;
+
+    fake->iorcreate_rc = -EMFILE;
+    if (io->ops->ring_create(io, &r, 4, true) != -EMFILE || fake->makers != 1)
+        return 1;
+    fake->iorcreate_rc = 0;
+    return io->ops->ring_create(io, &r, 4, true) == 0 && fake->makers == 1 ? 0 : 2;
+}
+
+static void real_things_are_made_in_a_child_too(void **state)
+{
+    struct io_ring r;
+    int status = -1;
+    pid_t pid;
+
+    (void)state;
+#if defined(__SANITIZE_THREAD__)
+    skip(); /* it allows no threads in a child */
+#endif
+    assert_int_equal(io->ops->ring_create(io, &r, 4, true), 0);
+    fake->makers = 0;
+    pid = fork();
+    if (pid == 0)
+        _exit(make_in_child());
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+    io->ops->ring_destroy(io, &r);
+}
+
 /* Counts the links below 3fs-virt/iovs and keeps the last one's target. */
 static int links(char target[PATH_MAX])
 {
@@ -703,6 +777,8 @@ int main(void)
         FAKE(real_files_of_another_mount_are_refused),
         FAKE(real_waits_have_deadlines),
         FAKE(real_memory_needs_a_name),
+        FAKE(real_things_are_made_by_one_thread),
+        FAKE(real_things_are_made_in_a_child_too),
     };
     int fd;
 
