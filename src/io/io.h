@@ -7,7 +7,8 @@
  * fsync, rename or io_uring.
  *
  * Threads: rings belong to one thread at a time; everything else may be called from any thread.
- * File verbs may hang on a dead mount: call them on helper threads only. Errors: negative errno or
+ * File verbs, and whatever makes or destroys memory and rings, may hang on a dead mount: call them
+ * on helper threads only. Errors: negative errno or
  * CISTERN_E*, always this one convention (the three of USRBIO end here).
  */
 #ifndef IO_IO_H
@@ -28,7 +29,6 @@ struct io_mem {
     size_t size;
     struct hf3fs_iov iov;
     bool wrapped;
-    int link_fd_unused; /* 0 */
 };
 
 struct io_ring {
@@ -73,11 +73,13 @@ struct io_ops {
     void (*mem_destroy)(struct io *io, struct io_mem *m);
     int (*ring_create)(struct io *io, struct io_ring *r, int entries, bool for_read);
     void (*ring_destroy)(struct io *io, struct io_ring *r);
-    /* -EAGAIN: full; submit, wait, try again. The memory belongs to storage from here on. */
+    /* -EAGAIN: full; submit, wait, try again. The memory belongs to storage from here on, and may
+     * be read or written before submit. */
     int (*prep)(struct io *io, struct io_ring *r, const struct io_mem *m, void *ptr,
                 struct io_file *f, uint64_t offset, uint64_t len, void *userdata);
     int (*submit)(struct io *io, struct io_ring *r);
-    /* Waits for at least min of them, at most timeout_ns; returns how many. 0 = none in time. */
+    /* Waits for at least min of them, at most timeout_ns; returns how many, in any order. 0 = none
+     * in time: what is in flight stays so. */
     int (*wait)(struct io *io, struct io_ring *r, struct io_done *done, int max, int min,
                 uint64_t timeout_ns);
 

@@ -7,8 +7,9 @@
  * every page with fallocate. After that the name is removed, so that a killed process leaves
  * nothing behind.
  *
- * fallocate of shared memory takes pages without clearing them; docs/BENCHMARKS.md has the price of
- * 4 GiB. Threads: any. On failure nothing is left.
+ * fallocate of shared memory takes pages without clearing or mapping them, a fraction of the price
+ * of touching them; the rest is paid at each page's first use. Threads: any. On failure nothing is
+ * left.
  */
 #include <errno.h>
 #include <fcntl.h>
