@@ -64,6 +64,8 @@ static void abandon(struct lane *l, struct group *g)
 {
     if (g->staged && !g->late)
         pool_quarantine(l->c->read_pool, g->buf);
+    if (!g->late)
+        l->lost += g->ios;
     g->late = true;
     if (g->share)
         g->share->groups--;
@@ -107,6 +109,13 @@ static bool staging_lost(const struct lane *l)
 
     pool_count(l->c->read_pool, &n);
     return n.quarantined >= (n.slots + 1) / 2;
+}
+
+/* Half of what may be in flight waits for storage that did not answer in time: new reads would only
+ * wait behind it. */
+static bool queue_lost(const struct lane *l)
+{
+    return l->lost && l->lost >= (l->limit + 1) / 2;
 }
 
 /* ---- Issuing ---- */
@@ -174,10 +183,8 @@ static void issue(struct lane *l, uint64_t now)
         if (!g->ios)
             push_ready(l, g);
     }
-    if (l->prepared) {
-        l->prepared = 0;
-        (void)l->c->io->ops->submit(l->c->io, &l->ring);
-    }
+    if (l->prepared && l->c->io->ops->submit(l->c->io, &l->ring) >= 0)
+        l->prepared = 0; /* else once more at the next look */
 }
 
 /* Makes and issues groups until the depth is reached. True: there is work that found no slot. */
@@ -228,8 +235,10 @@ static void answered(struct lane *l, const struct io_done *d)
         }
         g->bad_from = min_u64(g->bad_from, from);
     }
-    if (g->late)
+    if (g->late) {
         metric_add(&l->c->metrics, METRIC_io_late, 1);
+        l->lost--;
+    }
     io->link = l->free_rios;
     l->free_rios = io;
     l->inflight--;
@@ -277,6 +286,8 @@ static void check_deadlines(struct lane *l, uint64_t now)
             share_cut(l, s, -ECANCELED, CISTERN_ERROR);
         else if (now >= s->op->deadline_ns)
             share_cut(l, s, -ETIMEDOUT, CISTERN_ERROR);
+        else if (!get_planned(s) && queue_lost(l))
+            share_cut(l, s, 0, CISTERN_ERROR);
     }
     for (g = l->live; g; g = g->next) {
         struct share *of = g->share;
@@ -305,7 +316,7 @@ static void check_deadlines(struct lane *l, uint64_t now)
 static bool closed(const struct lane *l)
 {
     return atomic_load(&l->c->closing) && !l->shares &&
-           (!l->inflight || clock_ns() >= atomic_load(&l->c->close_deadline_ns));
+           (!l->live || clock_ns() >= atomic_load(&l->c->close_deadline_ns));
 }
 
 static void *lane_main(void *arg)

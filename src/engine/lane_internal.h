@@ -47,6 +47,7 @@ struct lane {
     struct io_ring ring;
     bool ring_open;
     uint32_t limit, inflight, prepared;
+    uint32_t lost; /* of those in flight: their group was abandoned */
     struct group *groups, *free_groups;
     struct rio *rios, *free_rios;
     uint16_t *parts;
