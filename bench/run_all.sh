@@ -28,7 +28,11 @@ done
 figure() {
     echo "    \$ cistern $*" | sed "s#$disk#DISK#g; s#$memory#MEMORY#g"
     # shellcheck disable=SC2086
-    "$cistern" "$@" $quick | sed 's/^\(.\)/    \1/'
+    if ! "$cistern" "$@" $quick >"$said"; then
+        echo "run_all.sh: this failed: cistern $*" >&2
+        exit 4
+    fi
+    sed 's/^\(.\)/    \1/' "$said"
     echo
 }
 section() {
@@ -72,13 +76,13 @@ results() {
     fi
 }
 
+said=$(mktemp) new=$(mktemp)
+trap 'rm -f "$said" "$new"' EXIT
 if [ -z "$write" ]; then
     results
     exit 0
 fi
 page=$top/docs/bench/store.md
-new=$(mktemp)
-trap 'rm -f "$new"' EXIT
 sed '/^<!-- results -->$/q' "$page" >"$new"
 {
     echo

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "bench_store.h"
 #include "cli.h"
@@ -70,20 +69,4 @@ int store_extents(const struct bench_store *s, struct extents *out)
         return cli_fail(CLI_IO, "%llu blocks were stored and a scan finds %zu",
                         (unsigned long long)s->next, out->n);
     return CLI_OK;
-}
-
-int store_allocates(const struct bench_store *s, bool *out)
-{
-    struct extents e;
-    struct stat st;
-    uint64_t disk = 0, used = s->next * s->c->block;
-    uint32_t i;
-    int r = store_extents(s, &e);
-
-    for (i = 0; r == CLI_OK && i < e.npaths; i++)
-        if (stat(e.paths[i], &st) == 0)
-            disk += (uint64_t)st.st_blocks * 512;
-    extents_release(&e);
-    *out = disk > used + s->c->segment / 8;
-    return r;
 }

@@ -182,19 +182,21 @@ static int settle_raw(void *arg)
         raw_writer_restart(x->raw);
         r = place_clear_raw(&x->run->place);
     }
-    return r;
+    return r == CLI_OK ? raw_writer_prepare(x->raw) : r;
 }
 
-/* Puts a little, to see whether the store's files are allocated beforehand. */
+/* Puts one request, to see whether the store's files are allocated beforehand. */
 static int learn_allocation(struct writing *x, bool *allocates)
 {
     struct slice ignored = {0};
-    int r = store_put_run(&x->job, x->run->c.seconds / 4, &ignored);
+    int r;
 
+    x->job.limit = x->store.batch;
+    r = store_put_run(&x->job, 1e6, &ignored);
     if (r == CLI_OK)
         r = store_flush(&x->job);
-    if (r == CLI_OK)
-        r = store_allocates(&x->store, allocates);
+    *allocates = place_allocates(&x->run->place, x->store.next * x->run->c.block);
+    x->job.limit = x->store.nkeys;
     return r == CLI_OK ? store_restart(&x->store) : r;
 }
 

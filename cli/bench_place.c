@@ -22,7 +22,8 @@
 #define OPEN_DIRS 16 /* descriptors that a walk may hold */
 
 /* What the drop-in makes in a mount directory. */
-#define VIRT_DIR "3fs-virt"
+static const char *const mount_files[] = {"3fs-virt", ".cistern-mount"};
+#define MOUNT_FILES (sizeof(mount_files) / sizeof(mount_files[0]))
 
 static void kind_find(struct bench_place *p, long magic)
 {
@@ -81,6 +82,7 @@ static int mount_find(struct bench_place *p, const struct bench_config *c)
 int place_open(struct bench_place *p, const struct bench_config *c, bool fresh)
 {
     struct statfs fs;
+    size_t i;
     int r;
 
     memset(p, 0, sizeof(*p));
@@ -90,7 +92,8 @@ int place_open(struct bench_place *p, const struct bench_config *c, bool fresh)
     if (statfs(p->mount, &fs) != 0)
         return cli_fail(CLI_ENVIRONMENT, "%s: %s", p->mount, strerror(errno));
     kind_find(p, (long)fs.f_type);
-    p->had_virt = exists(p->mount, VIRT_DIR);
+    for (i = 0; i < MOUNT_FILES; i++)
+        p->had[i] = exists(p->mount, mount_files[i]);
     if (c->root != NULL)
         snprintf(p->root, sizeof(p->root), "%s", c->root);
     else
@@ -178,6 +181,7 @@ int place_clear_raw(const struct bench_place *p)
 void place_close(struct bench_place *p, bool keep)
 {
     char path[2 * PATH_MAX];
+    size_t i;
 
     if (p->made_raw)
         remove_tree(p->raw);
@@ -191,18 +195,46 @@ void place_close(struct bench_place *p, bool keep)
     }
     if (p->made_root)
         root_remove(p);
-    snprintf(path, sizeof(path), "%s/" VIRT_DIR, p->mount);
-    if (p->made_root && !p->had_virt)
-        remove_tree(path);
+    for (i = 0; p->made_root && i < MOUNT_FILES; i++) {
+        snprintf(path, sizeof(path), "%s/%s", p->mount, mount_files[i]);
+        if (!p->had[i])
+            remove_tree(path);
+    }
+}
+
+static bool is_data(const char *path, int type)
+{
+    size_t len = strlen(path);
+
+    return type == FTW_F && len > 4 && strcmp(path + len - 4, ".seg") == 0;
+}
+
+static uint64_t disk_bytes; /* of a walk under way; nftw has no argument for its visitor */
+
+static int count_one(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+    (void)at;
+    if (is_data(path, type))
+        disk_bytes += (uint64_t)st->st_blocks * 512;
+    return 0;
+}
+
+bool place_allocates(const struct bench_place *p, uint64_t used)
+{
+    char path[2 * PATH_MAX];
+
+    snprintf(path, sizeof(path), "%s/%s", p->mount, p->root);
+    disk_bytes = 0;
+    (void)nftw(path, count_one, OPEN_DIRS, FTW_PHYS);
+    return disk_bytes > used + used / 4;
 }
 
 static int hollow_one(const char *path, const struct stat *st, int type, struct FTW *at)
 {
-    size_t len = strlen(path);
     int fd, r;
 
     (void)at;
-    if (type != FTW_F || len < 4 || strcmp(path + len - 4, ".seg") != 0 || st->st_blocks == 0)
+    if (!is_data(path, type) || st->st_blocks == 0)
         return 0;
     fd = open(path, O_WRONLY | O_CLOEXEC);
     if (fd < 0)

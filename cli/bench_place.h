@@ -17,7 +17,8 @@ struct bench_place {
     char raw[PATH_MAX + 64]; /* directory of the baseline's files, absolute */
     char kind[16];           /* "ext4", "tmpfs", "xfs", "0x..." */
     bool memory_backed;      /* tmpfs or ramfs: compared with memcpy */
-    bool made_mount, had_virt, made_root, made_raw;
+    bool made_mount, made_root, made_raw;
+    bool had[2]; /* what the drop-in makes in a mount directory was there before */
 };
 
 /* Finds or makes the mount directory; `fresh`: the root must not exist yet. CLI_OK or an exit code.
@@ -34,5 +35,8 @@ void place_close(struct bench_place *p, bool keep);
 /* Gives the payloads back to the file system and leaves holes: matching and opening never read
  * them, so that ten million blocks fit on a small machine. Nothing may be in flight. */
 int place_hollow(const struct bench_place *p);
+/* True when the data files below the root have clearly more disk than `used` bytes: the store
+ * allocates them beforehand. */
+bool place_allocates(const struct bench_place *p, uint64_t used);
 
 #endif

@@ -41,6 +41,8 @@ int raw_writer_open(const struct bench_config *c, const char *dir, bool allocate
 void raw_writer_close(struct raw_writer *w);
 int raw_writer_run(void *arg, double seconds, struct slice *out);
 int raw_writer_sync(void *arg); /* fdatasync of what was written since the last one */
+/* Makes the next file, untimed. */
+int raw_writer_prepare(struct raw_writer *w);
 /* Forgets the files, which the caller has removed or is about to. */
 void raw_writer_restart(struct raw_writer *w);
 /* Bytes written since the last restart. */

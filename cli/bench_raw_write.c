@@ -15,8 +15,12 @@
 #include "bench_raw.h"
 #include "cli.h"
 
+#define FILES_MAX 1024u /* of one lane between two syncs */
+
 struct writing {
-    int fd, last_fd; /* last_fd: the file before, until the next sync; -1 = none */
+    int fds[FILES_MAX]; /* written since the last sync; the last one is being written */
+    unsigned nfds;
+    int next_fd; /* made beforehand, as the store's next segment is; -1 = none */
     uint64_t at;
     unsigned files;
 };
@@ -31,25 +35,31 @@ struct raw_writer {
     unsigned nlanes;
 };
 
-static void file_end(int *fd)
+static int file_make(struct raw_writer *w, struct writing *f, unsigned lane)
 {
-    if (*fd >= 0)
-        close(*fd);
-    *fd = -1;
+    char path[PATH_MAX + 128];
+
+    if (f->next_fd >= 0)
+        return CLI_OK;
+    snprintf(path, sizeof(path), "%s/%u-%u.dat", w->dir, lane, f->files++);
+    f->next_fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_DIRECT | O_CLOEXEC, 0600);
+    if (f->next_fd < 0)
+        return cli_fail(CLI_IO, "raw baseline: %s: %s", path, strerror(errno));
+    if (w->allocate && fallocate(f->next_fd, 0, 0, (off_t)w->segment) != 0)
+        return cli_fail(CLI_IO, "raw baseline: %s: fallocate: %s", path, strerror(errno));
+    return CLI_OK;
 }
 
 static int file_next(struct raw_writer *w, struct writing *f, unsigned lane)
 {
-    char path[PATH_MAX + 128];
+    int r = file_make(w, f, lane);
 
-    file_end(&f->last_fd);
-    f->last_fd = f->fd;
-    snprintf(path, sizeof(path), "%s/%u-%u.dat", w->dir, lane, f->files++);
-    f->fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_DIRECT | O_CLOEXEC, 0600);
-    if (f->fd < 0)
-        return cli_fail(CLI_IO, "raw baseline: %s: %s", path, strerror(errno));
-    if (w->allocate && fallocate(f->fd, 0, 0, (off_t)w->segment) != 0)
-        return cli_fail(CLI_IO, "raw baseline: %s: fallocate: %s", path, strerror(errno));
+    if (r != CLI_OK)
+        return r;
+    if (f->nfds == FILES_MAX)
+        return cli_fail(CLI_USAGE, "--segment is so small that a slice takes %u files", FILES_MAX);
+    f->fds[f->nfds++] = f->next_fd;
+    f->next_fd = -1;
     f->at = 0;
     return CLI_OK;
 }
@@ -60,12 +70,12 @@ static int write_next(struct lane *l, struct lane_io *io)
     struct writing *f = &w->files[l->number];
     int r;
 
-    if (f->fd < 0 || f->at + w->io_bytes > w->segment) {
+    if (f->nfds == 0 || f->at + w->io_bytes > w->segment) {
         r = file_next(w, f, l->number);
         if (r != CLI_OK)
             return r;
     }
-    io->fd = f->fd;
+    io->fd = f->fds[f->nfds - 1];
     io->offset = f->at;
     io->bytes = (uint32_t)w->io_bytes;
     f->at += w->io_bytes;
@@ -90,7 +100,7 @@ int raw_writer_open(const struct bench_config *c, const char *dir, bool allocate
         return cli_fail(r, "out of memory");
     }
     for (i = 0; i < c->lanes; i++) {
-        w->files[i] = (struct writing){.fd = -1, .last_fd = -1};
+        w->files[i] = (struct writing){.next_fd = -1};
         r = lane_open(&w->lanes[i], c, i, area);
         if (r != CLI_OK) {
             raw_writer_close(w);
@@ -110,8 +120,11 @@ void raw_writer_restart(struct raw_writer *w)
     unsigned i;
 
     for (i = 0; i < w->nlanes; i++) {
-        file_end(&w->files[i].fd);
-        file_end(&w->files[i].last_fd);
+        while (w->files[i].nfds > 0)
+            close(w->files[i].fds[--w->files[i].nfds]);
+        if (w->files[i].next_fd >= 0)
+            close(w->files[i].next_fd);
+        w->files[i].next_fd = -1;
     }
     w->total = 0;
 }
@@ -144,18 +157,40 @@ int raw_writer_run(void *arg, double seconds, struct slice *out)
     return r;
 }
 
+int raw_writer_prepare(struct raw_writer *w)
+{
+    int r = CLI_OK;
+    unsigned i;
+
+    for (i = 0; i < w->nlanes && r == CLI_OK; i++)
+        r = file_make(w, &w->files[i], i);
+    return r;
+}
+
+/* All but the file that is being written are closed: they are full. */
+static int sync_files(struct writing *f)
+{
+    unsigned i;
+
+    for (i = 0; i < f->nfds; i++)
+        if (fdatasync(f->fds[i]) != 0)
+            return cli_fail(CLI_IO, "raw baseline: fdatasync: %s", strerror(errno));
+    for (i = 0; i + 1 < f->nfds; i++)
+        close(f->fds[i]);
+    if (f->nfds > 1) {
+        f->fds[0] = f->fds[f->nfds - 1];
+        f->nfds = 1;
+    }
+    return CLI_OK;
+}
+
 int raw_writer_sync(void *arg)
 {
     struct raw_writer *w = arg;
+    int r = CLI_OK;
     unsigned i;
 
-    for (i = 0; i < w->nlanes; i++) {
-        struct writing *f = &w->files[i];
-
-        if ((f->fd >= 0 && fdatasync(f->fd) != 0) ||
-            (f->last_fd >= 0 && fdatasync(f->last_fd) != 0))
-            return cli_fail(CLI_IO, "raw baseline: fdatasync: %s", strerror(errno));
-        file_end(&f->last_fd);
-    }
-    return CLI_OK;
+    for (i = 0; i < w->nlanes && r == CLI_OK; i++)
+        r = sync_files(&w->files[i]);
+    return r;
 }

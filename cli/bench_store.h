@@ -69,7 +69,5 @@ int store_fill(struct store_job *j, bool hollow);
 
 /* Where the blocks lie, from a scan; in the order of the scan. CLI_OK or an exit code. */
 int store_extents(const struct bench_store *s, struct extents *out);
-/* True when data files have more disk blocks than bytes in use: allocated beforehand. */
-int store_allocates(const struct bench_store *s, bool *out);
 
 #endif

@@ -109,7 +109,8 @@ static int visit(void *arg, const struct cistern_item *it)
     struct space *s = t->nspaces ? &t->spaces[t->nspaces - 1] : NULL;
     struct shard *sh = s && s->nshards ? &s->shards[s->nshards - 1] : NULL;
 
-    if (it->note != NULL && it->note[0] != '\0' && note_add(t, it) != 0)
+    /* "closed" is how a writer should end. */
+    if (it->note[0] != '\0' && strcmp(it->note, "closed") != 0 && note_add(t, it) != 0)
         return CLI_ENVIRONMENT;
     switch (it->kind) {
     case CISTERN_ITEM_SPACE:

@@ -19,7 +19,7 @@ CISTERN = os.environ.get("CISTERN", str(TOP / "build" / "cistern"))
 BLOCK = 64 * 1024
 TOTAL = 8 * 1024 * 1024
 SMALL = ["--quick", "--slices", "2", "--seconds", "0.02", "--arena", "8M", "--staging", "64M",
-         "--segment", "8M", "--request", "1M"]
+         "--segment", "2M", "--request", "1M"]
 
 
 def clean_env():
