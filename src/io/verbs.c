@@ -73,6 +73,8 @@ int verb_file_open(struct io *io, const char *path, unsigned mode, struct io_fil
     rc = u->lib.call.reg_fd(fd, 0);
     if (rc > 0) {
         (void)close(fd);
+        if (mode & IO_CREATE)
+            (void)verb_unlink(io, path);
         return err_set(-rc, "hf3fs_reg_fd of %s: %s", path, strerror(rc));
     }
     f->fd = fd;

@@ -539,6 +539,7 @@ static void real_errors_become_negative(void **state)
     struct io_file f = {-1, false};
     struct bench b = {0};
     struct io_ring ring;
+    struct io_stat st;
     struct io_mem mem;
 
     (void)state;
@@ -548,6 +549,7 @@ static void real_errors_become_negative(void **state)
     fake->reg_fd_rc = EINVAL; /* positive there */
     assert_int_equal(io->ops->file_open(io, "g", IO_WRITE | IO_CREATE, &f), -EINVAL);
     assert_int_equal(f.fd, -1);
+    assert_int_equal(io->ops->stat(io, "g", &st), -ENOENT);
     fake->iovcreate_rc = -ENOENT;
     assert_int_equal(io->ops->mem_create(io, &mem, MIB, 0), -ENOENT);
     assert_non_null(strstr(err_text(), "/dev/shm"));
