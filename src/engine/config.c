@@ -174,11 +174,12 @@ static void take_parts(const struct cistern_space *s, struct config *c)
     }
 }
 
-/* Slots hold one whole I/O or one whole block, so that a part is verified where it lies in one
- * piece. */
+/* Slots hold one whole I/O, one whole block and one write of frames, so that a part is verified
+ * where it lies in one piece. */
 static int take_staging(const struct cistern_options *o, struct config *c)
 {
-    c->slot_bytes = round_up(max_u64(c->io_bytes, c->block_extent), PAGE_BYTES);
+    c->slot_bytes =
+        round_up(max_u64(max_u64(c->io_bytes, c->block_extent), SLOT_LEAST), PAGE_BYTES);
     c->read_iov_bytes = o->read_iov_bytes ? o->read_iov_bytes : 4 * GIB;
     c->write_iov_bytes = o->write_iov_bytes ? o->write_iov_bytes : 4 * GIB;
     if (c->block_extent > c->segment_bytes)

@@ -9,6 +9,8 @@
 #include "cistern.h"
 #include "index/index.h"
 
+#define SLOT_LEAST (256u * 1024u) /* most bytes of one write of frames */
+
 struct config {
     char mount[256]; /* absolute, no slash at the end */
     char root[256];  /* relative to the mount, no slash at either end; "" = the mount itself */

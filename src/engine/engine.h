@@ -40,6 +40,7 @@ struct inbox {
 void inbox_init(struct inbox *in);
 void inbox_push(struct inbox *in, struct share *s);
 struct share *inbox_take_all(struct inbox *in);
+bool inbox_waiting(struct inbox *in);
 void inbox_ring(struct inbox *in);
 /* Sleeps until the bell moved on from `seen`, at most ns. */
 void inbox_sleep(struct inbox *in, uint32_t seen, uint64_t ns);

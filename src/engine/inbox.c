@@ -45,6 +45,16 @@ struct share *inbox_take_all(struct inbox *in)
     return s;
 }
 
+bool inbox_waiting(struct inbox *in)
+{
+    bool any;
+
+    (void)pthread_mutex_lock(&in->lock);
+    any = in->first != NULL;
+    (void)pthread_mutex_unlock(&in->lock);
+    return any;
+}
+
 void inbox_sleep(struct inbox *in, uint32_t seen, uint64_t ns)
 {
     atomic_store(&in->sleeping, 1);

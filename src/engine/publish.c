@@ -128,8 +128,12 @@ static void start_toc(struct writer *w)
     fault_point("put.payload_written");
     rc = writer_prep(w, &seg->toc, w->toc_buf, w->batch.start - header,
                      (uint32_t)(w->batch.used + header), WIO_TOC, NULL);
-    if (rc)
+    if (rc == -EAGAIN) { /* the ring is full: nothing was written, the same frames go out later */
+        w->toc_busy = false;
+        toc_batch_undo(&w->batch);
+    } else if (rc) {
         publish_toc_done(w, rc, 0);
+    }
 }
 
 /* The blocks of the batch are on disk and findable: index first, then results. */
@@ -186,6 +190,7 @@ void publish_toc_done(struct writer *w, int64_t result, uint32_t len)
         metric_add(&w->c->metrics, METRIC_io_write_errors, 1);
         toc_batch_undo(&w->batch);
         abandon_segment(w, seg);
+        writer_pause_if_full(w, (int)result);
         return;
     }
     fault_point("put.frame_written");

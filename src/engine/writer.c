@@ -148,6 +148,16 @@ static void drop_shares(struct writer *w, bool all, uint64_t now)
     }
 }
 
+/* Half of the queue or of the staging waits for storage that did not answer in time: a put would
+ * only wait behind it. */
+static bool storage_lost(const struct writer *w)
+{
+    struct pool_counts n;
+
+    pool_count(w->c->write_pool, &n);
+    return (w->lost && w->lost >= (w->c->cfg.depth + 1) / 2) || n.quarantined >= (n.slots + 1) / 2;
+}
+
 static void check_deadlines(struct writer *w, uint64_t now)
 {
     struct wgroup *g;
@@ -161,7 +171,7 @@ static void check_deadlines(struct writer *w, uint64_t now)
     (void)pthread_mutex_unlock(&w->lock);
     if (failed)
         w->pause_until_ns = max_u64(w->pause_until_ns, now + NS_PER_S);
-    if (now < w->pause_until_ns || engine_tripped(w->c))
+    if (now < w->pause_until_ns || engine_tripped(w->c) || (w->shares && storage_lost(w)))
         drop_shares(w, true, now);
     drop_shares(w, false, now);
     for (g = w->order; g; g = g->link) {
@@ -170,6 +180,7 @@ static void check_deadlines(struct writer *w, uint64_t now)
         metric_add(&w->c->metrics, METRIC_io_timeouts, 1);
         pool_quarantine(w->c->write_pool, g->slot);
         g->late = true;
+        w->lost += g->ios;
         g->error = -ETIMEDOUT;
         g->issued = g->len;
         if (w->issue == g)
@@ -209,10 +220,8 @@ static void issue(struct writer *w, uint64_t now)
         if (g->issued >= g->len)
             w->issue = g->link;
     }
-    if (w->prepared) {
-        w->prepared = 0;
-        (void)w->c->io->ops->submit(w->c->io, &w->ring);
-    }
+    if (w->prepared && w->c->io->ops->submit(w->c->io, &w->ring) >= 0)
+        w->prepared = 0; /* else once more at the next look */
 }
 
 static void lay_out(struct writer *w, uint64_t now)
@@ -235,16 +244,23 @@ static void lay_out(struct writer *w, uint64_t now)
 
 /* ---- Completions ---- */
 
+void writer_pause_if_full(struct writer *w, int error)
+{
+    if (error == -ENOSPC || error == -EDQUOT || error == -EROFS)
+        w->pause_until_ns = clock_ns() + NS_PER_S;
+}
+
 static void data_done(struct writer *w, struct wgroup *g, int64_t result, uint32_t len)
 {
     if (!HOLDS(w->c, g->ios))
         return;
     g->ios--;
+    if (g->late)
+        w->lost--;
     if (result != (int64_t)len) {
         metric_add(&w->c->metrics, METRIC_io_write_errors, 1);
         g->error = result < 0 ? (int)result : -EIO;
-        if (g->error == -ENOSPC || g->error == -EDQUOT || g->error == -EROFS)
-            w->pause_until_ns = clock_ns() + NS_PER_S;
+        writer_pause_if_full(w, g->error);
     }
     if (!g->late)
         return;
@@ -296,7 +312,8 @@ static bool closed(struct writer *w)
         return false;
     if (clock_ns() >= atomic_load(&w->c->close_deadline_ns))
         return true;
-    return !w->shares && !w->inflight && (publish_idle(w) || w->pause_until_ns);
+    return !w->shares && !w->inflight && !inbox_waiting(&w->in) &&
+           (publish_idle(w) || (w->pause_until_ns > clock_ns() && !w->order));
 }
 
 static void *writer_main(void *arg)
@@ -419,9 +436,9 @@ void writer_close(cistern *c)
         return;
     if (w->ring_open)
         c->io->ops->ring_destroy(c->io, &w->ring);
-    if (w->toc_buf)
+    if (w->toc_buf && !w->toc_busy) /* else storage may still read from it */
         pool_give(c->write_pool, w->toc_buf);
-    if (w->head_buf)
+    if (w->head_buf && !w->head_busy)
         pool_give(c->write_pool, w->head_buf);
     free(w->underway);
     free(w->groups);

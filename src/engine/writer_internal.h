@@ -22,7 +22,7 @@
 
 #define WGROUP_BLOCKS 64u
 #define WSEGS         4u
-#define TOC_BYTES     (256u * 1024u)
+#define TOC_BYTES     SLOT_LEAST
 #define DEAD_NOTES    16384u
 #define ALLOCATE_STEP (64ull << 20) /* what a crash can leave allocated and unused, at most */
 
@@ -84,6 +84,7 @@ struct writer {
     bool ring_open;
     uint64_t id;
     uint32_t inflight, prepared;
+    uint32_t lost; /* data writes in flight whose deadline passed */
     struct wgroup *groups, *free_groups;
     struct wgroup *order, *order_last; /* laid out, not yet wholly settled */
     struct wgroup *issue;              /* first of the order with bytes to send; NULL = none */
@@ -144,6 +145,8 @@ bool publish_idle(struct writer *w);
 int writer_prep(struct writer *w, struct io_file *f, void *buf, uint64_t offset, uint32_t len,
                 enum wio_kind kind, struct wgroup *g) MUST_CHECK;
 void writer_free_group(struct writer *w, struct wgroup *g);
+/* After the answer that the disk is full no put is taken for a second. */
+void writer_pause_if_full(struct writer *w, int error);
 /* The segment gets no more blocks. */
 void writer_end_segment(struct writer *w);
 

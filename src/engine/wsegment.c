@@ -78,6 +78,8 @@ static void allocate_step(cistern *c, struct wseg *s)
         return;
     if (c->io->ops->file_allocate(c->io, &c->segs.at[s->number].data, from, len) == 0)
         atomic_store(&s->allocated, from + len);
+    else if (from)
+        atomic_store(&s->allocated, c->cfg.segment_bytes); /* asked no more */
 }
 
 void writer_allocate(cistern *c)
@@ -268,10 +270,13 @@ static void close_head(cistern *c, struct writer *w)
     memcpy(h.space, c->fingerprint, sizeof h.space);
     head_encode(&h, NULL, 0, w->head_buf);
     if (writer_prep(w, &w->head, w->head_buf, 0, FORMAT_PAGE, WIO_HEAD, NULL) == 0) {
+        w->head_busy = true;
         (void)c->io->ops->submit(c->io, &w->ring);
         if (c->io->ops->wait(c->io, &w->ring, &done, 1, 1, c->cfg.write_timeout_ms * NS_PER_MS) ==
-            1)
+            1) {
             w->inflight--;
+            w->head_busy = false;
+        }
     }
 }
 
