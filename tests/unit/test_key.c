@@ -15,6 +15,8 @@
 #include <string.h>
 
 #include "key/key.h"
+#include "key/sha.h"
+#include "key/sha_wide.h"
 
 #define TOKENS 2000u
 
@@ -119,6 +121,27 @@ static void test_other_kinds_have_known_values(void **state)
     key = bare; /* in place */
     assert_int_equal(cistern_key_mix(&key, "image digest", 12, &key), 0);
     expect_key(&key, "8366ac23303e7e49bade9ba19f43547d0960462d244020cdf0d88d84312026f1");
+}
+
+/* Chains are cut into groups by their length: one block at a time must come to the same. */
+static void test_length_of_the_call_does_not_matter(void **state)
+{
+    static const uint32_t sizes[] = {7, 16, 31, 48};
+    cistern_key one, many[TOKENS / 7];
+    size_t i, n, k;
+
+    (void)state;
+    for (i = 0; i < 4; i++) {
+        for (n = 1; n <= 41; n++) {
+            assert_int_equal(cistern_key_chain(&bare, tokens, n * sizes[i], sizes[i], many), n);
+            one = bare;
+            for (k = 0; k < n; k++) {
+                assert_int_equal(
+                    cistern_key_chain(&one, tokens + k * sizes[i], sizes[i], sizes[i], &one), 1);
+                assert_memory_equal(&one, &many[k], sizeof one);
+            }
+        }
+    }
 }
 
 static void test_chain_resumes_from_any_block(void **state)
@@ -259,17 +282,58 @@ static void test_arguments_are_checked(void **state)
     assert_memory_equal(&key, &bare, sizeof key); /* untouched by all of that */
 }
 
+/* Our own SHA-256, where this CPU can run it, against OpenSSL's. */
+static void test_fast_hashes_agree_with_openssl(void **state)
+{
+    enum { BLOCKS = 5, LEN = BLOCKS * SHA_BLOCK };
+    static uint8_t data[SHA_LANES * LEN + 1], pad[SHA_BLOCK] = {0x80};
+    struct sha_state s[SHA_LANES];
+    uint8_t want[32], got[32];
+    unsigned i, n;
+
+    (void)state;
+    if (!sha_pair_usable())
+        skip();
+    for (i = 0; i < sizeof data; i++)
+        data[i] = (uint8_t)(i * 31 + i / 256);
+    pad[62] = LEN * 8 >> 8;
+    pad[63] = LEN * 8 & 0xff;
+    for (n = 1; n <= SHA_LANES; n++) {
+        if (sha_wide_usable()) {
+            sha_blocks_wide(s, n, data + 1, LEN, BLOCKS);
+        } else {
+            for (i = 0; i < n; i++) {
+                sha_begin(&s[i]);
+                sha_blocks(&s[i], data + 1 + i * LEN, BLOCKS);
+            }
+        }
+        for (i = 0; i < n; i++) {
+            assert_int_equal(sha256((struct sha_piece[]){{data + 1 + i * LEN, LEN}}, 1, want), 0);
+            if (i & 1)
+                sha_blocks(&s[i], pad, 1);
+            else if (i + 1 < n)
+                sha_blocks_pair(&s[i], pad, &(struct sha_state){{0}}, pad, 1);
+            else
+                sha_blocks(&s[i], pad, 1);
+            sha_end(&s[i], got);
+            assert_memory_equal(got, want, sizeof want);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_chain_has_known_values),
         cmocka_unit_test(test_other_kinds_have_known_values),
+        cmocka_unit_test(test_length_of_the_call_does_not_matter),
         cmocka_unit_test(test_chain_resumes_from_any_block),
         cmocka_unit_test(test_one_token_changes_all_that_follows),
         cmocka_unit_test(test_kinds_are_told_apart),
         cmocka_unit_test(test_identity_is_framed),
         cmocka_unit_test(test_identity_grows),
         cmocka_unit_test(test_arguments_are_checked),
+        cmocka_unit_test(test_fast_hashes_agree_with_openssl),
     };
 
     return cmocka_run_group_tests(tests, fill, NULL);
