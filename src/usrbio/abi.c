@@ -176,6 +176,7 @@ static int access_check(const struct regfd *file, bool read)
 static int slot_prepare(struct ior *ring, const struct slot *want)
 {
     struct slot *slot;
+    unsigned waiting;
     int index;
 
     pthread_mutex_lock(&ring->lock);
@@ -187,7 +188,8 @@ static int slot_prepare(struct ior *ring, const struct slot *want)
     index = (int)(slot - ring->slots);
     *slot = *want;
     list_push(&ring->prepared, slot);
-    atomic_fetch_add_explicit(&ring->waiting_to_start, 1, memory_order_relaxed);
+    waiting = atomic_load_explicit(&ring->waiting_to_start, memory_order_relaxed);
+    atomic_store_explicit(&ring->waiting_to_start, waiting + 1, memory_order_relaxed);
     pthread_mutex_unlock(&ring->lock);
     return index;
 }
@@ -211,6 +213,7 @@ EXPORT int hf3fs_prep_io(const struct hf3fs_ior *ior, const struct hf3fs_iov *io
     rc = access_check(want.file, read);
     if (rc == 0) {
         want.wrapped = iov->iovh == NULL;
+        want.unit = iov_unit(iov, ptr, len);
         if (off > INT64_MAX || len > INT64_MAX - off)
             want.result = -EFBIG;
         else if (proc_peek()->strict.crossing && crosses_block(iov, ptr, len))

@@ -182,6 +182,7 @@ EXPORT int cistern_usrbio_info(const char *mp, char *buf, size_t size)
 {
     struct proc *proc = proc_enter();
     unsigned urings = 0, rings;
+    bool fixed = false;
     char strict[64];
     struct statfs fs;
     bool known;
@@ -191,13 +192,17 @@ EXPORT int cistern_usrbio_info(const char *mp, char *buf, size_t size)
     backend_probe(proc);
     known = mp != NULL && statfs(mp, &fs) == 0;
     pthread_mutex_lock(&proc->lock);
-    for (unsigned i = 0; i < URINGS_MAX; i++)
+    for (unsigned i = 0; i < URINGS_MAX; i++) {
         urings += proc->urings[i] != NULL;
+        fixed |= proc->urings[i] != NULL && proc->urings[i]->fixed != NULL;
+    }
+    fixed &= !atomic_load(&proc->fixed_refused);
     rings = proc->ior_count;
     pthread_mutex_unlock(&proc->lock);
     strict_describe(&proc->strict, strict, sizeof(strict));
     return snprintf(
-        buf, size, "backend=%s urings=%u threads=%u rings=%u fixed_buffers=no strict=%s fs=%s",
+        buf, size, "backend=%s urings=%u threads=%u rings=%u fixed_buffers=%s strict=%s fs=%s",
         backend_name(proc, known && (fs.f_type == 0x01021994 || fs.f_type == 0x858458f6)), urings,
-        pool_threads(), rings, strict, known ? fs_name(fs.f_type) : "unknown");
+        pool_threads(), rings, fixed ? "yes" : "no", strict,
+        known ? fs_name(fs.f_type) : "unknown");
 }

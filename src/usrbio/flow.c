@@ -164,6 +164,8 @@ bool flow_start(struct ior *ior, bool enter)
     if (ior->uring != NULL) {
         if (enter)
             uring_submit(ior->uring);
+        else
+            uring_publish(ior->uring);
         unsubmitted = uring_unsubmitted(ior->uring) > 0;
         pthread_mutex_unlock(&ior->uring->sq_lock);
     }

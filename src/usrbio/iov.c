@@ -28,8 +28,11 @@
 struct iov {
     uint64_t generation; /* of the process that made it: only that one removes names */
     bool creator;
-    char shm[64]; /* path in /dev/shm; "" once unlinked */
-    char *link;   /* NULL: none */
+    uint8_t *base;
+    size_t size;
+    int first_unit; /* of fixed buffers; -1: none */
+    char shm[64];   /* path in /dev/shm; "" once unlinked */
+    char *link;     /* NULL: none */
 };
 
 static int uuid_new(uint8_t id[16])
@@ -146,10 +149,14 @@ int iov_create(struct hf3fs_iov *iov, const char *mp, size_t size, size_t block_
     if (rc != 0)
         goto out;
     own->creator = true;
+    own->base = base;
+    own->size = size;
+    own->first_unit = -1;
     own->generation = proc_generation();
     iov_fill(iov, base, id, mp, size, block_size, numa);
     iov->iovh = own;
     pthread_mutex_lock(&proc->lock);
+    own->first_unit = fixed_assign(proc, base, size);
     proc_sweep(proc);
     pthread_mutex_unlock(&proc->lock);
     return 0;
@@ -210,10 +217,22 @@ int iov_open(struct hf3fs_iov *iov, const uint8_t id[16], const char *mp, size_t
         return -ENOMEM;
     }
     own->generation = proc_generation();
+    own->first_unit = -1;
     iov_fill(iov, base, id, mp, size, block_size, -1);
     iov->numa = numa;
     iov->iovh = own;
     return 0;
+}
+
+int iov_unit(const struct hf3fs_iov *iov, const uint8_t *ptr, uint64_t len)
+{
+    const struct iov *own = iov->iovh;
+
+    if (own == NULL || own->first_unit < 0 || own->generation != proc_generation())
+        return -1;
+    if (ptr < own->base || ptr + len > own->base + own->size)
+        return -1; /* the caller changed its structure */
+    return fixed_unit_of(own->first_unit, (size_t)(ptr - own->base), len);
 }
 
 void iov_unlink(struct hf3fs_iov *iov)
@@ -226,13 +245,15 @@ void iov_unlink(struct hf3fs_iov *iov)
 }
 
 /* Unmaps now, or once the I/O that still runs on it is over. */
-static void memory_release(uint8_t *base, size_t size)
+static void memory_release(uint8_t *base, size_t size, int first_unit)
 {
     struct proc *proc = proc_enter();
     struct zombie *zombie = NULL;
     bool busy = false;
 
     pthread_mutex_lock(&proc->lock);
+    if (first_unit >= 0)
+        fixed_release(proc, first_unit, size);
     for (struct ior *ior = proc->iors; ior != NULL && !busy; ior = ior->next)
         busy = ior_touches(ior, base, size);
     if (busy) {
@@ -259,7 +280,8 @@ void iov_destroy(struct hf3fs_iov *iov)
         if (own->shm[0] != '\0')
             unlink(own->shm);
     }
-    memory_release(iov->base, iov->size);
+    memory_release(iov->base, iov->size,
+                   own->generation == proc_generation() ? own->first_unit : -1);
     free(own->link);
     free(own);
 }

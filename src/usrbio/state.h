@@ -58,6 +58,7 @@ struct slot {
     int64_t result; /* valid when DONE; preset to an error by prep or by strict mode */
     const void *userdata;
     struct slot *next;
+    int unit; /* of fixed buffers; -1: none */
     uint8_t state;
     bool buffered; /* O_DIRECT was given up for this I/O */
     bool wrapped;  /* memory that the caller may free once the ring is gone */
@@ -168,6 +169,7 @@ struct uring {
     pthread_mutex_t sq_lock;
     unsigned sq_tail;    /* our copy of the submission tail */
     struct ior *stalled; /* rings that found no room */
+    uint32_t *fixed;     /* per unit: pages moved so far, or its state; NULL: no table */
     _Atomic unsigned inflight;
 };
 
@@ -205,7 +207,14 @@ struct zombie {
     struct zombie *next;
 };
 
-#define URINGS_MAX 16
+#define URINGS_MAX  16
+#define FIXED_UNITS 1024
+
+/* Memory that may be registered with the io_urings. Set before its number is known to anybody. */
+struct fixed_unit {
+    uint8_t *_Atomic base; /* NULL: number is free */
+    _Atomic size_t size;
+};
 
 /* Per process; a forked child finds it stale and starts afresh. */
 struct proc {
@@ -220,6 +229,8 @@ struct proc {
     unsigned ior_count; /* living ones */
     unsigned dead_count;
     struct zombie *zombies;
+    struct fixed_unit units[FIXED_UNITS];
+    _Atomic bool fixed_refused; /* the kernel would not pin more */
 };
 
 /* proc.c */
@@ -251,6 +262,7 @@ int flow_wait(struct ior *ior, struct hf3fs_cqe *out, unsigned max, unsigned min
 int uring_create(struct uring **out) MUST_CHECK;
 void uring_destroy(struct uring *uring);
 bool uring_queue(struct uring *uring, struct slot *slot); /* sq_lock held; false: no room */
+void uring_publish(struct uring *uring);                  /* sq_lock held */
 void uring_submit(struct uring *uring);                   /* sq_lock held */
 bool uring_drain(struct uring *uring);                    /* cq_lock held; true: something came */
 bool uring_has_completions(struct uring *uring);          /* a hint, no lock held */
@@ -281,6 +293,13 @@ void regfd_put(struct regfd *file);
 int regfd_buffered(struct regfd *file);
 int regfd_seek(struct regfd *file); /* -1: none to be had */
 void regfd_reset_after_fork(void);
+
+/* fixed.c */
+void fixed_attach(struct uring *uring);
+bool fixed_use(struct uring *uring, const struct slot *slot);
+int fixed_assign(struct proc *proc, uint8_t *base, size_t size);
+void fixed_release(struct proc *proc, int first, size_t size);
+int fixed_unit_of(int first, size_t off, uint64_t len);
 
 /* strict.c */
 void strict_parse(struct strict *strict, const char *text);

@@ -47,12 +47,15 @@ static struct io_uring_sqe *sqe_next(struct uring *uring)
     return &uring->ring.sq.sqes[uring->sq_tail & uring->sq_mask];
 }
 
-static void sqe_publish(struct uring *uring)
+/* Shows the kernel what was filled in. Release on `inflight` pairs with the drainer's acquire; the
+ * way through the kernel orders the same accesses, but not in the language's model. */
+void uring_publish(struct uring *uring)
 {
-    uring->sq_tail++;
-    /* Release: pairs with the drainer's acquire; the way through the kernel orders the same
-     * accesses, but not in the language's model. */
-    atomic_fetch_add_explicit(&uring->inflight, 1, memory_order_release);
+    unsigned count = uring->sq_tail - __atomic_load_n(uring->ring.sq.ktail, __ATOMIC_RELAXED);
+
+    if (count == 0)
+        return;
+    atomic_fetch_add_explicit(&uring->inflight, count, memory_order_release);
     ring_store(uring->ring.sq.ktail, uring->sq_tail);
 }
 
@@ -61,26 +64,32 @@ bool uring_queue(struct uring *uring, struct slot *slot)
     struct io_uring_sqe *sqe;
     bool read = slot->ior->for_read;
 
-    if (atomic_load_explicit(&uring->inflight, memory_order_relaxed) >= uring->limit)
+    if (atomic_load_explicit(&uring->inflight, memory_order_relaxed) + uring->sq_entries >
+        uring->limit)
         return false;
     sqe = sqe_next(uring);
     if (sqe == NULL)
         return false;
     memset(sqe, 0, sizeof(*sqe));
     sqe->opcode = read ? IORING_OP_READ : IORING_OP_WRITE;
+    if (slot->unit >= 0 && fixed_use(uring, slot)) {
+        sqe->opcode = read ? IORING_OP_READ_FIXED : IORING_OP_WRITE_FIXED;
+        sqe->buf_index = (uint16_t)slot->unit;
+    }
     sqe->fd = rw_fd(slot);
     sqe->off = slot->off + slot->moved;
     sqe->addr = (uintptr_t)(slot->ptr + slot->moved);
     sqe->len = rw_length(slot);
     sqe->rw_flags = slot->file->rw_flags;
     sqe->user_data = (uintptr_t)slot;
-    sqe_publish(uring);
+    uring->sq_tail++;
     return true;
 }
 
 /* What the kernel does not take now stays in the queue; whoever waits submits it again. */
 void uring_submit(struct uring *uring)
 {
+    uring_publish(uring);
     for (int tries = 0; tries < 8; tries++) {
         unsigned left = uring_unsubmitted(uring);
         int rc;
@@ -106,7 +115,7 @@ static bool nops_queue(struct uring *uring, unsigned count)
             return false;
         memset(sqe, 0, sizeof(*sqe));
         sqe->opcode = IORING_OP_NOP;
-        sqe_publish(uring);
+        uring->sq_tail++;
     }
     uring_submit(uring);
     return true;
@@ -149,7 +158,8 @@ bool uring_drain(struct uring *uring)
 
     if (count == 0)
         return false;
-    (void)atomic_load_explicit(&uring->inflight, memory_order_acquire); /* pairs with sqe_publish */
+    (void)atomic_load_explicit(&uring->inflight,
+                               memory_order_acquire); /* pairs with uring_publish */
     for (; head != tail; head++) {
         const struct io_uring_cqe *cqe = &uring->ring.cq.cqes[head & uring->cq_mask];
         struct slot *slot = (struct slot *)(uintptr_t)cqe->user_data;
@@ -301,6 +311,7 @@ int uring_create(struct uring **out)
     uring->sq_tail = *uring->ring.sq.ktail;
     for (unsigned i = 0; i < uring->sq_entries; i++)
         uring->ring.sq.array[i] = i;
+    fixed_attach(uring);
     rc = probe(uring);
     if (rc != 0) {
         uring_destroy(uring);
@@ -315,5 +326,6 @@ void uring_destroy(struct uring *uring)
     io_uring_queue_exit(&uring->ring);
     pthread_mutex_destroy(&uring->cq_lock);
     pthread_mutex_destroy(&uring->sq_lock);
+    free(uring->fixed);
     free(uring);
 }

@@ -417,6 +417,61 @@ static void submitter_may_end(void **state)
     hf3fs_iovdestroy(&iov);
 }
 
+/* Memory that was used long enough is pinned; new memory under the same number is not mistaken for
+ * it. */
+static void fixed_buffers_follow_their_memory(void **state)
+{
+    struct hf3fs_ior w = ring_new(4, false), r = ring_new(4, true);
+    int fd = file_new("fixed", 0);
+
+    (void)state;
+    CHECK(hf3fs_reg_fd(fd, 0) <= 0);
+    for (unsigned round = 0; round < 20; round++) {
+        struct hf3fs_iov iov = memory_new(256 * KIB);
+
+        for (unsigned pass = 0; pass < 8; pass++) {
+            pattern(iov.base, 128 * KIB, round * 100 + pass);
+            memset(iov.base + 128 * KIB, 0, 128 * KIB);
+            CHECK_EQ(transfer(&w, &iov, iov.base, fd, 0, 128 * KIB), 128 * KIB);
+            CHECK_EQ(transfer(&r, &iov, iov.base + 128 * KIB, fd, 0, 128 * KIB), 128 * KIB);
+            CHECK(memcmp(iov.base, iov.base + 128 * KIB, 128 * KIB) == 0);
+        }
+        hf3fs_iovdestroy(&iov);
+    }
+    hf3fs_dereg_fd(fd);
+    close(fd);
+    hf3fs_iordestroy(&w);
+    hf3fs_iordestroy(&r);
+}
+
+static void pinning_refused_step(void *arg)
+{
+    struct rlimit limit = {.rlim_cur = 64 << 10, .rlim_max = 64 << 10};
+    struct hf3fs_iov iov;
+    struct hf3fs_ior w;
+    int fd;
+
+    (void)arg;
+    setenv("CISTERN_USRBIO_BACKEND", "io_uring", 1);
+    CHECK_EQ(setrlimit(RLIMIT_MEMLOCK, &limit), 0);
+    CHECK_EQ(chmod(mnt, 0777), 0);
+    if (geteuid() == 0 && (setgid(65534) != 0 || setuid(65534) != 0 || access(mnt, W_OK) != 0))
+        _exit(0);
+    fd = file_new("refused", 0);
+    iov = memory_new(MIB);
+    w = ring_new(4, false);
+    CHECK(hf3fs_reg_fd(fd, 0) <= 0);
+    for (int i = 0; i < 20; i++)
+        CHECK_EQ(transfer(&w, &iov, iov.base, fd, 0, MIB), MIB);
+    CHECK(info_says("fixed_buffers=no"));
+}
+
+static void pinning_may_be_refused(void **state)
+{
+    (void)state;
+    in_child(pinning_refused_step, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -430,6 +485,8 @@ int main(void)
         cmocka_unit_test(waiting_burns_no_cpu),
         cmocka_unit_test(survives_a_killed_neighbour),
         cmocka_unit_test(submitter_may_end),
+        cmocka_unit_test(fixed_buffers_follow_their_memory),
+        cmocka_unit_test(pinning_may_be_refused),
     };
 
     return cmocka_run_group_tests_name("backends", tests, mount_setup, mount_teardown);
