@@ -67,6 +67,7 @@ struct keeper {
     uint64_t syncs_asked, syncs_done;
     uint64_t refreshes_asked, refreshes_done;
     int sync_result, refresh_result;
+    int sync_failed; /* first failure that no flush was told of */
     char refresh_text[256];
     bool ended;
 };
@@ -155,7 +156,7 @@ int writer_push_dead(cistern *c, const struct dead_note *notes, size_t n) MUST_C
 bool writer_dead_open(cistern *c);
 /* Called by the keeper. */
 void writer_make_segment(cistern *c);
-void writer_seal_ended(cistern *c);
+int writer_seal_ended(cistern *c); /* the first failure of a sync */
 void writer_allocate(cistern *c);
 int writer_sync(cistern *c);
 void writer_last_rites(cistern *c);

@@ -24,14 +24,27 @@ static void run_refresh(cistern *c, uint64_t asked)
     (void)pthread_mutex_unlock(&k->lock);
 }
 
+/* A sync that failed in the background, or at a seal, is the next flush's to tell. */
+static void note_sync(struct keeper *k, int rc)
+{
+    (void)pthread_mutex_lock(&k->lock);
+    if (rc && !k->sync_failed)
+        k->sync_failed = rc;
+    (void)pthread_mutex_unlock(&k->lock);
+}
+
 static void run_sync(cistern *c, uint64_t asked)
 {
     struct keeper *k = &c->keeper;
     int rc = writer_sync(c);
 
+    note_sync(k, rc);
     (void)pthread_mutex_lock(&k->lock);
+    if (asked > k->syncs_done) {
+        k->sync_result = k->sync_failed;
+        k->sync_failed = 0;
+    }
     k->syncs_done = asked;
-    k->sync_result = rc;
     (void)pthread_cond_broadcast(&k->changed);
     (void)pthread_mutex_unlock(&k->lock);
 }
@@ -43,7 +56,7 @@ static void run_jobs(cistern *c, uint32_t jobs, uint64_t syncs, uint64_t refresh
     if (jobs & KEEPER_ALLOCATE)
         writer_allocate(c);
     if (jobs & KEEPER_SEAL)
-        writer_seal_ended(c);
+        note_sync(&c->keeper, writer_seal_ended(c));
     if (jobs & KEEPER_SYNC)
         run_sync(c, syncs);
     if (jobs & KEEPER_REFRESH)

@@ -72,7 +72,7 @@ static void need_segment(struct writer *w)
         w->next = NULL;
         w->head_dirty = true;
     }
-    if (!w->next && !w->making &&
+    if (!w->next && !w->making && clock_ns() >= w->make_after_ns &&
         (!w->current || w->current->reserved > w->c->cfg.segment_bytes / 2)) {
         w->making = ask = true;
         w->make_error = 0;
@@ -168,9 +168,9 @@ static void check_deadlines(struct writer *w, uint64_t now)
     w->check_ns = now + CHECK_NS;
     (void)pthread_mutex_lock(&w->lock);
     failed = w->make_error != 0 && !w->current && !w->next;
-    (void)pthread_mutex_unlock(&w->lock);
     if (failed)
-        w->pause_until_ns = max_u64(w->pause_until_ns, now + NS_PER_S);
+        w->pause_until_ns = max_u64(w->pause_until_ns, w->make_after_ns);
+    (void)pthread_mutex_unlock(&w->lock);
     if (now < w->pause_until_ns || engine_tripped(w->c) || (w->shares && storage_lost(w)))
         drop_shares(w, true, now);
     drop_shares(w, false, now);

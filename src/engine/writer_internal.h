@@ -109,8 +109,10 @@ struct writer {
     struct wseg *next; /* made, not yet in use */
     bool making, allocating;
     int make_error;
-    uint64_t seq; /* of the next segment */
+    uint64_t make_after_ns; /* not asked for again before */
+    uint64_t seq;           /* of the next segment */
     struct io_file head;
+    bool parents_synced; /* of the keeper */
     uint64_t head_counter, published;
     uint64_t first_seq;
     /* Copies that are not to be used. */

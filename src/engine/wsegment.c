@@ -163,9 +163,29 @@ void writer_make_segment(cistern *c)
     (void)pthread_mutex_lock(&w->lock);
     w->next = s;
     w->make_error = rc == -EAGAIN ? 0 : rc;
+    w->make_after_ns = clock_ns() + (w->make_error ? NS_PER_S : 0);
     w->making = false;
     (void)pthread_mutex_unlock(&w->lock);
     inbox_ring(&w->in);
+}
+
+/* Names last as long as what they name: those of a segment, and once those of all directories on
+ * the way to it. */
+static void sync_names(cistern *c)
+{
+    char path[PATH_BYTES], *slash = path;
+
+    (void)snprintf(path, sizeof path, "%s", c->shard_path);
+    while (slash) {
+        (void)c->io->ops->sync_dir(c->io, path);
+        if (c->writer->parents_synced)
+            return;
+        slash = strrchr(path, '/');
+        if (slash)
+            *slash = 0;
+    }
+    (void)c->io->ops->sync_dir(c->io, "");
+    c->writer->parents_synced = true;
 }
 
 static int sync_segment(cistern *c, struct wseg *s)
@@ -175,25 +195,52 @@ static int sync_segment(cistern *c, struct wseg *s)
 
     if (written == atomic_load(&s->synced))
         return 0;
+    if (!atomic_load(&s->synced))
+        sync_names(c);
     rc = c->io->ops->file_sync(c->io, &c->segs.at[s->number].data);
     fault_point("seal.data_synced");
     if (!rc)
         rc = c->io->ops->file_sync(c->io, &s->toc);
     fault_point("seal.contents_synced");
-    if (rc) {
-        metric_add(&c->metrics, METRIC_sync_errors, 1);
-        return rc;
-    }
-    metric_add(&c->metrics, METRIC_syncs, 1);
+    /* A failed sync is not tried again, as if it could mend anything: the next one covers what is
+     * written from here on, and its caller has to hear of this one. */
+    metric_add(&c->metrics, rc ? METRIC_sync_errors : METRIC_syncs, 1);
     atomic_store(&s->synced, written);
-    return 0;
+    return rc;
+}
+
+static void free_stage(struct writer *w, struct wseg *s)
+{
+    (void)pthread_mutex_lock(&w->lock);
+    s->toc.fd = -1;
+    s->stage = WSEG_FREE;
+    (void)pthread_mutex_unlock(&w->lock);
+}
+
+/* Made, and nothing was ever published in it: leave no litter. Nothing names its data either. */
+static void discard(cistern *c, struct wseg *s)
+{
+    char name[SEGMENT_NAME_MAX], path[PATH_BYTES];
+
+    c->io->ops->file_close(c->io, &s->toc);
+    c->io->ops->file_close(c->io, &c->segs.at[s->number].data);
+    segment_name(name, c->writer->id, s->seq, ".seg");
+    path_of(c, path, name);
+    (void)c->io->ops->unlink(c->io, path);
+    segment_name(name, c->writer->id, s->seq, ".toc");
+    path_of(c, path, name);
+    (void)c->io->ops->unlink(c->io, path);
+    free_stage(c->writer, s);
 }
 
 static int seal(cistern *c, struct wseg *s)
 {
-    struct writer *w = c->writer;
     int rc;
 
+    if (!s->started) {
+        discard(c, s);
+        return 0;
+    }
     fault_point("seal.begin");
     if (atomic_load(&s->allocated))
         (void)c->io->ops->file_truncate(c->io, &c->segs.at[s->number].data, s->reserved);
@@ -201,17 +248,15 @@ static int seal(cistern *c, struct wseg *s)
     rc = sync_segment(c, s);
     c->io->ops->file_close(c->io, &s->toc);
     metric_add(&c->metrics, METRIC_segments_sealed, 1);
-    (void)pthread_mutex_lock(&w->lock);
-    s->toc.fd = -1;
-    s->stage = WSEG_FREE;
-    (void)pthread_mutex_unlock(&w->lock);
+    free_stage(c->writer, s);
     fault_point("seal.done");
     return rc;
 }
 
-void writer_seal_ended(cistern *c)
+int writer_seal_ended(cistern *c)
 {
     struct writer *w = c->writer;
+    int rc = 0, one;
     uint32_t i;
 
     for (i = 0; i < WSEGS; i++) {
@@ -220,9 +265,12 @@ void writer_seal_ended(cistern *c)
         (void)pthread_mutex_lock(&w->lock);
         sealing = w->segs[i].stage == WSEG_SEALING;
         (void)pthread_mutex_unlock(&w->lock);
-        if (sealing)
-            (void)seal(c, &w->segs[i]);
+        if (!sealing)
+            continue;
+        one = seal(c, &w->segs[i]);
+        rc = rc ? rc : one;
     }
+    return rc;
 }
 
 int writer_sync(cistern *c)
@@ -237,12 +285,11 @@ int writer_sync(cistern *c)
         bool open;
 
         (void)pthread_mutex_lock(&w->lock);
-        open = w->segs[i].stage == WSEG_OPEN || w->segs[i].stage == WSEG_ENDED;
+        open = w->segs[i].stage == WSEG_OPEN || w->segs[i].stage == WSEG_ENDED ||
+               w->segs[i].stage == WSEG_SEALING; /* handed over, the seal is still to come */
         (void)pthread_mutex_unlock(&w->lock);
         if (!open)
             continue;
-        if (atomic_load(&w->segs[i].written) && !atomic_load(&w->segs[i].synced))
-            (void)c->io->ops->sync_dir(c->io, c->shard_path);
         one = sync_segment(c, &w->segs[i]);
         rc = rc ? rc : one;
     }
@@ -283,27 +330,11 @@ static void close_head(cistern *c, struct writer *w)
 void writer_last_rites(cistern *c)
 {
     struct writer *w = c->writer;
-    char name[SEGMENT_NAME_MAX], path[PATH_BYTES];
     uint32_t i;
 
     for (i = 0; i < WSEGS; i++) {
-        struct wseg *s = &w->segs[i];
-
-        if (s->stage == WSEG_FREE)
-            continue;
-        if (s->started) {
-            (void)seal(c, s);
-            continue;
-        }
-        /* Made, and nothing was ever published in it: leave no litter. */
-        c->io->ops->file_close(c->io, &s->toc);
-        segment_name(name, w->id, s->seq, ".seg");
-        path_of(c, path, name);
-        (void)c->io->ops->unlink(c->io, path);
-        segment_name(name, w->id, s->seq, ".toc");
-        path_of(c, path, name);
-        (void)c->io->ops->unlink(c->io, path);
-        s->stage = WSEG_FREE;
+        if (w->segs[i].stage != WSEG_FREE)
+            (void)seal(c, &w->segs[i]);
     }
     close_head(c, w);
     if (w->head.fd >= 0)
