@@ -22,8 +22,8 @@
  * with CISTERN_EFORKED and touches nothing; open a new handle there, or exec.
  *
  * Two processes. Any number of processes may open one directory. One process opens a given (space,
- * shard) once; a second open of it for writing in the same process fails with CISTERN_ESHARD. Two processes
- * that store the same block cost space, never correctness.
+ * shard) once; a second open of it for writing in the same process fails with CISTERN_ESHARD. Two
+ * processes that store the same block cost space, never correctness.
  *
  * Errors. Functions return 0 or a count, or a negative errno value, or one of the CISTERN_E*
  * values, also negative. Out-parameters are untouched on failure. cistern_error_text() has a
@@ -319,8 +319,8 @@ struct cistern_request {
     size_t size;
     const cistern_key *keys;
     const struct cistern_span *spans; /* blocks x nparts, block by block */
-    uint8_t *results;                 /* blocks x nparts of enum cistern_result, written by the library */
-    uint32_t blocks;                  /* at least 1 */
+    uint8_t *results; /* blocks x nparts of enum cistern_result, written by the library */
+    uint32_t blocks;  /* at least 1 */
     uint32_t first; /* place of keys[0] in its chain; parents are stored and kept before children */
     uint32_t flags; /* enum cistern_request_flags */
     uint32_t mem;   /* enum cistern_mem of all vecs */

@@ -12,10 +12,11 @@
 #include "base/bits.h"
 #include "base/clock.h"
 
-#define WINDOW        8u
-#define PIECE         (1u << 20)
-#define OPENERS_MAX   128u /* where an open is a round trip: at most 3 in sequence per 100 segments \
-                            */
+#define WINDOW 8u
+#define PIECE  (1u << 20)
+#define OPENERS_MAX                                                                                \
+    128u /* where an open is a round trip: at most 3 in sequence per 100 segments                  \
+          */
 #define OPENERS_LOCAL 4u
 #define OPENER_LOAD   16u /* files that make one more thread worth it, where it is a system call */
 
