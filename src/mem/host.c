@@ -46,7 +46,7 @@ void host_copy_past_cache(void *dst, const void *src, size_t len)
 {
     const uint8_t *from = src;
     uint8_t *to = dst;
-    size_t at = (size_t)(-(uintptr_t)to % LINE), ahead = len;
+    size_t at = (size_t)(-(uintptr_t)to % LINE), ahead = 2 * len;
 
     if (len < STREAM_MIN) {
         memcpy(to, from, len);
@@ -54,7 +54,7 @@ void host_copy_past_cache(void *dst, const void *src, size_t len)
     }
     memcpy(to, from, at);
     for (; at + LINE <= len; at += LINE) {
-        __builtin_prefetch(from + at + ahead);
+        __builtin_prefetch(from + at + ahead, 0, 2);
         stream_line(to + at, from + at);
     }
     memcpy(to + at, from + at, len - at);

@@ -9,8 +9,9 @@ extern const struct mem_ops mem_host;
 const struct mem_ops *mem_cuda(void) MUST_CHECK;
 
 /*
- * memcpy whose stores go past the cache: for bytes that this CPU does not read next. Fetches the
- * `len` bytes behind the source meanwhile. host_copy_fence() before anybody is told of the bytes.
+ * memcpy whose stores go past the cache: for bytes that this CPU does not read next. Meanwhile it
+ * fetches `len` bytes of the source, the piece after the next, into the second-level cache.
+ * host_copy_fence() before anybody is told of the bytes.
  */
 void host_copy_past_cache(void *dst, const void *src, size_t len);
 void host_copy_fence(void);
