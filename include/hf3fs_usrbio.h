@@ -44,9 +44,10 @@ extern "C" {
 
 /* Flags of hf3fs_iorcreate4. */
 #define HF3FS_IOR_ALLOW_READ_UNCOMMITTED                                                           \
-    1                                 /* no effect here: a local file has no pending versions */
-#define HF3FS_IOR_FORBID_READ_HOLES 2 /* a hole with data after it inside one read gives -ENODATA  \
-                                       */
+    1 /* no effect here: a local file has no pending versions */
+#define HF3FS_IOR_FORBID_READ_HOLES                                                                \
+    2 /* a hole with data after it inside one read gives -ENODATA                                  \
+       */
 
 /* Memory. The caller owns the structure; `iovh` and the mapping at `base` belong to the library. */
 struct hf3fs_iov {

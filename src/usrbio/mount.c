@@ -50,10 +50,10 @@ static bool is_mount(char *dir)
 
     if (is_configured(len > 0 ? dir : "/"))
         return true;
-    strcpy(dir + len, MARKER);
+    memcpy(dir + len, MARKER, sizeof(MARKER));
     yes = access(dir, F_OK) == 0;
     if (!yes) {
-        strcpy(dir + len, MOUNT_IOVS);
+        memcpy(dir + len, MOUNT_IOVS, sizeof(MOUNT_IOVS));
         yes = is_dir(dir);
     }
     dir[len] = '\0';
@@ -101,7 +101,7 @@ int mount_find(const char *path, char *root, size_t size)
         if (errno != ENOENT && errno != ENOTDIR)
             return -errno;
         if (slash == NULL)
-            strcpy(part, ".");
+            memcpy(part, ".", 2);
         else if (slash == part && part[1] != '\0')
             part[1] = '\0';
         else if (slash == part)
@@ -152,12 +152,12 @@ int mount_iovs_dir(const char *mp, char *dir, size_t size)
     if (len + sizeof(MOUNT_IOVS) > size)
         return -ENAMETOOLONG;
     memcpy(dir, root, len);
-    strcpy(dir + len, MOUNT_IOVS);
+    memcpy(dir + len, MOUNT_IOVS, sizeof(MOUNT_IOVS));
     if (is_dir(dir))
         return 0;
-    strcpy(dir + len, MOUNT_VIRT);
+    memcpy(dir + len, MOUNT_VIRT, sizeof(MOUNT_VIRT));
     rc = make_dir(dir);
-    strcpy(dir + len, MOUNT_IOVS);
+    memcpy(dir + len, MOUNT_IOVS, sizeof(MOUNT_IOVS));
     if (rc == 0)
         rc = make_dir(dir);
     return rc == -EROFS ? MOUNT_READ_ONLY : rc;
