@@ -1,22 +1,25 @@
 /*
  * test_checklist.c - the check list for a drop-in, section 8.1 of the specification, in its order.
+ * The tests of items 10 to 12 are in test_checklist_files.c.
  *
- *    1  SONAME, 21 symbols, sizes, header        symbols_and_soname; test_layout.c
- *    2  -EINVAL where the real one crashes       no_crash_on_bad_arguments; test_arguments.c
- *    3  configured roots, extract_mount_point    roots_and_mount_points
- *    4  real directory 3fs-virt/iovs             iovs_directory_takes_symlinks
- *    5  names in /dev/shm, grammar, wrapping     names_follow_the_grammar
- *    6  I/O starts at submit and when waiting    prepared_io_is_never_lost
- *    7  slots                                    slots
- *    8  io_depth                                 any_io_depth_runs_at_once; strict: test_strict.c
- *    9  wait                                     waiting
- *   10  reads (10 to 12: test_checklist_files.c) reads_end_where_the_file_ends, forbidden_holes,
- * read_above_2_gib 11  writes                                   writes_are_whole,
- * append_honours_the_offset, direct_with_odd_alignment, write_errors 12  reg_fd registration_rules,
- * access_is_a_snapshot 13  destroy                                  destroy_with_io_in_flight,
- * many_rings 14  dlclose, fork                            rings_of_the_parent_in_a_child;
- * test_backends.c 15  crossing a block                         crossing_is_no_error_at_prep;
- * strict: test_strict.c 16  overlapping reads overlapping_reads_are_accepted; strict: test_strict.c
+ *    1  SONAME, symbols, sizes     symbols_and_soname; test_layout.c
+ *    2  -EINVAL for crashes        no_crash_on_bad_arguments; test_arguments.c
+ *    3  roots and mount points     roots_and_mount_points
+ *    4  3fs-virt/iovs is real      iovs_directory_takes_symlinks
+ *    5  names, grammar, wrapping   names_follow_the_grammar
+ *    6  start at submit and wait   prepared_io_is_never_lost
+ *    7  slots                      slots
+ *    8  io_depth                   any_io_depth_runs_at_once; test_strict.c
+ *    9  wait                       waiting
+ *   10  reads                      reads_end_where_the_file_ends, forbidden_holes,
+ *                                  read_above_2_gib; test_strict.c
+ *   11  writes                     writes_are_whole, append_honours_the_offset,
+ *                                  direct_with_odd_alignment, write_errors
+ *   12  reg_fd                     registration_rules, access_is_a_snapshot; test_strict.c
+ *   13  destroy                    destroy_with_io_in_flight, many_rings
+ *   14  dlclose, fork              rings_of_the_parent_in_a_child; test_habits.c, test_backends.c
+ *   15  crossing a block           crossing_is_no_error_at_prep; test_strict.c
+ *   16  overlapping reads          overlapping_reads_are_accepted; test_strict.c
  */
 #include "conform.h"
 

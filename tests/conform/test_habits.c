@@ -2,21 +2,23 @@
  * test_habits.c - how programs in the field call the interface: one test for each row of the table
  * of habits in section 6 of the specification, in its order.
  *
- *   one iov for a read and a write ring, odd sizes          iov_shared_by_rings_odd_size
- *   reg_fd result ignored or > 0 tested; three handles      three_names_of_a_file
- *   NULL deadline, CLOCK_MONOTONIC, relative timespec       wrong_clocks_poll
- *   -ETIMEDOUT or -EAGAIN expected                          timeout_is_a_count
- *   iov per I/O, ring per request, 1000-entry rings         create_and_destroy_are_cheap
- *   own /dev/shm object, own symlink, iovwrap               own_symlink_and_wrap (and
- * test_symlink_client.py) shared memory wrapped, then unlinked at once wrapped_then_unlinked dlopen
- * and dlclose around every operation               dlopen_around_every_operation a directory inside
- * the mount as mount point             directory_inside_the_mount index compared with prep's
- * return; userdata             index_and_userdata_verbatim completions in submission order
- * order_kept_where_it_is_free cudaHostRegister, mlock memory_is_aligned_pinnable_and_stays stat and
- * fsync right after a write                      stat_and_fsync_after_write jobs fork after the
- * library is loaded                   fork_after_load clean-up deletes /dev/shm/hf3fs-iov-*
- * memory_lives_without_its_name layouts duplicated in ctypes test_layout.c, test_ctypes_client.py
- *   double destroy                                          double_destroy
+ *   one iov for both rings, odd sizes      iov_shared_by_rings_odd_size
+ *   reg_fd result; three handles           three_names_of_a_file
+ *   NULL, monotonic, relative deadline     wrong_clocks_poll
+ *   -ETIMEDOUT or -EAGAIN expected         timeout_is_a_count
+ *   iov per I/O, ring per request          create_and_destroy_are_cheap
+ *   own object, link and iovwrap           own_symlink_and_wrap; test_symlink_client.py
+ *   wrapped, then unlinked at once         wrapped_then_unlinked; test_symlink_client.py
+ *   dlopen and dlclose around each call    dlopen_around_every_operation
+ *   directory inside the mount             directory_inside_the_mount
+ *   index and userdata                     index_and_userdata_verbatim
+ *   submission order                       order_kept_where_it_is_free
+ *   cudaHostRegister, mlock                memory_is_aligned_pinnable_and_stays
+ *   stat and fsync after a write           stat_and_fsync_after_write
+ *   jobs fork after loading                fork_after_load; test_ctypes_client.py
+ *   clean-up of /dev/shm/hf3fs-iov-*       memory_lives_without_its_name
+ *   layouts duplicated in ctypes           test_layout.c, test_ctypes_client.py
+ *   double destroy                         double_destroy
  */
 #include "conform.h"
 
