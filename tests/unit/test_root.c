@@ -1,14 +1,20 @@
 /*
  * test_root.c - cistern.json, salt and space.json on a file system in memory: made once, read,
- * mended, refused, raced for, and every call failing in turn.
+ * mended, refused, raced for, and every call failing in turn; and on a real directory by several
+ * processes at once.
  */
 #include <errno.h>
+#include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -554,6 +560,81 @@ static void test_space_fails_cleanly_at_every_call(void **state)
     assert_non_null(fake_find(n.path));
 }
 
+/* ---- A real directory through the drop-in ---- */
+
+#define RACERS 8
+
+static int remove_entry(const char *path, const struct stat *st, int kind, struct FTW *where)
+{
+    (void)st;
+    (void)kind;
+    (void)where;
+    return remove(path);
+}
+
+/* One of several processes that make the same root and space at once; tells its salt. */
+static int racer(const char *dir, int start, int out)
+{
+    const struct io_options options = {.mount = dir, .provider = "local"};
+    uint8_t fingerprint[32];
+    char name[SPACE_DIR_MAX], go;
+    struct root_info info;
+    struct io *io = NULL;
+    bool healed;
+    int rc = io_open(&options, &io);
+
+    if (rc == 0)
+        rc = space_fingerprint(&space, fingerprint);
+    if (rc == 0 && read(start, &go, 1) != 0)
+        rc = -EIO;
+    if (rc == 0)
+        rc = root_prepare(io, "some/root", &params, &info);
+    if (rc == 0) {
+        space_dir_name(&space, fingerprint, name);
+        rc = space_prepare(io, "some/root", name, &space, fingerprint, true, &healed);
+    }
+    io_close(io);
+    if (rc == 0 && write(out, info.salt, 32) != 32)
+        rc = -EIO;
+    return rc ? 1 : 0;
+}
+
+static void test_processes_that_race_agree(void **state)
+{
+    char dir[] = "/tmp/cistern-root-XXXXXX", path[64];
+    uint8_t salts[RACERS][32];
+    int start[2], out[2], i, status;
+    struct stat st;
+
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    assert_int_equal(pipe(start) | pipe(out), 0);
+    for (i = 0; i < RACERS; i++) {
+        pid_t pid = fork();
+
+        assert_true(pid >= 0);
+        if (pid == 0) {
+            close(start[1]);
+            _exit(racer(dir, start[0], out[1]));
+        }
+    }
+    close(start[0]);
+    close(start[1]); /* all go */
+    for (i = 0; i < RACERS; i++) {
+        assert_true(wait(&status) > 0);
+        assert_int_equal(status, 0);
+    }
+    assert_int_equal(read(out[0], salts, sizeof salts), sizeof salts);
+    for (i = 1; i < RACERS; i++)
+        assert_memory_equal(salts[i], salts[0], 32);
+    (void)snprintf(path, sizeof path, "%s/some/root/salt", dir);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+    close(out[0]);
+    close(out[1]);
+    (void)nftw(dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
 #define TEST(f) cmocka_unit_test_setup(f, fresh)
 
 int main(void)
@@ -575,6 +656,7 @@ int main(void)
         TEST(test_another_space_is_refused_by_field),
         TEST(test_renamed_directory_with_the_same_description_is_taken),
         TEST(test_space_fails_cleanly_at_every_call),
+        TEST(test_processes_that_race_agree),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
