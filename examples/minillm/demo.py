@@ -13,6 +13,7 @@ import array
 import json
 import mmap
 import os
+import resource
 import select
 import shutil
 import signal
@@ -152,6 +153,15 @@ def raw_rate(mount, want):
 
 
 # ---- What is shown and checked ----
+
+def busy_seconds():
+    """(CPU-seconds that anybody used, those that the demo used) since some time."""
+    with open("/proc/stat") as f:
+        used = [int(x) for x in f.readline().split()[1:9]]
+    used = sum(used) - used[3] - used[4]  # not idle, not waiting
+    own = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return used / os.sysconf("SC_CLK_TCK"), sum(x.ru_utime + x.ru_stime for x in own)
+
 
 class Row:
     def __init__(self, case, answer, reference, shown):
@@ -335,13 +345,16 @@ def main():
     a.mount = os.path.join(a.dir, "mount")
     shutil.rmtree(a.dir, ignore_errors=True)
     os.makedirs(a.mount, 0o700)
-    start = time.monotonic()
+    start, busy, own = time.monotonic(), *busy_seconds()
     demo = Demo(a)
     demo.run()
     seconds = time.monotonic() - start
+    others = (busy_seconds()[0] - busy) - (busy_seconds()[1] - own)
+    print("\nOther programs used %.0f %% of the CPUs' time meanwhile; times mean most when that is near 0."
+          % (100 * max(0, others) / seconds / os.cpu_count()))
     if demo.broken:
         sys.exit("demo: %d promises broken, after %.0f s" % (demo.broken, seconds))
-    print("\nAll promises kept, in %.0f s." % seconds)
+    print("All promises kept, in %.0f s." % seconds)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,15 @@ struct kvpool {
     size_t kv_bytes, piece;
 };
 
+/* An engine's KV memory is there before the first request; what the kernel refuses comes later. */
+static void kv_prepare(void *at, size_t bytes)
+{
+    (void)madvise(at, bytes, MADV_HUGEPAGE);
+#ifdef MADV_POPULATE_WRITE
+    (void)madvise(at, bytes, MADV_POPULATE_WRITE);
+#endif
+}
+
 struct kvpool *kvpool_new(const struct shape *s, int blocks)
 {
     struct kvpool *p = calloc(1, sizeof *p);
@@ -59,6 +68,8 @@ struct kvpool *kvpool_new(const struct shape *s, int blocks)
                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p->kv == MAP_FAILED)
         p->kv = NULL;
+    else
+        kv_prepare(p->kv, p->kv_bytes);
     if (!p->blocks || !p->tokens || !p->slots || !p->kv) {
         kvpool_free(p);
         return NULL;

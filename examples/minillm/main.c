@@ -184,6 +184,21 @@ static int serve(struct session *s)
     }
 }
 
+/* One step for nothing, so that the first request does not pay for what happens once. */
+static int warm_up(struct session *s)
+{
+    const struct shape *shape = &s->config.shape;
+    int block, n = shape->block_tokens < s->config.max_tokens ? shape->block_tokens : 1;
+    int err = kvpool_alloc(s->engine.pool, 1, &block);
+
+    if (err)
+        return err;
+    memset(s->tokens, 0, (size_t)n);
+    err = model_step(s->engine.model, s->tokens, 0, n, &block, s->report.logits);
+    kvpool_drop(s->engine.pool, &block, 1);
+    return err;
+}
+
 /* Opens tier 2 on all ranks or on none. */
 static int tier2_begin(struct session *s, struct tier2 *t, const char *arithmetic, char *why,
                        size_t size)
@@ -222,6 +237,8 @@ static int session_open(struct session *s, struct tier2 *t)
     int err = comm_open(&s->engine.comm, c->shape.rank, c->shape.tp, model_sum_floats(&c->shape));
     if (!err)
         err = model_new(&s->engine.model, &c->shape, c->max_tokens, s->engine.comm, s->engine.pool);
+    if (!err)
+        err = warm_up(s);
     if (!err && c->tier2)
         err = tier2_begin(s, t, arithmetic, why, sizeof why);
     if (!err && c->logits_out && c->shape.rank == 0 && !(s->logits = fopen(c->logits_out, "wbe")))
