@@ -21,7 +21,7 @@
 
 /* What the fake client was told last, and what it is to answer; "fake_state" in the library. */
 struct fake_state {
-    bool is_hf3fs;
+    bool is_hf3fs; /* FAKE_IS_HF3FS in the environment says it too */
     int iovcreate_rc, iorcreate_rc, reg_fd_rc, prep_rc; /* not 0: that is the answer */
     int lose;        /* so many I/Os are taken and never completed */
     int step_us;     /* a wait that has nothing sleeps this long and returns early */
