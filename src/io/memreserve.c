@@ -3,9 +3,8 @@
  *
  * An iov is a sparse object in /dev/shm. Where /dev/shm is smaller than the object (64 MiB in a
  * container by default), creating it succeeds and touching it later kills the process with SIGBUS.
- * So: ask statvfs (and what memory is left at all) first, create, then let the file system allocate
- * every page with fallocate. After that the name is removed, so that a killed process leaves
- * nothing behind.
+ * So: ask statvfs (and what memory is left at all) first, create, take the name away, so that a
+ * killed process leaves nothing behind, and let the file system allocate every page with fallocate.
  *
  * fallocate of shared memory takes pages without clearing or mapping them, a fraction of the price
  * of touching them; the rest is paid at each page's first use. Threads: any. On failure nothing is
@@ -55,27 +54,35 @@ static int check_free(size_t size)
     return 0;
 }
 
-static int allocate_pages(const struct io_mem *m)
+/* The object behind fresh memory, opened by its name; the name is gone afterwards. */
+static int take_name(const struct usrbio *u, struct io_mem *m)
 {
     char path[SHM_PATH_MAX];
-    struct statvfs v;
     int fd, rc = shm_path_of_mapping(m->base, m->size, path);
 
     if (rc)
         return rc;
     fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
-        return err_set(-errno, "%s: %s", path, strerror(errno));
+        return err_set(CISTERN_ESTAGING, "%s: %s", path, strerror(errno));
+    u->lib.call.iovunlink(&m->iov);
+    return fd;
+}
+
+static int allocate_pages(int fd, size_t size)
+{
+    struct statvfs v;
+    int rc;
+
     do {
-        rc = fallocate(fd, 0, 0, (off_t)m->size) == 0 ? 0 : -errno;
+        rc = fallocate(fd, 0, 0, (off_t)size) == 0 ? 0 : -errno;
     } while (rc == -EINTR);
     if (rc == -ENOSPC || rc == -ENOMEM)
-        rc = no_room(m->size, fstatvfs(fd, &v) == 0 ? (uint64_t)v.f_bavail * v.f_frsize : 0);
-    else if (rc)
-        rc = err_set(CISTERN_ESTAGING, "%s: %zu bytes cannot be reserved: %s", path, m->size,
-                     strerror(-rc));
-    (void)close(fd);
-    return rc;
+        return no_room(size, fstatvfs(fd, &v) == 0 ? (uint64_t)v.f_bavail * v.f_frsize : 0);
+    if (rc)
+        return err_set(CISTERN_ESTAGING, "%zu bytes of " SHM_DIR " cannot be reserved: %s", size,
+                       strerror(-rc));
+    return 0;
 }
 
 /* The largest multiple of the caller's block that a NIC surely registers as one region. */
@@ -89,7 +96,7 @@ static size_t iov_block(size_t size, size_t block_size)
 int io_mem_reserve(struct io *io, struct io_mem *m, size_t size, size_t block_size)
 {
     struct usrbio *u = usrbio_of(io);
-    int rc;
+    int fd, rc;
 
     if (block_size > MAX_IOV_BLOCK)
         return err_set(CISTERN_ECONFIG, "one staging slot of %zu bytes is above 1 GiB", block_size);
@@ -101,11 +108,11 @@ int io_mem_reserve(struct io *io, struct io_mem *m, size_t size, size_t block_si
     rc = io->ops->mem_create(io, m, size, iov_block(size, block_size));
     if (rc)
         return rc;
-    rc = allocate_pages(m);
-    if (rc) {
+    fd = take_name(u, m);
+    rc = fd < 0 ? fd : allocate_pages(fd, size);
+    if (fd >= 0)
+        (void)close(fd);
+    if (rc)
         io->ops->mem_destroy(io, m);
-        return rc;
-    }
-    u->lib.call.iovunlink(&m->iov);
-    return 0;
+    return rc;
 }
