@@ -308,8 +308,8 @@ class Demo:
         size = sum(self.hits[0]["tier2_bytes"])
         wholes = [(again["ttft_s"], size / rate if rate else 0) for again, (rate, _) in zip(self.agains, self.raws)]
         ratio = statistics.median(hit["ttft_s"] / (rest + read) for hit, (rest, read) in zip(self.hits, wholes))
-        self.promise(ratio <= 1.5, "... and %.2f x the time to compute the rest (%.1f ms) and to read %.1f MB at the raw "
-                     "rate (%.1f ms, %s), medians of %d restarts (at most 1.5 x)"
+        self.promise(ratio <= 1.5, "... and %.2f x the time to compute the rest (%.1f ms) and to read %.1f MB at the "
+                     "raw rate (%.1f ms, %s), medians of %d restarts (at most 1.5 x)"
                      % (ratio, 1e3 * statistics.median(x[0] for x in wholes), size / 1e6,
                         1e3 * statistics.median(x[1] for x in wholes), self.raws[0][1], len(wholes)))
 
