@@ -21,6 +21,14 @@
  *   extract_mount_point                                   strlen + 1, or -1
  * errno is not part of the interface.
  *
+ * Environment, read at the first call of a process
+ *   CISTERN_USRBIO_ROOT     see above (read whenever a mount is looked for)
+ *   CISTERN_USRBIO_BACKEND  auto (default), io_uring, threads or inline
+ *   CISTERN_USRBIO_STRICT   1, all or a list of holes, crossing, exact, overlap, stale: imitate the
+ *                           sharp edges of the real library
+ *   CISTERN_USRBIO_CHUNK    chunk size in bytes for hf3fs_punchhole
+ *   CISTERN_USRBIO_FIXED    0: do not pin memory as fixed buffers
+ *
  * Threads: one thread prepares and submits on a ring, any number wait on it. Memory and registered
  * files may be shared by any number of rings. Creating and destroying distinct objects is safe from
  * any thread. Fork: a child starts afresh; the parent's rings give -EINVAL in it, the parent's

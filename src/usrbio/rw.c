@@ -17,6 +17,10 @@
 /* A call moves at most a little less than 2 GiB; a whole number of pages keeps O_DIRECT aligned. */
 #define CALL_MAX ((uint64_t)1 << 30)
 
+/* A thread that ends takes its queued calls along (-ECANCELED), signals interrupt: try again, but
+ * not for ever. */
+#define RETRIES_MAX 200
+
 int rw_fd(struct slot *slot)
 {
     struct regfd *file = slot->file;
@@ -67,8 +71,10 @@ static bool at_end(const struct slot *slot)
 
 static enum step step_failed(struct slot *slot, int64_t res)
 {
-    if (res == -EINTR || res == -EAGAIN || res == -ECANCELED)
+    if ((res == -EINTR || res == -EAGAIN || res == -ECANCELED) && slot->retries < RETRIES_MAX) {
+        slot->retries++;
         return STEP_AGAIN;
+    }
     if (res == -EINVAL && slot->file->align != 0 && !slot->buffered) {
         slot->buffered = true;
         return STEP_AGAIN;
@@ -79,12 +85,13 @@ static enum step step_failed(struct slot *slot, int64_t res)
 
 enum step rw_step(struct slot *slot, int64_t res)
 {
-    bool read = slot->ior->for_read;
+    bool read = slot->ior->for_read, is_short;
 
     if (res < 0)
         return step_failed(slot, res);
+    is_short = res < rw_length(slot);
     slot->moved += (uint64_t)res;
-    if (slot->moved < slot->len && res > 0 && !(read && res < rw_length(slot) && at_end(slot)))
+    if (slot->moved < slot->len && res > 0 && !(read && is_short && at_end(slot)))
         return STEP_AGAIN;
     if (res == 0 && !read) {
         slot->result = -EIO; /* a write that moves nothing would be repeated for ever */

@@ -60,6 +60,7 @@ struct slot {
     struct slot *next;
     int unit; /* of fixed buffers; -1: none */
     uint8_t state;
+    uint8_t retries;
     bool buffered; /* O_DIRECT was given up for this I/O */
     bool wrapped;  /* memory that the caller may free once the ring is gone */
 };

@@ -5,8 +5,8 @@
  *
  *   holes     a read ends where the data in its range ends, even below st_size
  *   crossing  an I/O that crosses a block of its iov completes with -EINVAL
- *   exact     io_depth > 0: only whole batches of io_depth are started; < 0: at most that many in
- * one batch overlap   reads of one batch whose buffers overlap fail with -EIO, all of the batch
+ *   exact     io_depth > 0: only whole batches are started; < 0: at most that many in a batch
+ *   overlap   reads of one batch whose buffers overlap fail with -EIO, all of the batch
  *   stale     a number closed without deregistration cannot be registered again
  *   enodata   no switch: a ring that forbids holes gets -ENODATA in every mode
  */

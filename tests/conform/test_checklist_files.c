@@ -281,6 +281,55 @@ static void access_is_a_snapshot(void **state)
     hf3fs_iovdestroy(&iov);
 }
 
+/* An unlinked file is still in its mount, and its data lives until the last descriptor goes. */
+static void unlinked_file(void **state)
+{
+    struct hf3fs_iov iov = memory_new(4096);
+    struct hf3fs_ior w = ring_new(4, false), r = ring_new(4, true);
+    int fd = file_new("gone", 0);
+
+    (void)state;
+    CHECK_EQ(unlink(in_mount("gone")), 0);
+    CHECK(hf3fs_is_hf3fs(fd));
+    CHECK(hf3fs_reg_fd(fd, 0) <= 0);
+    memcpy(iov.base, "still", 5);
+    CHECK_EQ(transfer(&w, &iov, iov.base, fd, 0, 5), 5);
+    CHECK_EQ(transfer(&r, &iov, iov.base + 100, fd, 0, 50), 5);
+    CHECK(memcmp(iov.base + 100, "still", 5) == 0);
+    hf3fs_dereg_fd(fd);
+    close(fd);
+    hf3fs_iordestroy(&w);
+    hf3fs_iordestroy(&r);
+    hf3fs_iovdestroy(&iov);
+}
+
+/* I/O that was prepared keeps the file, whatever happens to its registration. */
+static void dereg_with_io_prepared(void **state)
+{
+    struct hf3fs_iov iov = memory_new(4096);
+    struct hf3fs_ior w = ring_new(4, false);
+    int fd = file_new("dereg", 0), handle = hf3fs_reg_fd(fd, 0);
+    struct hf3fs_cqe cqe;
+    char byte = 0;
+
+    (void)state;
+    CHECK(handle <= 0);
+    iov.base[0] = 9;
+    CHECK_EQ(hf3fs_prep_io(&w, &iov, false, iov.base, fd, 0, 1, NULL), 0);
+    hf3fs_dereg_fd(fd);
+    close(fd);
+    CHECK(fcntl(-handle, F_GETFD) >= 0);
+    CHECK_EQ(hf3fs_wait_for_ios(&w, &cqe, 1, 1, NULL), 1);
+    CHECK_EQ(cqe.result, 1);
+    CHECK_EQ(fcntl(-handle, F_GETFD), -1);
+    fd = open(in_mount("dereg"), O_RDONLY);
+    CHECK_EQ(pread(fd, &byte, 1, 0), 1);
+    CHECK_EQ(byte, 9);
+    close(fd);
+    hf3fs_iordestroy(&w);
+    hf3fs_iovdestroy(&iov);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -293,6 +342,8 @@ int main(void)
         cmocka_unit_test(write_errors),
         cmocka_unit_test(registration_rules),
         cmocka_unit_test(access_is_a_snapshot),
+        cmocka_unit_test(unlinked_file),
+        cmocka_unit_test(dereg_with_io_prepared),
     };
 
     return cmocka_run_group_tests_name("checklist_files", tests, mount_setup, mount_teardown);
