@@ -90,6 +90,8 @@ static void take_new(struct lane *l)
     struct share *s = inbox_take_all(&l->in), *next;
     struct share **tail = &l->shares;
 
+    if (s && l->lost)
+        l->check_ns = 0; /* look at what is lost before planning */
     while (*tail)
         tail = &(*tail)->link;
     for (; s; s = next) {
@@ -276,17 +278,19 @@ static void check_deadlines(struct lane *l, uint64_t now)
 {
     struct share *s, *next;
     struct group *g;
+    bool lost;
 
     if (now < l->check_ns)
         return;
     l->check_ns = now + CHECK_NS;
+    lost = l->lost && (queue_lost(l) || staging_lost(l));
     for (s = l->shares; s; s = next) {
         next = s->link;
         if (atomic_load(&l->c->closing))
             share_cut(l, s, -ECANCELED, CISTERN_ERROR);
         else if (now >= s->op->deadline_ns)
             share_cut(l, s, -ETIMEDOUT, CISTERN_ERROR);
-        else if (!get_planned(s) && queue_lost(l))
+        else if (lost && !get_planned(s))
             share_cut(l, s, 0, CISTERN_ERROR);
     }
     for (g = l->live; g; g = g->next) {

@@ -125,6 +125,8 @@ static void take_new(struct writer *w)
 {
     struct share *s = inbox_take_all(&w->in), *next, **tail = &w->shares;
 
+    if (s && w->lost)
+        w->check_ns = 0; /* look at what is lost before laying out */
     while (*tail)
         tail = &(*tail)->link;
     for (; s; s = next) {
