@@ -52,13 +52,18 @@ static bool ring_take(struct ior *ior, struct slot *slot)
     return true;
 }
 
+/* sq_lock held. */
 static void stall(struct ior *ior)
 {
+    struct ior **link = &ior->uring->stalled;
+
     if (ior->stalled)
         return;
+    while (*link != NULL)
+        link = &(*link)->stalled_next;
     ior->stalled = true;
-    ior->stalled_next = ior->uring->stalled;
-    ior->uring->stalled = ior;
+    ior->stalled_next = NULL;
+    *link = ior;
     atomic_store(&ior->uring->leftover, true);
 }
 
@@ -418,6 +423,9 @@ int flow_wait(struct ior *ior, struct hf3fs_cqe *out, unsigned max, unsigned min
         else
             sleep_plain(&w, min - got, ns);
     }
+    /* What the kernel refused to take earlier is offered again, even by those who only poll. */
+    if (got == 0 && w.uring != NULL && uring_unsubmitted(w.uring) > 0)
+        w.unsubmitted = true;
     submit_now(&w);
     lead_drop(&w);
     return (int)got;

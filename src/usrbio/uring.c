@@ -193,7 +193,8 @@ static void retry_move(struct uring *uring, struct slot_list *to)
         list_push(to, slot);
 }
 
-/* Continues I/Os that moved less than asked, then lets a ring in that had found no room. */
+/* Continues I/Os that moved less than asked, then lets rings in that had found no room, in their
+ * order. */
 void uring_after_drain(struct uring *uring)
 {
     struct slot_list again;
@@ -210,11 +211,12 @@ void uring_after_drain(struct uring *uring)
     pthread_mutex_lock(&uring->sq_lock);
     while ((slot = list_pop(&again)) != NULL && uring_queue(uring, slot))
         ;
-    ior = uring->stalled;
-    if (ior != NULL && slot == NULL) {
+    while (slot == NULL && (ior = uring->stalled) != NULL) {
         uring->stalled = ior->stalled_next;
         ior->stalled = false;
         flow_unstall(ior);
+        if (ior->stalled)
+            break;
     }
     uring_submit(uring);
     if (uring->stalled != NULL)
