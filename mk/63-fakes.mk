@@ -19,7 +19,7 @@ $(FAKE_CUDA): tests/fakes/fake_cuda.c tests/fakes/fakes.h
 	@mkdir -p $(@D)
 	$(FAKE_CC) -Wl,-soname,$(@F) $(FAKE_FLAGS_$(notdir $(@D)))
 
-FAKE_USERS := $(foreach t,loader io memreserve cuda_fake,$(O)/tests/unit/test_$(t))
+FAKE_USERS := $(foreach t,loader io memreserve cuda_fake client_rules,$(O)/tests/unit/test_$(t))
 $(FAKE_USERS): | $(FAKE_HF3FS) $(FAKE_CUDA) $(USRBIO_SO)
 .PHONY: fakes
 fakes: $(FAKE_HF3FS) $(FAKE_CUDA)

@@ -35,6 +35,7 @@ struct io_ring {
     struct hf3fs_ior ior;
     int entries;
     bool for_read;
+    int inflight; /* prepared and not reaped; the row keeps it */
 };
 
 /* A file that rings can reach; fd >= 0 when open. */
@@ -72,6 +73,7 @@ struct io_ops {
     int (*mem_wrap)(struct io *io, struct io_mem *m, void *base, size_t size);
     void (*mem_destroy)(struct io *io, struct io_mem *m);
     int (*ring_create)(struct io *io, struct io_ring *r, int entries, bool for_read);
+    /* A ring with I/O in flight is left to the process: never waits for storage. */
     void (*ring_destroy)(struct io *io, struct io_ring *r);
     /* -EAGAIN: full; submit, wait, try again. The memory belongs to storage from here on, and may
      * be read or written before submit. */

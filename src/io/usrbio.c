@@ -22,7 +22,7 @@
  *   6  -EAGAIN: submit, reap, retry             io.h: prep (engine: lanes count their own)
  *   7  submit after a partial prep failure      engine: lanes
  *   8  CLOCK_REALTIME deadlines in slices       ring_wait()
- *      quarantine of what is overdue            pool.c (engine: lanes, breaker)
+ *      quarantine of what is overdue            pool.c, ring_destroy() (engine: lanes, breaker)
  *   9  match by userdata, exact length          ring_wait() keeps userdata; engine: lanes
  *   10 identity and checksum of every block     segment (contents), mem.c (hash)
  *   11 whole chunks, never in place             segment
@@ -177,7 +177,8 @@ static void ring_destroy(struct io *io, struct io_ring *r)
 
     if (r->entries == 0)
         return;
-    u->lib.call.iordestroy(&r->ior);
+    if (r->inflight == 0)
+        u->lib.call.iordestroy(&r->ior);
     memset(r, 0, sizeof *r);
 }
 
@@ -187,7 +188,10 @@ static int ring_prep(struct io *io, struct io_ring *r, const struct io_mem *m, v
     struct usrbio *u = io->private_data;
     int rc = u->lib.call.prep_io(&r->ior, &m->iov, r->for_read, ptr, f->fd, offset, len, userdata);
 
-    return rc < 0 ? rc : 0;
+    if (rc < 0)
+        return rc;
+    r->inflight++;
+    return 0;
 }
 
 static int ring_submit(struct io *io, struct io_ring *r)
@@ -214,6 +218,8 @@ static int wait_once(struct usrbio *u, struct io_ring *r, struct io_done *done, 
         done[i].userdata = (void *)(uintptr_t)cqes[i].userdata;
         done[i].result = cqes[i].result;
     }
+    if (n > 0)
+        r->inflight -= n;
     return n;
 }
 

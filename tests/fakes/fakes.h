@@ -19,23 +19,39 @@
 #include <string.h>
 #include <unistd.h>
 
-/* What the fake client was told last, and what it is to answer; "fake_state" in the library. */
+/* "fake_state" in the library: what it was told, what it is to do, what was done against the rules
+ * for clients of 3FS. */
 struct fake_state {
+    /* answers; the numbers replace the call's own result when not 0 */
     bool is_hf3fs; /* FAKE_IS_HF3FS in the environment says it too */
-    int iovcreate_rc, iorcreate_rc, reg_fd_rc, prep_rc; /* not 0: that is the answer */
-    int lose;        /* so many I/Os are taken and never completed */
+    int iovcreate_rc, iorcreate_rc, reg_fd_rc, prep_rc, read_rc, write_rc;
+    int again_every; /* every so many-th prep finds the ring full */
+    int short_by;    /* reads give so many bytes less */
+    int lose;        /* while not 0, nothing completes */
     int step_us;     /* a wait that has nothing sleeps this long and returns early */
-    char mount[256]; /* of the last create */
+    bool backwards;  /* the last prepared completes first */
+
+    /* the last create */
+    char mount[256];
     int ring_entries, ring_depth, ring_timeout, ring_numa;
     bool ring_for_read;
     uint64_t ring_flags;
-    size_t iov_size, iov_block;
-    int iovs, rings, files; /* alive */
-    int unlinked;           /* calls of iovunlink */
-    int makers;             /* threads that made rings or memory */
-    int closed_too_early;   /* dereg of a descriptor that was closed already */
-    int waits, waits_without_deadline;
+
+    int iovs, rings, files;  /* alive */
+    int iovs_made, unlinked; /* calls */
+    int asked;               /* calls of is_hf3fs */
+    int makers;              /* threads that made rings or memory */
+    int preps, waits;
     int64_t wait_ms; /* of the last wait: deadline minus time of day */
+
+    /* against the rules */
+    int unasked;          /* made before is_hf3fs was asked */
+    int closed_too_early; /* dereg of a descriptor that was closed already */
+    int waits_without_deadline;
+    int rings_shared;   /* two threads prepared on one ring */
+    int buffers_shared; /* read into a buffer that storage still had */
+    int crossings;      /* I/O across a block of its iov */
+    int memory_freed_busy, rings_freed_busy, files_freed_busy; /* with I/O in flight */
 };
 
 /* The fake libcuda's; "fake_cuda" in the library. */

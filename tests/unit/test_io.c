@@ -599,6 +599,7 @@ static void real_waits_have_deadlines(void **state)
     bench_open(&b, MIB, 4, 0);
     fake->lose = 1;
     assert_int_equal(io->ops->prep(io, &b.r, &b.mem, b.mem.base, &b.f, 0, 1, NULL), 0);
+    assert_int_equal(io->ops->submit(io, &b.r), 0);
     start = clock_ns();
     assert_int_equal(io->ops->wait(io, &b.r, &d, 1, 1, 250 * NS_PER_MS), 0);
     assert_true(clock_ns() - start >= 249 * NS_PER_MS);
