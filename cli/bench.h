@@ -71,6 +71,11 @@ static inline uint64_t bench_random(uint64_t *state)
 uint64_t bench_now_ns(void); /* monotonic */
 uint64_t bench_cpu_ns(void); /* of this process, all threads */
 
+/* The value below which `rank` (0 .. 1) of n nanosecond samples lie; sorts them. The median of
+ * short samples is what a slice of pure computing is measured by: other programs that take the
+ * processor away now and then do not move it. */
+double samples_rank(uint32_t *v, size_t n, double rank);
+
 /* Set by SIGINT and SIGTERM. */
 extern volatile sig_atomic_t bench_stopped;
 

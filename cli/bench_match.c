@@ -28,8 +28,9 @@ struct matching {
     cistern_key *chain;
     uint64_t keys; /* in a chain */
     bool scattered;
-    uint32_t *samples; /* nanoseconds of a match */
+    uint32_t *samples; /* nanoseconds of each match, of all slices of ours */
     size_t nsamples;
+    uint32_t *scratch;     /* of one slice */
     struct store_job puts; /* per_second 0 = none */
     atomic_bool stop;
     uint64_t put_blocks;
@@ -69,19 +70,31 @@ static int match_once(struct matching *m, uint64_t *ns)
     return CLI_OK;
 }
 
+/* A slice counts as its median match, as often as there were matches. */
+static void slice_close(struct matching *m, size_t n, struct slice *out)
+{
+    out->ops = n * m->keys;
+    out->seconds = samples_rank(m->scratch, n, 0.5) * (double)n / 1e9;
+}
+
+static uint32_t clipped(uint64_t ns)
+{
+    return ns < UINT32_MAX ? (uint32_t)ns : UINT32_MAX;
+}
+
 static int match_work(struct matching *m, double seconds, struct slice *out)
 {
-    uint64_t until = bench_now_ns() + (uint64_t)(seconds * 1e9), spent = 0, ns;
+    uint64_t until = bench_now_ns() + (uint64_t)(seconds * 1e9), ns;
     int r = CLI_OK;
+    size_t n = 0;
 
-    while (r == CLI_OK && bench_now_ns() < until && !bench_stopped) {
+    while (r == CLI_OK && n < SAMPLES && bench_now_ns() < until && !bench_stopped) {
         r = match_once(m, &ns);
-        spent += ns;
-        out->ops += m->keys;
+        m->scratch[n++] = clipped(ns);
         if (m->nsamples < SAMPLES)
-            m->samples[m->nsamples++] = ns < UINT32_MAX ? (uint32_t)ns : UINT32_MAX;
+            m->samples[m->nsamples++] = clipped(ns);
     }
-    out->seconds = (double)spent / 1e9;
+    slice_close(m, n, out);
     return r;
 }
 
@@ -127,28 +140,21 @@ static int match_settle(void *arg)
 
 static int lines_run(void *arg, double seconds, struct slice *out)
 {
-    uint64_t until = bench_now_ns() + (uint64_t)(seconds * 1e9), spent = 0, t, place, i;
+    uint64_t until = bench_now_ns() + (uint64_t)(seconds * 1e9), t, place, i;
     struct matching *m = arg;
+    size_t n = 0;
 
-    while (bench_now_ns() < until && !bench_stopped) {
+    while (n < SAMPLES && bench_now_ns() < until && !bench_stopped) {
         choose_keys(m);
         t = bench_now_ns();
         for (i = 0; i < m->keys; i++) {
             memcpy(&place, m->chain[i].b + 8, sizeof(place));
             m->sum += m->lines.base[(place % m->blocks) * LINE];
         }
-        spent += bench_now_ns() - t;
-        out->ops += m->keys;
+        m->scratch[n++] = clipped(bench_now_ns() - t);
     }
-    out->seconds = (double)spent / 1e9;
+    slice_close(m, n, out);
     return CLI_OK;
-}
-
-static int by_size(const void *a, const void *b)
-{
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-
-    return (x > y) - (x < y);
 }
 
 static void remark(const struct matching *m, struct figure *f)
@@ -159,10 +165,9 @@ static void remark(const struct matching *m, struct figure *f)
 
     if (n == 0)
         return;
-    qsort(m->samples, n, sizeof(*m->samples), by_size);
     at = snprintf(f->remark, sizeof(f->remark), "%llu keys: p50 %.1f, p99 %.1f, max %.1f us",
-                  (unsigned long long)m->keys, m->samples[n / 2] / 1e3,
-                  m->samples[n - 1 - n / 100] / 1e3, m->samples[n - 1] / 1e3);
+                  (unsigned long long)m->keys, samples_rank(m->samples, n, 0.5) / 1e3,
+                  samples_rank(m->samples, n, 0.99) / 1e3, samples_rank(m->samples, n, 1) / 1e3);
     if (rate > 0)
         snprintf(f->remark + at, sizeof(f->remark) - (size_t)at, "; %.0f puts/s", rate);
 }
@@ -226,7 +231,8 @@ static int matching_open(struct bench_run *run, struct matching *m)
         .s = &m->store, .area = &m->from, .limit = m->store.nkeys, .stop = &m->stop};
     m->chain = calloc(most, sizeof(*m->chain));
     m->samples = calloc(SAMPLES, sizeof(*m->samples));
-    if (m->chain == NULL || m->samples == NULL)
+    m->scratch = calloc(SAMPLES, sizeof(*m->scratch));
+    if (m->chain == NULL || m->samples == NULL || m->scratch == NULL)
         return cli_fail(CLI_ENVIRONMENT, "out of memory");
     return CLI_OK;
 }
@@ -249,6 +255,7 @@ int bench_match(struct bench_run *run)
     area_close(&m.from);
     free(m.chain);
     free(m.samples);
+    free(m.scratch);
     if (r == CLI_OK && !run->c.keep)
         r = place_clear_root(&run->place);
     return r;

@@ -2,6 +2,7 @@
  * bench_util.c - clocks, memory areas and the stop flag of `cistern bench`.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -52,4 +53,21 @@ void area_close(struct bench_area *a)
     if (a->base != NULL)
         munmap(a->base, a->size);
     a->base = NULL;
+}
+
+static int by_size(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+double samples_rank(uint32_t *v, size_t n, double rank)
+{
+    size_t at = (size_t)(rank * (double)n);
+
+    if (n == 0)
+        return 0;
+    qsort(v, n, sizeof(*v), by_size);
+    return v[at < n ? at : n - 1];
 }
