@@ -12,8 +12,7 @@
 #include "base/bits.h"
 #include "base/clock.h"
 
-#define WINDOW 8u
-#define PIECE  (1u << 20)
+#define PIECE (1u << 20)
 #define OPENERS_MAX                                                                                \
     128u /* where an open is a round trip: at most 3 in sequence per 100 segments                  \
           */
@@ -22,24 +21,37 @@
 
 int contents_reader_open(struct contents_reader *r, struct io *io, uint64_t timeout_ns)
 {
+    uint32_t i;
     int rc;
 
     r->io = io;
     r->timeout_ns = timeout_ns;
-    rc = pool_open(io, "contents", (uint64_t)WINDOW * PIECE, PIECE, WINDOW, &r->pool);
+    rc = pool_open(io, "contents", (uint64_t)CONTENTS_WINDOW * PIECE, PIECE, CONTENTS_WINDOW,
+                   &r->pool);
     if (rc)
         return rc;
-    rc = io->ops->ring_create(io, &r->ring, (int)WINDOW, true);
+    rc = io->ops->ring_create(io, &r->ring, (int)CONTENTS_WINDOW, true);
     if (rc)
         return err_set(rc, "a ring for contents cannot be made: %s", cistern_error_string(rc));
     r->ring_open = true;
+    for (i = 0; i < CONTENTS_WINDOW; i++) {
+        r->pieces[i] = (struct contents_piece){.buf = pool_take(r->pool)};
+        if (!r->pieces[i].buf)
+            return err_set(-ENOMEM, "a pool for contents has too few slots");
+    }
     return 0;
 }
 
 void contents_reader_close(struct contents_reader *r)
 {
+    uint32_t i;
+
     if (r->ring_open)
         r->io->ops->ring_destroy(r->io, &r->ring);
+    for (i = 0; r->pool && i < CONTENTS_WINDOW; i++) {
+        if (r->pieces[i].buf && !r->pieces[i].lost)
+            pool_give(r->pool, r->pieces[i].buf);
+    }
     if (r->pool)
         (void)pool_close(r->pool);
     *r = (struct contents_reader){0};
@@ -154,12 +166,6 @@ static void open_all(const struct contents_reader *r, struct contents_job *jobs,
 
 /* ---- Reading ---- */
 
-struct piece {
-    struct contents_job *job; /* NULL = free */
-    uint8_t *buf;
-    uint64_t offset;
-};
-
 static int check_header(struct contents_job *job)
 {
     const struct toc_header *h = &job->header;
@@ -168,6 +174,19 @@ static int check_header(struct contents_job *job)
         return err_set(-EBADMSG, "the header is of another file (writer %016llx, segment %llu)",
                        (unsigned long long)h->writer, (unsigned long long)h->seq);
     return 0;
+}
+
+static int take_head(struct contents_job *job, const uint8_t *bytes, int64_t len)
+{
+    int rc;
+
+    if (len != FORMAT_PAGE)
+        return len ? -EBADMSG : -ENODATA;
+    rc = head_decode(bytes, &job->head);
+    if (!rc && (job->head.writer != job->writer || job->head.shard != job->shard))
+        rc = err_set(-EBADMSG, "the head is of another writer (%016llx)",
+                     (unsigned long long)job->head.writer);
+    return rc;
 }
 
 /* Returns true when the job wants to read on. */
@@ -204,7 +223,7 @@ static bool take_bytes(struct contents_reader *r, struct contents_job *job, cons
 }
 
 /* Sends the next read of a job; -ETIMEDOUT and the like are the job's. */
-static bool send(struct contents_reader *r, struct piece *p)
+static bool send(struct contents_reader *r, struct contents_piece *p)
 {
     struct contents_job *job = p->job;
     int rc;
@@ -219,7 +238,7 @@ static bool send(struct contents_reader *r, struct piece *p)
     return true;
 }
 
-static bool answered(struct contents_reader *r, struct piece *p, int64_t got)
+static bool answered(struct contents_reader *r, struct contents_piece *p, int64_t got)
 {
     struct contents_job *job = p->job;
 
@@ -228,9 +247,7 @@ static bool answered(struct contents_reader *r, struct piece *p, int64_t got)
         return false;
     }
     if (job->is_head) {
-        job->result = got == FORMAT_PAGE ? head_decode(p->buf, &job->head)
-                      : got              ? -EBADMSG
-                                         : -ENODATA;
+        job->result = take_head(job, p->buf, got);
         return false;
     }
     return take_bytes(r, job, p->buf, (size_t)got, got < PIECE) && send(r, p);
@@ -239,7 +256,6 @@ static bool answered(struct contents_reader *r, struct piece *p, int64_t got)
 struct run {
     struct contents_job *jobs;
     size_t n, next, flying;
-    struct piece pieces[WINDOW];
 };
 
 /* Gives every free piece a job. */
@@ -247,10 +263,10 @@ static void feed(struct contents_reader *r, struct run *run)
 {
     uint32_t i;
 
-    for (i = 0; i < WINDOW; i++) {
-        struct piece *p = &run->pieces[i];
+    for (i = 0; i < CONTENTS_WINDOW; i++) {
+        struct contents_piece *p = &r->pieces[i];
 
-        while (!p->job && run->next < run->n) {
+        while (!p->job && !p->lost && run->next < run->n) {
             struct contents_job *job = &run->jobs[run->next++];
 
             job->result = job->open_rc;
@@ -266,38 +282,61 @@ static void feed(struct contents_reader *r, struct run *run)
     (void)r->io->ops->submit(r->io, &r->ring);
 }
 
+static void take_answers(struct contents_reader *r, struct run *run, const struct io_done *done,
+                         int n)
+{
+    int i;
+
+    for (i = 0; i < n; i++) {
+        struct contents_piece *p = done[i].userdata;
+
+        if (p->lost) {
+            p->lost = false; /* what it read is for a job of the past */
+        } else if (!answered(r, p, done[i].result)) {
+            p->job = NULL;
+            run->flying--;
+        }
+    }
+}
+
+/* What did not come to an end has no result but this one; its buffers are storage's until it
+ * answers. */
+static void give_up(struct contents_reader *r, struct run *run)
+{
+    uint32_t i;
+
+    for (i = 0; i < CONTENTS_WINDOW; i++) {
+        struct contents_piece *p = &r->pieces[i];
+
+        if (!p->job)
+            continue;
+        p->job->result = -ETIMEDOUT;
+        p->job = NULL;
+        p->lost = true;
+    }
+    for (; run->next < run->n; run->next++)
+        run->jobs[run->next].result = -ETIMEDOUT;
+}
+
 static int read_all(struct contents_reader *r, struct contents_job *jobs, size_t n)
 {
     struct run run = {.jobs = jobs, .n = n};
-    struct io_done done[WINDOW];
-    int i, got, rc = 0;
-    uint32_t w;
+    struct io_done done[CONTENTS_WINDOW];
+    int got, rc = 0;
 
-    for (w = 0; w < WINDOW; w++) {
-        run.pieces[w].buf = pool_take(r->pool);
-        if (!run.pieces[w].buf)
-            rc = err_set(-ENOMEM, "an earlier read of contents was never answered");
-    }
-    if (!rc)
-        feed(r, &run);
-    while (!rc && run.flying) {
-        got = r->io->ops->wait(r->io, &r->ring, done, WINDOW, 1, r->timeout_ns);
+    got = r->io->ops->wait(r->io, &r->ring, done, CONTENTS_WINDOW, 0, 0);
+    take_answers(r, &run, done, got);
+    feed(r, &run);
+    while (!rc && (run.flying || run.next < n)) {
+        got = r->io->ops->wait(r->io, &r->ring, done, CONTENTS_WINDOW, 1, r->timeout_ns);
         if (got <= 0)
             rc = err_set(got ? got : -ETIMEDOUT, "storage does not answer reads of contents");
-        for (i = 0; i < got; i++) {
-            struct piece *p = done[i].userdata;
-
-            if (!answered(r, p, done[i].result)) {
-                p->job = NULL;
-                run.flying--;
-            }
-        }
-        feed(r, &run);
+        else
+            take_answers(r, &run, done, got);
+        if (!rc)
+            feed(r, &run);
     }
-    for (w = 0; w < WINDOW; w++) {
-        if (run.pieces[w].buf && !run.pieces[w].job)
-            pool_give(r->pool, run.pieces[w].buf);
-    }
+    give_up(r, &run);
     return rc;
 }
 

@@ -35,6 +35,16 @@ struct contents_list {
     size_t count, room;
 };
 
+#define CONTENTS_WINDOW 8u
+
+/* One read that may be in flight. */
+struct contents_piece {
+    struct contents_job *job; /* NULL = free */
+    uint8_t *buf;             /* a slot of the pool */
+    uint64_t offset;
+    bool lost; /* an earlier run gave up on it; storage still owns buf */
+};
+
 struct contents_reader {
     struct io *io;
     struct io_ring ring;
@@ -49,6 +59,7 @@ struct contents_reader {
     const struct toc_sink *sink; /* gets `arg` = its own arg; the job is in `current` */
     void *arg;
     struct contents_job *current;
+    struct contents_piece pieces[CONTENTS_WINDOW];
 };
 
 int contents_reader_open(struct contents_reader *r, struct io *io, uint64_t timeout_ns) MUST_CHECK;

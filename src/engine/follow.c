@@ -17,6 +17,8 @@
 #include "base/clock.h"
 #include "base/fault.h"
 
+#define MISSING_MAX 64u
+
 /* ---- What the contents say ---- */
 
 static int flush_batch(cistern *c)
@@ -217,8 +219,7 @@ static void note_bad(cistern *c, const struct contents_job *job)
              cistern_error_string(job->result));
 }
 
-/* What a head says about the contents that were read: shorter than published, or closed for good.
- */
+/* A writer that ended for good, or went on to later segments, adds nothing to these. */
 static void apply_head(cistern *c, const struct contents_job *job)
 {
     const struct head_record *h = &job->head;
@@ -229,29 +230,79 @@ static void apply_head(cistern *c, const struct contents_job *job)
 
         if (s->writer != job->writer || s->own)
             continue;
-        s->ended = h->state == HEAD_CLOSED || s->seq + 4 < h->next_seq;
+        /* The contents may have been read before their last frame and the head after it: only a
+         * look that began when they were over is the last one. */
+        s->ended = s->over;
+        s->over = h->state == HEAD_CLOSED || s->seq + 4 < h->next_seq;
     }
 }
 
-static void check_published(cistern *c, const struct contents_job *head,
-                            const struct contents_job *jobs, size_t n)
+static const struct contents_job *job_of(const struct contents_job *jobs, size_t n, bool is_head,
+                                         const struct contents_job *like, uint64_t seq)
 {
-    const struct contents_job *last = NULL;
     size_t i;
 
     for (i = 0; i < n; i++) {
-        if (!jobs[i].is_head && !jobs[i].result && jobs[i].writer == head->writer &&
-            jobs[i].shard == head->shard && jobs[i].cursor.blocks + jobs[i].cursor.dead &&
-            (!last || jobs[i].seq > last->seq))
-            last = &jobs[i];
+        if (jobs[i].is_head == is_head && jobs[i].writer == like->writer &&
+            jobs[i].shard == like->shard && (is_head || jobs[i].seq == seq))
+            return &jobs[i];
     }
-    if (!last || !c->follower->first || last->cursor.position >= head->head.published)
+    return NULL;
+}
+
+/* The list may be older than the head: what it lacks is looked for once more. */
+static bool contents_gone(cistern *c, const struct contents_job *head, uint64_t seq)
+{
+    char name[SEGMENT_NAME_MAX], path[640];
+    struct io_stat st;
+
+    segment_name(name, head->writer, seq, ".toc");
+    (void)snprintf(path, sizeof path, "%s/%s", head->dir, name);
+    return c->io->ops->stat(c->io, path, &st) == -ENOENT;
+}
+
+/* Contents that a head names: are they there, and as long as it says? */
+static void check_published(cistern *c, const struct contents_job *head,
+                            const struct contents_job *jobs, size_t n)
+{
+    const struct head_record *h = &head->head;
+    const struct contents_job *last = NULL;
+    uint64_t seq;
+
+    if (h->next_seq - h->first_seq > n + MISSING_MAX) { /* too many to ask for one by one */
+        metric_add(&c->metrics, METRIC_contents_missing, h->next_seq - h->first_seq - n);
+        return;
+    }
+    for (seq = h->first_seq; seq < h->next_seq; seq++) {
+        last = job_of(jobs, n, false, head, seq);
+        if (!last && contents_gone(c, head, seq)) {
+            metric_add(&c->metrics, METRIC_contents_missing, 1);
+            log_line(&c->cfg.log, LOG_WARN, "%s: the contents of segment %llu of %016llx are gone",
+                     head->dir, (unsigned long long)seq, (unsigned long long)head->writer);
+        }
+    }
+    if (!last || last->result || last->cursor.position >= h->published)
         return;
     metric_add(&c->metrics, METRIC_contents_short, 1);
     log_line(&c->cfg.log, LOG_WARN,
              "%s: contents of writer %016llx end at %llu, its head published %llu", head->dir,
              (unsigned long long)head->writer, (unsigned long long)last->cursor.position,
-             (unsigned long long)head->head.published);
+             (unsigned long long)h->published);
+}
+
+/* What heads and contents say about each other; at the open only. */
+static void check_heads(cistern *c, const struct contents_job *jobs, size_t n)
+{
+    size_t i;
+
+    for (i = 0; i < n && c->follower->first; i++) {
+        if (jobs[i].result)
+            continue;
+        if (jobs[i].is_head)
+            check_published(c, &jobs[i], jobs, n);
+        else if (jobs[i].cursor.number && !job_of(jobs, n, true, &jobs[i], 0))
+            metric_add(&c->metrics, METRIC_head_missing, 1);
+    }
 }
 
 static void settle_jobs(cistern *c, struct contents_job *jobs, size_t n)
@@ -269,9 +320,28 @@ static void settle_jobs(cistern *c, struct contents_job *jobs, size_t n)
     for (i = 0; i < n; i++) {
         if (!jobs[i].is_head || jobs[i].result)
             continue;
-        check_published(c, &jobs[i], jobs, n);
         apply_head(c, &jobs[i]);
     }
+    check_heads(c, jobs, n);
+}
+
+/* Heads before contents, so that contents are at least as new as what their head says of them. */
+static int run_jobs(cistern *c, struct contents_list *list)
+{
+    struct contents_reader *r = &c->follower->reader;
+    size_t i, heads = 0;
+    int rc;
+
+    for (i = 0; i < list->count; i++) {
+        struct contents_job job = list->at[i];
+
+        if (!job.is_head)
+            continue;
+        list->at[i] = list->at[heads];
+        list->at[heads++] = job;
+    }
+    rc = contents_run(r, list->at, heads);
+    return rc ? rc : contents_run(r, list->at + heads, list->count - heads);
 }
 
 int follower_scan(cistern *c)
@@ -290,7 +360,7 @@ int follower_scan(cistern *c)
     if (!rc) {
         list.count = choose(c, &list);
         c->follower->number = UINT32_MAX;
-        rc = contents_run(&c->follower->reader, list.at, list.count);
+        rc = run_jobs(c, &list);
         (void)flush_batch(c);
         settle_jobs(c, list.at, list.count);
         apply_dead(c);

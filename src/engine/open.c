@@ -208,6 +208,7 @@ static int tear_down(cistern *c)
     rc = lanes_stop(c);
     busy = writer_stop(c);
     rc = rc ? rc : busy;
+    registry_remove(c); /* nothing is published any more: another handle may write the shard */
     if (keeper_stop(c, deadline + c->cfg.close_timeout_ms * NS_PER_MS))
         return -EBUSY;
     follower_close(c);
@@ -217,7 +218,6 @@ static int tear_down(cistern *c)
         rc = rc ? rc : busy;
     if (c->write_pool && (busy = pool_close(c->write_pool)))
         rc = rc ? rc : busy;
-    registry_remove(c);
     segtab_close(&c->segs, c->io);
     optab_close(&c->ops);
     if (!rc)

@@ -198,6 +198,7 @@ void publish_toc_done(struct writer *w, int64_t result, uint32_t len)
     (void)atomic_fetch_add(&seg->written, 1);
     batch_published(w);
     w->published = seg->contents.position;
+    w->published_next = seg->seq + 1;
     w->head_dirty = true;
     fault_point("put.completed");
 }
@@ -216,31 +217,36 @@ void publish_toc_late(struct writer *w)
 
 /* ---- Head ---- */
 
-static void start_head(struct writer *w)
+struct head_record publish_head(struct writer *w, uint32_t state)
 {
     const struct config *cfg = &w->c->cfg;
-    struct head_record h = {.magic = FORMAT_HEAD_MAGIC,
-                            .version = FORMAT_VERSION,
-                            .state = HEAD_LIVE,
+    struct head_record h = {.state = state,
                             .writer = w->id,
+                            .counter = ++w->head_counter,
                             .shard = cfg->shard,
                             .shards = cfg->shards,
                             .first_seq = w->first_seq,
+                            .next_seq = w->published_next,
                             .published = w->published,
                             .written_s = clock_wall_s(),
                             .pid = (uint32_t)getpid()};
 
+    memcpy(h.space, w->c->fingerprint, sizeof h.space);
+    (void)gethostname(h.host, sizeof h.host - 1);
+    return h;
+}
+
+static void start_head(struct writer *w)
+{
+    struct head_record h;
     int fd;
 
     (void)pthread_mutex_lock(&w->lock);
     fd = w->head.fd;
-    h.next_seq = w->seq;
     (void)pthread_mutex_unlock(&w->lock);
     if (fd < 0 || !w->head_buf)
         return;
-    memcpy(h.space, w->c->fingerprint, sizeof h.space);
-    h.counter = ++w->head_counter;
-    (void)gethostname(h.host, sizeof h.host - 1);
+    h = publish_head(w, HEAD_LIVE);
     head_encode(&h, NULL, 0, w->head_buf);
     w->head_dirty = false;
     w->head_busy = true;

@@ -27,6 +27,7 @@ struct segment {
     _Atomic uint32_t touches;
     /* Of the follower: guarded by the keeper being one thread. */
     struct toc_cursor cursor;
+    bool over;  /* its head said so, after a look that may have been too early */
     bool ended; /* no more contents will come */
 };
 

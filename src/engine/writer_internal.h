@@ -113,7 +113,8 @@ struct writer {
     uint64_t seq;           /* of the next segment */
     struct io_file head;
     bool parents_synced; /* of the keeper */
-    uint64_t head_counter, published;
+    uint64_t head_counter;
+    uint64_t published, published_next; /* bytes of the last contents with frames; its seq + 1 */
     uint64_t first_seq;
     /* Copies that are not to be used. */
     pthread_mutex_t dead_lock;
@@ -142,6 +143,8 @@ void publish_toc_done(struct writer *w, int64_t result, uint32_t len);
 void publish_head_done(struct writer *w, int64_t result);
 void publish_toc_late(struct writer *w);
 bool publish_idle(struct writer *w);
+/* The head as it is to be written next. */
+struct head_record publish_head(struct writer *w, uint32_t state);
 
 /* writer.c */
 int writer_prep(struct writer *w, struct io_file *f, void *buf, uint64_t offset, uint32_t len,

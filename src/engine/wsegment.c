@@ -299,22 +299,12 @@ int writer_sync(cistern *c)
 /* A last head says that nothing more will come. The lane's thread has ended: the ring is ours. */
 static void close_head(cistern *c, struct writer *w)
 {
-    struct head_record h = {.magic = FORMAT_HEAD_MAGIC,
-                            .version = FORMAT_VERSION,
-                            .state = HEAD_CLOSED,
-                            .writer = w->id,
-                            .counter = w->head_counter + 1,
-                            .shard = c->cfg.shard,
-                            .shards = c->cfg.shards,
-                            .first_seq = w->first_seq,
-                            .next_seq = w->seq,
-                            .published = w->published,
-                            .written_s = clock_wall_s()};
+    struct head_record h;
     struct io_done done;
 
     if (w->head.fd < 0 || w->inflight)
         return;
-    memcpy(h.space, c->fingerprint, sizeof h.space);
+    h = publish_head(w, HEAD_CLOSED);
     head_encode(&h, NULL, 0, w->head_buf);
     if (writer_prep(w, &w->head, w->head_buf, 0, FORMAT_PAGE, WIO_HEAD, NULL) == 0) {
         w->head_busy = true;
