@@ -76,9 +76,8 @@ uint64_t index_memory_bytes(const struct index *ix)
 
 /* ---- Find ---- */
 
-/* The slot of a key, and its entry's number; 0: none, and room for it. */
-static uint32_t key_slot(const struct index *ix, unsigned t, uint64_t hash, const uint8_t key[32],
-                         slot **at)
+uint32_t key_slot(const struct index *ix, unsigned t, uint64_t hash, const uint8_t key[32],
+                  slot **at)
 {
     struct slot_probe p = slots_probe(slots_home(&ix->slots, t, hash), hash, INDEX_PAYLOAD);
     uint64_t v;
@@ -147,35 +146,69 @@ static uint32_t older_of(const struct entry *e)
     return word_low(order_peek(&e->word[WORD_KIND]));
 }
 
+bool blocks_count(struct index *ix, uint64_t n)
+{
+    if (order_add(&ix->blocks, n) + n <= ix->max_blocks)
+        return true;
+    (void)order_add(&ix->blocks, -n);
+    return false;
+}
+
+bool key_link(struct index *ix, unsigned t, uint64_t hash, slot *at, uint32_t newest,
+              uint32_t number)
+{
+    uint64_t value = hash >> INDEX_PAYLOAD << INDEX_PAYLOAD | number;
+
+    if (!newest)
+        return slots_insert(&ix->slots, t, at, value);
+    order_publish(at, value);
+    return true;
+}
+
+uint32_t key_copy(const struct index *ix, uint32_t newest, uint32_t segment, uint32_t offset)
+{
+    uint32_t number = newest;
+
+    while (number && !copy_is(entry_at(ix, number), segment, offset))
+        number = older_of(entry_at(ix, number));
+    return number;
+}
+
+/* The caller has counted the block. */
 static int insert_locked(struct index *ix, unsigned t, uint64_t hash, uint32_t segment,
                          const struct block_info *b)
 {
     uint32_t newest, number;
     slot *at = NULL;
-    uint64_t value;
 
     slots_tick(&ix->slots, t);
     newest = key_slot(ix, t, hash, b->key, &at);
-    for (number = newest; number; number = older_of(entry_at(ix, number))) {
-        if (copy_is(entry_at(ix, number), segment, b->offset))
-            return -EEXIST;
-    }
-    if (order_add(&ix->blocks, 1) >= ix->max_blocks)
-        goto full;
+    if (key_copy(ix, newest, segment, b->offset))
+        return -EEXIST;
     number = entry_make(ix, t, segment, b, newest);
     if (!number)
-        goto full;
-    value = hash >> INDEX_PAYLOAD << INDEX_PAYLOAD | number;
-    if (newest) {
-        order_publish(at, value);
-    } else if (!slots_insert(&ix->slots, t, at, value)) {
+        return -ENOSPC;
+    if (!key_link(ix, t, hash, at, newest, number)) {
         entry_free(ix, t, number);
-        goto full;
+        return -ENOSPC;
     }
     return 0;
-full:
-    (void)order_add(&ix->blocks, (uint64_t)-1);
-    return -ENOSPC;
+}
+
+/* A copy that is there is -EEXIST even when the index is full. */
+static int insert_counted(struct index *ix, unsigned t, uint64_t hash, uint32_t segment,
+                          const struct block_info *b)
+{
+    slot *at;
+    int r;
+
+    if (!blocks_count(ix, 1))
+        return key_copy(ix, key_slot(ix, t, hash, b->key, &at), segment, b->offset) ? -EEXIST
+                                                                                    : -ENOSPC;
+    r = insert_locked(ix, t, hash, segment, b);
+    if (r)
+        (void)order_add(&ix->blocks, (uint64_t)-1);
+    return r;
 }
 
 int index_insert(struct index *ix, uint32_t segment, const struct block_info *b)
@@ -186,10 +219,12 @@ int index_insert(struct index *ix, uint32_t segment, const struct block_info *b)
 
     if (!block_valid(segment, b))
         return -EINVAL;
+    if (ix->bulk)
+        return bulk_append(ix, segment, b);
     hash = slots_hash(b->key, 0);
     t = slots_table(hash);
     (void)pthread_mutex_lock(&ix->slots.table[t].lock);
-    r = insert_locked(ix, t, hash, segment, b);
+    r = insert_counted(ix, t, hash, segment, b);
     (void)pthread_mutex_unlock(&ix->slots.table[t].lock);
     return r;
 }
@@ -204,7 +239,8 @@ static int insert_batch(struct index *ix, uint32_t segment, const struct block_i
     uint8_t first[SLOTS_TABLES], next[MANY_BATCH];
     uint64_t hash[MANY_BATCH];
     slot *home[MANY_BATCH];
-    unsigned t, i;
+    unsigned t, i, done = 0;
+    bool counted;
     int r = 0;
 
     memset(first, MANY_BATCH, sizeof first);
@@ -220,19 +256,37 @@ static int insert_batch(struct index *ix, uint32_t segment, const struct block_i
         if (!line_empty(home[i]))
             __builtin_prefetch((const void *)line_after(home[i]), 1);
     }
+    counted = blocks_count(ix, n);
     for (t = 0; t < SLOTS_TABLES; t++) {
         if (first[t] == MANY_BATCH)
             continue;
         (void)pthread_mutex_lock(&ix->slots.table[t].lock);
         for (i = first[t]; i != MANY_BATCH; i = next[i]) {
-            int one = block_valid(segment, &blocks[i])
-                          ? insert_locked(ix, t, hash[i], segment, &blocks[i])
-                          : -EINVAL;
+            int one = !block_valid(segment, &blocks[i]) ? -EINVAL
+                      : counted ? insert_locked(ix, t, hash[i], segment, &blocks[i])
+                                : insert_counted(ix, t, hash[i], segment, &blocks[i]);
 
-            *inserted += one == 0;
+            done += one == 0;
             r = r || one == -EEXIST ? r : one;
         }
         (void)pthread_mutex_unlock(&ix->slots.table[t].lock);
+    }
+    if (counted && done < n)
+        (void)order_add(&ix->blocks, (uint64_t)done - n);
+    *inserted += done;
+    return r;
+}
+
+static int append_batch(struct index *ix, uint32_t segment, const struct block_info *blocks,
+                        unsigned n, uint64_t *inserted)
+{
+    int r = 0, one;
+    unsigned i;
+
+    for (i = 0; i < n; i++) {
+        one = block_valid(segment, &blocks[i]) ? bulk_append(ix, segment, &blocks[i]) : -EINVAL;
+        *inserted += one == 0;
+        r = r ? r : one;
     }
     return r;
 }
@@ -245,7 +299,8 @@ int index_insert_many(struct index *ix, uint32_t segment, const struct block_inf
 
     while (n) {
         unsigned some = n < MANY_BATCH ? (unsigned)n : MANY_BATCH;
-        int one = insert_batch(ix, segment, blocks, some, &count);
+        int one = ix->bulk ? append_batch(ix, segment, blocks, some, &count)
+                           : insert_batch(ix, segment, blocks, some, &count);
 
         r = r ? r : one;
         blocks += some;

@@ -44,6 +44,14 @@ int index_insert(struct index *ix, uint32_t segment, const struct block_info *b)
  */
 int index_insert_many(struct index *ix, uint32_t segment, const struct block_info *blocks, size_t n,
                       uint64_t *inserted) MUST_CHECK;
+/*
+ * Around the first filling of an empty index, while one thread alone knows it: in between, inserts
+ * only append (nothing is found, removed or known to exist), and the end builds the tables at their
+ * final size, which takes half the time. begin: -EBUSY: it is not empty. end: -ENOSPC: some found
+ * no room.
+ */
+int index_bulk_begin(struct index *ix) MUST_CHECK;
+int index_bulk_end(struct index *ix) MUST_CHECK;
 /* Brings the cache lines of a coming insert or find; optional. */
 void index_prefetch(const struct index *ix, const cistern_key *key);
 /* The newest good copy. False: none, and *out holds anything. */

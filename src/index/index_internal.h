@@ -47,6 +47,7 @@ struct index {
     _Atomic uint64_t *filter;  /* per 64 entries: bit (segment % 64) is set if one may lie there */
     pthread_mutex_t drop_lock; /* before all table locks: removal of segments, walks */
     uint64_t max_blocks;
+    bool bulk; /* between index_bulk_begin() and index_bulk_end() */
     struct entry_pool pool[SLOTS_TABLES];
     _Alignas(64) _Atomic uint64_t blocks;
     _Atomic uint64_t row; /* entries given out to tables */
@@ -100,6 +101,22 @@ static inline bool entry_has_key(const struct entry *e, const uint8_t key[32])
     return ((order_read(&e->word[0]) ^ k[0]) | (order_read(&e->word[1]) ^ k[1]) |
             (order_read(&e->word[2]) ^ k[2]) | (order_read(&e->word[3]) ^ k[3])) == 0;
 }
+
+/* index.c; the lock of table t is held. */
+/* The slot of a key, and its newest entry's number; 0: none, and room for it. */
+uint32_t key_slot(const struct index *ix, unsigned t, uint64_t hash, const uint8_t key[32],
+                  slot **at);
+/* The copy that lies there, of the newest and those below it; 0: none. */
+uint32_t key_copy(const struct index *ix, uint32_t newest, uint32_t segment, uint32_t offset);
+/* Puts a filled entry on top of `newest`, which with `at` is what key_slot() said. False: no room.
+ */
+bool key_link(struct index *ix, unsigned t, uint64_t hash, slot *at, uint32_t newest,
+              uint32_t number);
+/* Counts n blocks. False: beyond max_blocks; nothing was counted. */
+bool blocks_count(struct index *ix, uint64_t n);
+
+/* bulk.c */
+int bulk_append(struct index *ix, uint32_t segment, const struct block_info *b) MUST_CHECK;
 
 /* entry.c; under the lock of table t. 0: no room. */
 uint32_t entry_make(struct index *ix, unsigned t, uint32_t segment, const struct block_info *b,

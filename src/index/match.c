@@ -2,18 +2,18 @@
  * match.c - the longest leading run of a chain. Memory only, no lock, no system call.
  *
  * Two cache misses a key, the slot line and the entry, and one more for presence, would cost 150 ns
- * or more each when taken one after another. So every key passes four stages, some keys apart: its
- * slot lines are fetched; they are read, and the entry is fetched; what was not in its home line is
- * looked for in the next ones; the entry is read. State of the keys on their way is a ring on the
+ * or more each when taken one after another. So keys go in groups through four stages: their slot
+ * lines are fetched; these are read, and the entries are fetched; what was not in its home line is
+ * looked for in the next ones; the entries are read. Each stage is a short loop over a group: a
+ * fetch that has to wait for a page walk holds up all that follows it in the CPU's window, so that
+ * what follows had better be the next fetches. State of the groups on their way is a ring on the
  * stack.
  */
 #include "index/index_internal.h"
 #include "index/presence.h"
 
-#define AHEAD 12u /* keys between two stages */
-#define RING  64u
-
-_Static_assert(RING > 3 * AHEAD && !(RING & (RING - 1)), "the ring holds all keys on their way");
+#define GROUP 16u
+#define RING  (4 * GROUP) /* one group at each stage */
 
 /* One key on its way. */
 struct flight {
@@ -33,60 +33,77 @@ struct match {
 };
 
 /* Stage 1: fetch the slot lines. */
-static void key_fetch(struct match *m, size_t i)
+static void group_fetch(struct match *m, size_t from, size_t to)
 {
-    const cistern_key *key = &m->keys[i];
-    struct flight *f = &m->ring[i % RING];
-    unsigned parts, part, t;
+    unsigned parts, t;
+    size_t i;
 
-    f->hash = slots_hash(key->b, 0);
-    t = slots_table(f->hash);
-    f->version = order_read(&m->ix->slots.table[t].version);
-    f->home = slots_home(&m->ix->slots, t, f->hash);
-    __builtin_prefetch((const void *)f->home);
+    for (i = from; i < to; i++) {
+        struct flight *f = &m->ring[i % RING];
+
+        f->hash = slots_hash(m->keys[i].b, 0);
+        t = slots_table(f->hash);
+        f->version = order_read(&m->ix->slots.table[t].version);
+        f->home = slots_home(&m->ix->slots, t, f->hash);
+        __builtin_prefetch((const void *)f->home);
+    }
     if (!m->others)
         return;
-    if (m->rules->all)
-        presence_prefetch(m->others, f->hash);
+    for (i = from; m->rules->all && i < to; i++)
+        presence_prefetch(m->others, m->ring[i % RING].hash);
     for (parts = m->rules->last | m->rules->trailing; parts; parts &= parts - 1) {
-        part = (unsigned)__builtin_ctz(parts);
-        presence_prefetch(m->others, slots_hash(key->b, 1 + part));
+        for (i = from; i < to; i++)
+            presence_prefetch(m->others,
+                              slots_hash(m->keys[i].b, 1 + (uint64_t)__builtin_ctz(parts)));
     }
 }
 
-static void key_found(struct match *m, struct flight *f, uint64_t value)
+static void key_found(const struct index *ix, struct flight *f, uint64_t value)
 {
     f->number = word_low(value);
-    __builtin_prefetch(entry_at(m->ix, f->number));
+    __builtin_prefetch(entry_at(ix, f->number));
 }
 
-/* Stage 2: read the home line, fetch the entry, or the next line if it is not there. */
-static void key_look(struct match *m, size_t i)
+/* Stage 2: read the home lines, fetch the entries, or the next lines where they are not there. */
+static void group_look(struct match *m, size_t from, size_t to)
 {
-    struct flight *f = &m->ring[i % RING];
-    unsigned equal = line_equal(f->home, f->hash >> INDEX_PAYLOAD, INDEX_PAYLOAD);
+    size_t i;
 
-    f->number = 0;
-    if (equal)
-        key_found(m, f, order_read(f->home + __builtin_ctz(equal)));
-    else
-        __builtin_prefetch((const void *)line_after(f->home));
-    f->others = !m->others || !m->rules->all || presence_glance(m->others, m->rules->own, f->hash);
+    for (i = from; i < to; i++) {
+        struct flight *f = &m->ring[i % RING];
+        unsigned equal = line_equal(f->home, f->hash >> INDEX_PAYLOAD, INDEX_PAYLOAD);
+
+        f->number = 0;
+        if (equal)
+            key_found(m->ix, f, order_read(f->home + __builtin_ctz(equal)));
+        else
+            __builtin_prefetch((const void *)line_after(f->home));
+    }
+    for (i = from; i < to; i++) {
+        struct flight *f = &m->ring[i % RING];
+
+        f->others =
+            !m->others || !m->rules->all || presence_glance(m->others, m->rules->own, f->hash);
+    }
 }
 
 /* Stage 3: the lines behind the home line. */
-static void key_look_on(struct match *m, size_t i)
+static void group_look_on(struct match *m, size_t from, size_t to)
 {
-    struct flight *f = &m->ring[i % RING];
     struct slot_probe p;
     uint64_t v;
+    size_t i;
 
-    if (f->number)
-        return;
-    p = slots_probe(f->home, f->hash, INDEX_PAYLOAD);
-    v = slots_next(&p, INDEX_PAYLOAD);
-    if (v)
-        key_found(m, f, v);
+    for (i = from; i < to; i++) {
+        struct flight *f = &m->ring[i % RING];
+
+        if (f->number)
+            continue;
+        p = slots_probe(f->home, f->hash, INDEX_PAYLOAD);
+        v = slots_next(&p, INDEX_PAYLOAD);
+        if (v)
+            key_found(m->ix, f, v);
+    }
 }
 
 /* Stage 4: the mask of our own parts, if nothing moved since stage 1; else once more in full. */
@@ -144,6 +161,22 @@ static bool run_may_end(struct match *m, size_t i, uint16_t mask)
     return may;
 }
 
+static size_t lesser(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Stages 1 to 3, each with its group: the one from i, and those that are ahead of it. */
+static void group_stages(struct match *m, size_t n, size_t i)
+{
+    if (i < n)
+        group_fetch(m, i, lesser(i + GROUP, n));
+    if (i >= GROUP && i - GROUP < n)
+        group_look(m, i - GROUP, lesser(i, n));
+    if (i >= 2 * GROUP && i - 2 * GROUP < n)
+        group_look_on(m, i - 2 * GROUP, lesser(i - GROUP, n));
+}
+
 void index_match(const struct index *ix, const struct presence *others,
                  const struct match_rules *rules, const cistern_key *keys, size_t n,
                  struct match_answer *out)
@@ -152,24 +185,23 @@ void index_match(const struct index *ix, const struct presence *others,
         .ix = ix, .others = rules->shards > 1 ? others : NULL, .rules = rules, .keys = keys};
     struct match_answer answer = {0, 0};
     bool running = true, having = true;
-    size_t i, fetched = 0, looked = 0, looked_on = 0;
+    size_t i, at;
 
-    for (i = 0; i < n && (running || having); i++) {
-        uint16_t mask;
+    /* The group that begins at i is three stages ahead of the one that is finished. */
+    for (i = 0; i < n + 3 * GROUP && (running || having); i += GROUP) {
+        group_stages(&m, n, i);
+        for (at = i - 3 * GROUP; i >= 3 * GROUP && at < n && at < i - 2 * GROUP; at++) {
+            uint16_t mask = key_mask(&m, at);
 
-        for (; fetched < n && fetched <= i + 3 * AHEAD; fetched++)
-            key_fetch(&m, fetched);
-        for (; looked < n && looked <= i + 2 * AHEAD; looked++)
-            key_look(&m, looked);
-        for (; looked_on < n && looked_on <= i + AHEAD; looked_on++)
-            key_look_on(&m, looked_on);
-        mask = key_mask(&m, i);
-        having = having && mask;
-        if (having)
-            answer.have = (uint32_t)i + 1;
-        running = running && block_has_all(&m, i, mask);
-        if (running && run_may_end(&m, i, mask))
-            answer.blocks = (uint32_t)i + 1;
+            having = having && mask;
+            if (having)
+                answer.have = (uint32_t)at + 1;
+            running = running && block_has_all(&m, at, mask);
+            if (running && run_may_end(&m, at, mask))
+                answer.blocks = (uint32_t)at + 1;
+            if (!running && !having)
+                break;
+        }
     }
     *out = answer;
 }

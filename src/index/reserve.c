@@ -5,6 +5,10 @@
 
 #include "base/bits.h"
 
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* Linux 6.1; older ones refuse it, which does no harm */
+#endif
+
 #define LARGEST_PAGE 65536u /* of any machine: what is cut off must begin at a page */
 
 void *reserve_open(size_t size, size_t huge_from)
@@ -32,4 +36,10 @@ void reserve_close(void *base, size_t size)
 {
     if (base)
         (void)munmap(base, round_up(size, LARGEST_PAGE));
+}
+
+void reserve_settle(void *base, size_t bytes)
+{
+    (void)madvise(base, bytes, MADV_HUGEPAGE);
+    (void)madvise(base, bytes, MADV_COLLAPSE);
 }

@@ -16,6 +16,12 @@
 void *reserve_open(size_t bytes, size_t huge_from);
 void reserve_close(void *base, size_t bytes);
 
+/*
+ * Now that the first `bytes` are in full use, lets them have 2 MiB pages as well, those that were
+ * touched at once: a system call that copies them. For open; a hint, no failure.
+ */
+void reserve_settle(void *base, size_t bytes);
+
 /* How much of the region is in memory when its first `used` bytes were touched. */
 static inline uint64_t reserve_touched(uint64_t used, uint64_t huge_from)
 {

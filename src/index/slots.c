@@ -7,6 +7,7 @@
 
 #include <errno.h>
 
+#include "base/bits.h"
 #include "index/reserve.h"
 
 #define SLOTS_HUGE_FROM ((size_t)32 << 20)
@@ -14,15 +15,22 @@
 _Static_assert(SLOTS_GROUP == SLOTS_LINE * SLOTS_LINES, "a group is its lines");
 _Static_assert(SLOTS_GROUP * sizeof(slot) == 4096, "a group is a page");
 
+/* The least number of groups in the row of growth that hold so many slots of one table. */
+static uint32_t groups_for(uint64_t per_table)
+{
+    uint32_t groups = 1;
+
+    while ((uint64_t)groups * SLOTS_FULL < per_table && groups < UINT32_MAX / 2)
+        groups = slots_grown(groups);
+    return groups;
+}
+
 int slots_open(struct slots *s, uint64_t count)
 {
-    uint64_t per_table = count / SLOTS_TABLES + count / 128 + SLOTS_FULL;
-    uint64_t groups = 1;
+    uint32_t groups = groups_for(count / SLOTS_TABLES + count / 128 + SLOTS_FULL);
     unsigned t;
 
-    while (groups * SLOTS_FULL < per_table && groups < UINT32_MAX / 2)
-        groups = slots_grown((uint32_t)groups);
-    s->max_groups = (uint32_t)groups;
+    s->max_groups = groups;
     s->bytes = (size_t)groups * SLOTS_TABLES * SLOTS_GROUP * sizeof(slot);
     s->base = reserve_open(s->bytes, SLOTS_HUGE_FROM);
     if (!s->base)
@@ -38,6 +46,17 @@ int slots_open(struct slots *s, uint64_t count)
         table->pace = 0;
     }
     return 0;
+}
+
+void slots_size(struct slots *s, uint64_t count)
+{
+    uint64_t groups = min_u64(groups_for((count + SLOTS_TABLES - 1) / SLOTS_TABLES), s->max_groups);
+    unsigned t;
+
+    for (t = 0; t < SLOTS_TABLES; t++)
+        order_publish(&s->table[t].map, groups << 32 | groups);
+    if (groups * SLOTS_TABLES * SLOTS_GROUP * sizeof(slot) > SLOTS_HUGE_FROM)
+        reserve_settle((void *)s->base, SLOTS_HUGE_FROM);
 }
 
 void slots_close(struct slots *s)

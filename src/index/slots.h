@@ -55,6 +55,8 @@ struct slots {
 /* Reserves room for `count` slots of evenly spread hashes. -ENOMEM. */
 int slots_open(struct slots *s, uint64_t count) MUST_CHECK;
 void slots_close(struct slots *s);
+/* Makes empty tables as large as `count` slots need, before anybody else uses them. */
+void slots_size(struct slots *s, uint64_t count);
 /* Pages touched. Any thread. */
 uint64_t slots_memory(const struct slots *s);
 

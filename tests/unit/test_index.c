@@ -446,6 +446,100 @@ static void test_many_is_one_by_one(void **state)
     free(b);
 }
 
+/* What was filled in bulk is what was filled one by one, and is as good to work on. */
+static void test_bulk_is_one_by_one(void **state)
+{
+    enum { N = 60000, SEGMENTS = 64 };
+    struct index *bulk, *live;
+    struct index_place p, q;
+    uint64_t inserted, seed = 9;
+    uint32_t i;
+
+    (void)state;
+    assert_int_equal(index_open(N + 100, &bulk), 0);
+    assert_int_equal(index_open(N + 100, &live), 0);
+    assert_int_equal(index_bulk_end(bulk), -EINVAL);
+    assert_int_equal(index_bulk_begin(bulk), 0);
+    assert_int_equal(index_bulk_begin(bulk), -EBUSY);
+    for (i = 0; i < N; i++) {
+        uint64_t r = random_next(&seed);
+        cistern_key key = key_number(r % (N / 2));
+        struct block_info b =
+            block_of(&key, (uint32_t)(r >> 20) % SEGMENTS, (r >> 40) % 2, r >> 60 ? 1 : 0x3ff);
+        int a = index_insert(live, (uint32_t)(r >> 20) % SEGMENTS, &b);
+
+        assert_true(a == 0 || a == -EEXIST);
+        if (r % 3)
+            assert_int_equal(index_insert(bulk, (uint32_t)(r >> 20) % SEGMENTS, &b), 0);
+        else
+            assert_int_equal(
+                index_insert_many(bulk, (uint32_t)(r >> 20) % SEGMENTS, &b, 1, &inserted), 0);
+        assert_false(index_find(bulk, &key, &p));
+    }
+    assert_int_equal(index_bulk_end(bulk), 0);
+    assert_int_equal(index_blocks(bulk), index_blocks(live));
+    for (i = 0; i < SEGMENTS / 2; i++)
+        assert_int_equal(index_remove_segment(bulk, i), index_remove_segment(live, i));
+    for (i = 0; i < N / 2; i++) {
+        cistern_key key = key_number(i);
+        bool found = index_find(live, &key, &q);
+
+        assert_int_equal(index_find(bulk, &key, &p), found);
+        assert_int_equal(index_mask(bulk, &key), index_mask(live, &key));
+        if (found) {
+            assert_true(p.segment == q.segment && p.info.offset == q.info.offset);
+            assert_true(place_is_right(&p));
+        }
+    }
+    assert_int_equal(index_bulk_begin(bulk), -EBUSY);
+    index_close(bulk);
+    index_close(live);
+}
+
+static void test_bulk_has_limits_too(void **state)
+{
+    struct block_info b[2];
+    uint64_t inserted = 0;
+    struct index *ix;
+    uint32_t i;
+
+    (void)state;
+    assert_int_equal(index_open(100, &ix), 0);
+    assert_int_equal(index_bulk_begin(ix), 0);
+    for (i = 0; i < 102; i++) {
+        cistern_key key = key_number(i);
+
+        b[0] = block_of(&key, 1, i, 1);
+        assert_int_equal(index_insert(ix, 1, &b[0]), i < 100 ? 0 : -ENOSPC);
+    }
+    b[1] = b[0];
+    b[1].parts = 0;
+    assert_int_equal(index_insert(ix, 1, &b[1]), -EINVAL);
+    assert_int_equal(index_insert_many(ix, 1, &b[1], 1, &inserted), -EINVAL);
+    assert_int_equal(inserted, 0);
+    assert_int_equal(index_bulk_end(ix), 0);
+    assert_int_equal(index_blocks(ix), 100);
+    index_close(ix);
+
+    assert_int_equal(index_open(1000, &ix), 0); /* a full group is found at the end */
+    assert_int_equal(index_bulk_begin(ix), 0);
+    for (i = 0; i < 600; i++) {
+        cistern_key key = equal_key(i);
+
+        b[0] = block_of(&key, 1, i, 1);
+        assert_int_equal(index_insert(ix, 1, &b[0]), 0);
+    }
+    assert_int_equal(index_bulk_end(ix), -ENOSPC);
+    assert_int_equal(index_blocks(ix), 512);
+    index_close(ix);
+
+    assert_int_equal(index_open(1000, &ix), 0); /* nothing at all */
+    assert_int_equal(index_bulk_begin(ix), 0);
+    assert_int_equal(index_bulk_end(ix), 0);
+    assert_int_equal(index_blocks(ix), 0);
+    index_close(ix);
+}
+
 static int stop_at_third(void *arg, const struct index_place *p)
 {
     int *count = arg;
@@ -486,6 +580,8 @@ int main(void)
         cmocka_unit_test(test_freed_entries_are_used_again),
         cmocka_unit_test(test_churn_loses_nothing),
         cmocka_unit_test(test_many_is_one_by_one),
+        cmocka_unit_test(test_bulk_is_one_by_one),
+        cmocka_unit_test(test_bulk_has_limits_too),
         cmocka_unit_test(test_walk_ends_when_told),
     };
 
