@@ -3,16 +3,17 @@
  *
  *   index_bench [blocks ...]      default: 10000 100000 1000000 10000000
  *
- * Columns of the index table: bytes a block are resident pages of the whole index over blocks, at
- * the end of a filling by live insertion, the most of any size on the way from 10,000, and after a
- * bulk filling, as open does it. Nanoseconds to insert one block in batches of 63, live and in bulk
- * (its building of the tables included), and to match one key: "chain" takes 2,048 blocks that were
- * inserted one after another, beginning anywhere; "scattered" takes 256 blocks from anywhere. Each
- * with one shard and with eight. A chain is used once, so that nothing of it is in the CPU's caches
- * if the index is larger than they are. Times of single-threaded rows are CPU time of the thread.
+ * Bytes a block are resident pages over blocks: of the index at the end of a filling by live
+ * insertion, the most of any size on the way from 10,000, after a bulk filling as open does it, and
+ * of the presence of seven other shards. Insertion is in batches of 63; bulk has the building of
+ * the tables in it; presence is for one shard. A match is of 2,048 blocks that were inserted one
+ * after another, beginning anywhere, or of 256 from anywhere; with eight shards all others are
+ * asked. Every round takes other blocks, so that nothing of them is in the CPU's caches if the
+ * index is larger than they are. These times are CPU time of the thread.
  *
- * The p99 row: one thread matches chains of 2,048 keys over eight shards as fast as it can, another
- * inserts 100,000 blocks a second and tells presence of each for the seven other shards. Wall time.
+ * The latency rows: one thread matches chains of 2,048 keys over eight shards as fast as it can,
+ * another inserts 100,000 blocks a second and adds presence of each for the seven other shards.
+ * Where other work competes for the CPUs, wall time has the waiting for a CPU in it, CPU time not.
  */
 #define OPENSSL_SUPPRESS_DEPRECATED
 #include <openssl/sha.h>
@@ -34,6 +35,8 @@
 #define PUTS        100000u
 #define PUT_SECONDS 5u
 #define RESERVE     ((uint64_t)64 << 20)
+#define ROUNDS      1000u
+#define LATENCIES   1000000u
 
 static double cpu_ns(void)
 {
@@ -136,43 +139,60 @@ static struct fill index_fill(struct index *ix, uint64_t n, bool bulk)
     return f;
 }
 
-static void presence_fill(struct presence *others, uint64_t n)
+/* As open does it: shard by shard, in batches. */
+static double presence_fill(struct presence *others, uint64_t n)
 {
+    const struct match_rules rules = {.all = 1, .shards = SHARDS};
+    static struct block_info blocks[BATCH];
+    double spent = 0, start;
+    uint64_t i, count;
     uint32_t shard;
-    uint64_t i;
 
-    for (i = 0; i < n; i++) {
-        cistern_key key = key_number(i);
-
-        for (shard = 1; shard < SHARDS; shard++) {
-            if (presence_add(others, &key, 0, shard))
+    for (shard = 1; shard < SHARDS; shard++) {
+        for (i = 0; i < n; i += count) {
+            for (count = 0; count < BATCH && i + count < n; count++)
+                blocks[count] = block_number(i + count);
+            start = cpu_ns();
+            if (presence_add_blocks(others, &rules, shard, blocks, count))
                 die("presence");
+            spent += cpu_ns() - start;
         }
     }
+    presence_settle(others);
+    return spent / (double)n / (SHARDS - 1);
 }
 
-static double match_cost(const struct index *ix, const struct presence *others, uint64_t n,
-                         uint32_t length, bool chain, uint64_t seed)
+static int by_value(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+/* Prints the median of the rounds and, in brackets, their lowest tenth. */
+static void match_row(const struct index *ix, const struct presence *others, uint64_t n, bool chain)
 {
     struct match_rules rules = {.all = 1, .shards = others ? SHARDS : 1};
-    unsigned round, rounds = (unsigned)(min_u64(n, 1000000) / length) + 1;
+    uint32_t i, length = chain ? CHAIN : SCATTER;
+    unsigned round, rounds = (unsigned)(min_u64(n, ROUNDS * length) / length);
+    static uint64_t took[ROUNDS], seed;
     static cistern_key keys[CHAIN];
     struct match_answer answer;
-    double spent = 0, start;
-    uint32_t i;
+    double start;
 
     for (round = 0; round < rounds; round++) {
-        uint64_t first = scramble(seed + round) % (n - length);
+        uint64_t first = scramble(++seed) % (n - length);
 
         for (i = 0; i < length; i++)
-            keys[i] = key_number(chain ? first + i : scramble(seed + round * length + i) % n);
+            keys[i] = key_number(chain ? first + i : scramble(seed << 20 | i) % n);
         start = cpu_ns();
         index_match(ix, others, &rules, keys, length, &answer);
-        spent += cpu_ns() - start;
+        took[round] = (uint64_t)((cpu_ns() - start) * 10 / length);
         if (answer.blocks != length)
             die("match");
     }
-    return spent / rounds / length;
+    qsort(took, rounds, sizeof *took, by_value);
+    printf("  %6.1f (%5.1f)", (double)took[rounds / 2] / 10, (double)took[rounds / 10] / 10);
 }
 
 /* ---- p99 ---- */
@@ -210,45 +230,47 @@ static void *put_thread(void *arg)
     return NULL;
 }
 
-static int by_value(const void *a, const void *b)
+static void print_latency(const char *clock, uint64_t *took, uint64_t count)
 {
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-    return x < y ? -1 : x > y;
+    qsort(took, count, sizeof *took, by_value);
+    printf("  %s: median %.0f, p99 %.0f, max %.0f us\n", clock, (double)took[count / 2] / 1e3,
+           (double)took[count * 99 / 100] / 1e3, (double)took[count - 1] / 1e3);
 }
 
-static void latency_row(struct index *ix, struct presence *others, uint64_t n)
+static void latency_rows(struct index *ix, struct presence *others, uint64_t n)
 {
+    static uint64_t wall[LATENCIES], cpu[LATENCIES];
     struct match_rules rules = {.all = 1, .shards = SHARDS};
     struct load load = {.ix = ix, .others = others, .first = n};
-    static uint64_t took[1000000];
+    uint64_t start = clock_ns(), i, t, count = 0;
     static cistern_key keys[CHAIN];
     struct match_answer answer;
-    uint64_t start = clock_ns(), i, t, count = 0;
     pthread_t thread;
+    double c;
 
     if (pthread_create(&thread, NULL, put_thread, &load))
         die("thread");
-    while (clock_ns() - start < PUT_SECONDS * NS_PER_S && count < ARRAY_LEN(took)) {
+    while (clock_ns() - start < PUT_SECONDS * NS_PER_S && count < LATENCIES) {
         uint64_t first = scramble(count) % (n - CHAIN);
 
         for (i = 0; i < CHAIN; i++)
             keys[i] = key_number(first + i);
+        c = cpu_ns();
         t = clock_ns();
         index_match(ix, others, &rules, keys, CHAIN, &answer);
-        took[count++] = clock_ns() - t;
+        wall[count] = clock_ns() - t;
+        cpu[count++] = (uint64_t)(cpu_ns() - c);
         if (answer.blocks != CHAIN)
             die("match under load");
     }
     t = clock_ns() - start;
     atomic_store(&load.stop, true);
     (void)pthread_join(thread, NULL);
-    qsort(took, count, sizeof *took, by_value);
-    printf("%10llu blocks, %6.0f puts/s: %llu matches of %u keys, us: median %.0f, p99 %.0f, max "
-           "%.0f\n",
+    printf("\n%llu blocks, %.0f puts/s, %llu matches of %u keys over %u shards\n",
            (unsigned long long)n, (double)atomic_load(&load.put) * 1e9 / (double)t,
-           (unsigned long long)count, CHAIN, (double)took[count / 2] / 1e3,
-           (double)took[count * 99 / 100] / 1e3, (double)took[count - 1] / 1e3);
+           (unsigned long long)count, CHAIN, SHARDS);
+    print_latency("wall time", wall, count);
+    print_latency("CPU time ", cpu, count);
 }
 
 /* ---- Keys ---- */
@@ -292,58 +314,61 @@ static void key_row(void)
            (double)raw[0] / 1e3);
 }
 
-static void size_rows(uint64_t n)
+static void size_row(uint64_t n, bool latency)
 {
+    struct fill live, bulk;
     struct presence *others;
     struct index *ix;
-    struct fill fill, bulk;
     uint64_t before;
+    double present;
 
     if (index_open(RESERVE, &ix))
         die("open");
-    fill = index_fill(ix, n, false);
+    live = index_fill(ix, n, false);
     index_close(ix);
     if (index_open(RESERVE, &ix) || presence_open(RESERVE, SHARDS, &others))
         die("open");
     bulk = index_fill(ix, n, true);
     before = resident_bytes();
-    presence_fill(others, n);
-    printf("%10llu %6.1f %6.1f %6.1f %9.1f %9.0f %6.0f", (unsigned long long)n, fill.bytes,
-           fill.most, bulk.bytes, (double)(resident_bytes() - before) / (double)n, fill.ns,
-           bulk.ns);
-    printf("  %9.1f %9.1f", match_cost(ix, NULL, n, CHAIN, true, 1000),
-           match_cost(ix, others, n, CHAIN, true, 2000000));
-    printf("  %9.1f %9.1f\n", match_cost(ix, NULL, n, SCATTER, false, 3000000),
-           match_cost(ix, others, n, SCATTER, false, 7000000));
+    present = presence_fill(others, n);
+    if (latency) {
+        latency_rows(ix, others, n);
+    } else {
+        printf("%9llu %5.1f %5.1f %5.1f %8.1f %6.0f %5.0f %8.0f", (unsigned long long)n, live.bytes,
+               live.most, bulk.bytes, (double)(resident_bytes() - before) / (double)n, live.ns,
+               bulk.ns, present);
+        match_row(ix, NULL, n, true);
+        match_row(ix, others, n, true);
+        match_row(ix, NULL, n, false);
+        match_row(ix, others, n, false);
+        printf("\n");
+    }
     (void)fflush(stdout);
-    if (n >= 1000000)
-        latency_row(ix, others, n);
     presence_close(others);
     index_close(ix);
 }
 
 int main(int argc, char **argv)
 {
-    static const uint64_t usual[] = {10000, 100000, 1000000, 10000000};
-    int i;
+    uint64_t sizes[16] = {10000, 100000, 1000000, 10000000};
+    int i, count = argc > 1 ? argc - 1 : 4;
 
-    printf("                bytes a block: index  presence   insert, ns  match, ns a key: chain"
-           "          scattered\n");
-    printf("    blocks   live   most   bulk       end      live   bulk    1 shard  8 shards    "
-           "1 shard  8 shards\n");
-    if (argc < 2) {
-        for (i = 0; i < (int)ARRAY_LEN(usual); i++)
-            size_rows(usual[i]);
-    }
-    for (i = 1; i < argc; i++) {
-        uint64_t n = strtoull(argv[i], NULL, 10);
-
-        if (n < 4096) {
-            fprintf(stderr, "index_bench: at least 4096 blocks\n");
+    for (i = 1; i < argc && i <= 16; i++) {
+        sizes[i - 1] = strtoull(argv[i], NULL, 10);
+        if (sizes[i - 1] < 4096 || argc > 17) {
+            fprintf(stderr, "index_bench: up to 16 sizes of at least 4096 blocks\n");
             return 2;
         }
-        size_rows(n);
     }
+    printf("          bytes a block              insert, ns             match, ns a key: median "
+           "(lowest tenth)\n");
+    printf("          index                                             chain of 2048             "
+           "     256 from anywhere\n");
+    printf("   blocks  live  most  bulk presence   live  bulk presence   1 shard         8 shards  "
+           "      1 shard         8 shards\n");
+    for (i = 0; i < count; i++)
+        size_row(sizes[i], false);
     key_row();
+    size_row(sizes[count - 1], true);
     return 0;
 }

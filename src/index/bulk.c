@@ -8,7 +8,6 @@
 #include <errno.h>
 
 #include "index/index_internal.h"
-#include "index/reserve.h"
 
 #define BULK_BATCH 32u
 
@@ -96,8 +95,7 @@ int index_bulk_end(struct index *ix)
         return -EINVAL;
     ix->bulk = false;
     slots_size(&ix->slots, order_peek(&ix->blocks));
-    if (end * sizeof *ix->entries > ENTRY_HUGE_FROM)
-        reserve_settle(ix->entries, ENTRY_HUGE_FROM);
+    index_settle(ix);
     for (i = 1; i <= end; i++) {
         const struct entry *e = entry_at(ix, i);
 

@@ -74,6 +74,13 @@ uint64_t index_memory_bytes(const struct index *ix)
            reserve_touched((row + ENTRY_PAGE - 1) / ENTRY_PAGE * sizeof *ix->filter, SIZE_MAX);
 }
 
+void index_settle(struct index *ix)
+{
+    slots_settle(&ix->slots);
+    if (order_peek(&ix->row) * sizeof *ix->entries > ENTRY_HUGE_FROM && !order_add(&ix->settled, 1))
+        reserve_settle(ix->entries, ENTRY_HUGE_FROM);
+}
+
 /* ---- Find ---- */
 
 uint32_t key_slot(const struct index *ix, unsigned t, uint64_t hash, const uint8_t key[32],

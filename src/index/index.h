@@ -52,6 +52,13 @@ int index_insert_many(struct index *ix, uint32_t segment, const struct block_inf
  */
 int index_bulk_begin(struct index *ix) MUST_CHECK;
 int index_bulk_end(struct index *ix) MUST_CHECK;
+/*
+ * Puts the first part of a large index on 2 MiB pages, as the rest of it is: below some 2 million
+ * blocks that would be more memory than it is worth. Once; does nothing before and after. A hint, a
+ * system call that copies up to 160 MiB; any thread that nobody waits for. index_bulk_end() does
+ * it.
+ */
+void index_settle(struct index *ix);
 /* Brings the cache lines of a coming insert or find; optional. */
 void index_prefetch(const struct index *ix, const cistern_key *key);
 /* The newest good copy. False: none, and *out holds anything. */
@@ -74,10 +81,20 @@ int index_walk(struct index *ix, int (*visit)(void *arg, const struct index_plac
  * `variant` 0 = all parts with CISTERN_PART_ALL are there; 1 + p = part p is.
  */
 struct presence;
+struct match_rules;
 int presence_open(uint64_t max_blocks, uint32_t shards, struct presence **out) MUST_CHECK;
 void presence_close(struct presence *p);
 int presence_add(struct presence *p, const cistern_key *key, uint32_t variant,
                  uint32_t shard) MUST_CHECK;
+/*
+ * What blocks of another shard mean for a match: variant 0 of those that have all of rules->all (if
+ * there are any), variant 1 + p for every part p of last and trailing. Cache misses overlap. The
+ * first error; the rest is added all the same as far as it can be.
+ */
+int presence_add_blocks(struct presence *p, const struct match_rules *rules, uint32_t shard,
+                        const struct block_info *blocks, size_t n) MUST_CHECK;
+/* As index_settle(). */
+void presence_settle(struct presence *p);
 void presence_remove(struct presence *p, const cistern_key *key, uint32_t variant, uint32_t shard);
 uint64_t presence_memory_bytes(const struct presence *p);
 

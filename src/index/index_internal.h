@@ -50,7 +50,8 @@ struct index {
     bool bulk; /* between index_bulk_begin() and index_bulk_end() */
     struct entry_pool pool[SLOTS_TABLES];
     _Alignas(64) _Atomic uint64_t blocks;
-    _Atomic uint64_t row; /* entries given out to tables */
+    _Atomic uint64_t row;     /* entries given out to tables */
+    _Atomic uint64_t settled; /* 0 until index_settle() had something to do */
 };
 
 static inline struct entry *entry_at(const struct index *ix, uint64_t number)

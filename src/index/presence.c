@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#define ADD_BATCH 32u
+
 int presence_open(uint64_t max_blocks, uint32_t shards, struct presence **out)
 {
     unsigned planes = (shards + PRESENCE_SHARDS - 1) / PRESENCE_SHARDS;
@@ -54,18 +56,13 @@ uint64_t presence_memory_bytes(const struct presence *p)
     return bytes;
 }
 
-int presence_add(struct presence *p, const cistern_key *key, uint32_t variant, uint32_t shard)
+static int plane_add(struct slots *plane, uint64_t hash, uint64_t bit)
 {
-    uint64_t hash = slots_hash(key->b, variant), v, bit;
     unsigned t = slots_table(hash);
     struct slot_probe probe;
-    struct slots *plane;
     bool done = true;
+    uint64_t v;
 
-    if (shard >= p->shards)
-        return -EINVAL;
-    plane = &p->plane[shard / PRESENCE_SHARDS];
-    bit = (uint64_t)1 << shard % PRESENCE_SHARDS;
     (void)pthread_mutex_lock(&plane->table[t].lock);
     slots_tick(plane, t);
     probe = slots_probe(slots_home(plane, t, hash), hash, PRESENCE_SHARDS);
@@ -76,6 +73,78 @@ int presence_add(struct presence *p, const cistern_key *key, uint32_t variant, u
         done = slots_insert(plane, t, probe.at, hash >> PRESENCE_SHARDS << PRESENCE_SHARDS | bit);
     (void)pthread_mutex_unlock(&plane->table[t].lock);
     return done ? 0 : -ENOSPC;
+}
+
+int presence_add(struct presence *p, const cistern_key *key, uint32_t variant, uint32_t shard)
+{
+    if (shard >= p->shards)
+        return -EINVAL;
+    return plane_add(&p->plane[shard / PRESENCE_SHARDS], slots_hash(key->b, variant),
+                     (uint64_t)1 << shard % PRESENCE_SHARDS);
+}
+
+/* One variant of those of up to ADD_BATCH blocks that have all parts of `need`. */
+static int add_variant(struct slots *plane, uint64_t bit, uint32_t variant, uint16_t need,
+                       const struct block_info *blocks, size_t n)
+{
+    uint64_t hash[ADD_BATCH];
+    slot *home[ADD_BATCH];
+    size_t i, count = 0;
+    int r = 0;
+
+    for (i = 0; i < n; i++) {
+        if ((blocks[i].mask & need) != need)
+            continue;
+        hash[count] = slots_hash(blocks[i].key, variant);
+        home[count] = slots_home(plane, slots_table(hash[count]), hash[count]);
+        __builtin_prefetch((const void *)home[count++], 1);
+    }
+    for (i = 0; i < count; i++) {
+        if (!line_empty(home[i]))
+            __builtin_prefetch((const void *)line_after(home[i]), 1);
+    }
+    for (i = 0; i < count; i++) {
+        int one = plane_add(plane, hash[i], bit);
+
+        r = r ? r : one;
+    }
+    return r;
+}
+
+int presence_add_blocks(struct presence *p, const struct match_rules *rules, uint32_t shard,
+                        const struct block_info *blocks, size_t n)
+{
+    uint64_t bit = (uint64_t)1 << shard % PRESENCE_SHARDS;
+    struct slots *plane;
+    int r = 0;
+
+    if (shard >= p->shards)
+        return -EINVAL;
+    plane = &p->plane[shard / PRESENCE_SHARDS];
+    while (n) {
+        size_t some = n < ADD_BATCH ? n : ADD_BATCH;
+        unsigned parts;
+        int one = rules->all ? add_variant(plane, bit, 0, rules->all, blocks, some) : 0;
+
+        r = r ? r : one;
+        for (parts = rules->last | rules->trailing; parts; parts &= parts - 1) {
+            unsigned part = (unsigned)__builtin_ctz(parts);
+
+            one = add_variant(plane, bit, 1 + part, (uint16_t)(1u << part), blocks, some);
+            r = r ? r : one;
+        }
+        blocks += some;
+        n -= some;
+    }
+    return r;
+}
+
+void presence_settle(struct presence *p)
+{
+    unsigned i;
+
+    for (i = 0; i < p->planes; i++)
+        slots_settle(&p->plane[i]);
 }
 
 void presence_remove(struct presence *p, const cistern_key *key, uint32_t variant, uint32_t shard)

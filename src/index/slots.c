@@ -55,7 +55,12 @@ void slots_size(struct slots *s, uint64_t count)
 
     for (t = 0; t < SLOTS_TABLES; t++)
         order_publish(&s->table[t].map, groups << 32 | groups);
-    if (groups * SLOTS_TABLES * SLOTS_GROUP * sizeof(slot) > SLOTS_HUGE_FROM)
+    slots_settle(s);
+}
+
+void slots_settle(struct slots *s)
+{
+    if (slots_memory(s) > SLOTS_HUGE_FROM && !order_add(&s->settled, 1))
         reserve_settle((void *)s->base, SLOTS_HUGE_FROM);
 }
 

@@ -50,11 +50,14 @@ struct slots {
     slot *base; /* constant after slots_open() */
     size_t bytes;
     uint32_t max_groups;
+    _Atomic uint64_t settled; /* 0 until slots_settle() had something to do */
 };
 
 /* Reserves room for `count` slots of evenly spread hashes. -ENOMEM. */
 int slots_open(struct slots *s, uint64_t count) MUST_CHECK;
 void slots_close(struct slots *s);
+/* See index_settle(). */
+void slots_settle(struct slots *s);
 /* Makes empty tables as large as `count` slots need, before anybody else uses them. */
 void slots_size(struct slots *s, uint64_t count);
 /* Pages touched. Any thread. */

@@ -109,6 +109,33 @@ static void test_no_false_positives(void **state)
     presence_close(p);
 }
 
+static void test_blocks_are_added_by_their_parts(void **state)
+{
+    const struct match_rules rules = {.all = 3, .last = 4, .trailing = 8, .shards = 9};
+    struct block_info blocks[100];
+    struct presence *p;
+    unsigned i, part;
+
+    (void)state;
+    for (i = 0; i < 100; i++) {
+        cistern_key key = key_number(i);
+
+        blocks[i] = block_of(&key, 1, i, (uint16_t)(1 + i % 31));
+    }
+    assert_int_equal(presence_open(1000, 9, &p), 0);
+    assert_int_equal(presence_add_blocks(p, &rules, 9, blocks, 100), -EINVAL);
+    assert_int_equal(presence_add_blocks(p, &rules, 8, blocks, 100), 0);
+    for (i = 0; i < 100; i++) {
+        cistern_key key = key_number(i);
+
+        assert_int_equal(shards_of(p, &key, 0), (blocks[i].mask & 3) == 3 ? 1 << 8 : 0);
+        for (part = 0; part < 5; part++)
+            assert_int_equal(shards_of(p, &key, 1 + part),
+                             (part == 2 || part == 3) && blocks[i].mask >> part & 1 ? 1 << 8 : 0);
+    }
+    presence_close(p);
+}
+
 static void test_arguments_and_limits(void **state)
 {
     cistern_key key = key_number(1);
@@ -155,6 +182,7 @@ int main(void)
         cmocka_unit_test(test_presence_is_what_a_plain_model_is),
         cmocka_unit_test(test_others_are_all_but_the_own),
         cmocka_unit_test(test_no_false_positives),
+        cmocka_unit_test(test_blocks_are_added_by_their_parts),
         cmocka_unit_test(test_arguments_and_limits),
     };
 
