@@ -33,7 +33,7 @@ struct bench_config {
     uint64_t puts;  /* blocks a second that are put while matches are measured */
     uint64_t seed;
     double seconds; /* of a slice */
-    bool quick, keep, json, buffered, sync_inside;
+    bool quick, keep, json, buffered, sync_inside, direct;
 };
 
 /* Memory that stands for an engine's pool: both sides of a figure use the same. */

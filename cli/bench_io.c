@@ -36,7 +36,15 @@ struct reading {
     struct bench_store store;
     struct bench_area from, to;
     struct extents extents;
+    cistern_memory *memory; /* `to`, registered; NULL = gets are staged */
 };
+
+static int register_area(struct reading *x)
+{
+    int r = cistern_memory_register(x->store.handle, x->to.base, x->to.size, &x->memory);
+
+    return r == 0 ? CLI_OK : cli_fail_lib(r, "--direct");
+}
 
 static int reading_open(struct bench_run *run, struct reading *x)
 {
@@ -55,6 +63,8 @@ static int reading_open(struct bench_run *run, struct reading *x)
         return r;
     fill = (struct store_job){.s = &x->store, .area = &x->from, .limit = blocks};
     r = store_fill(&fill, false);
+    if (r == CLI_OK && run->c.direct)
+        r = register_area(x);
     return r == CLI_OK ? store_extents(&x->store, &x->extents) : r;
 }
 
@@ -99,8 +109,9 @@ static int read_figure(struct bench_run *run, struct reading *x, bool random)
                             .area = &x->to,
                             .limit = x->store.next,
                             .random = random,
+                            .memory = x->memory,
                             .seed = run->c.seed};
-    struct side ours = {"cistern", store_get_run, NULL, &job};
+    struct side ours = {x->memory ? "direct" : "cistern", store_get_run, NULL, &job};
     struct figure *f = figure_named(run, random ? "get at random" : "get in order");
 
     if (f == NULL)
@@ -108,6 +119,18 @@ static int read_figure(struct bench_run *run, struct reading *x, bool random)
     if (run->place.memory_backed)
         return read_beside_memcpy(run, x, f, &ours, random);
     return read_beside_raw(run, x, f, &ours, random);
+}
+
+static void reading_close(struct reading *x)
+{
+    int r;
+
+    if (x->memory != NULL && (r = cistern_memory_release(x->store.handle, x->memory)) != 0)
+        (void)cli_fail_lib(r, "releasing registered memory");
+    extents_release(&x->extents);
+    store_close(&x->store);
+    area_close(&x->to);
+    area_close(&x->from);
 }
 
 int bench_get(struct bench_run *run, bool in_order, bool random)
@@ -121,10 +144,7 @@ int bench_get(struct bench_run *run, bool in_order, bool random)
         r = read_figure(run, &x, false);
     if (r == CLI_OK && random)
         r = read_figure(run, &x, true);
-    extents_release(&x.extents);
-    store_close(&x.store);
-    area_close(&x.to);
-    area_close(&x.from);
+    reading_close(&x);
     if (r == CLI_OK && !run->c.keep)
         r = place_clear_root(&run->place);
     return r;

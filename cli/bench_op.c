@@ -97,6 +97,8 @@ static void op_choose(struct store_job *j, struct store_op *o)
             j->cursor = (j->cursor + 1) % j->limit;
         }
     }
+    o->r.memory = j->memory;
+    o->r.flags = j->memory ? CISTERN_GET_DIRECT : 0;
     op_aim(j, o, j->s->batch);
 }
 
@@ -113,6 +115,8 @@ static bool op_next(struct store_job *j, struct store_op *o)
         if (s->next + n > due)
             return false;
     }
+    o->r.memory = NULL;
+    o->r.flags = 0;
     for (i = 0; i < n; i++)
         o->numbers[i] = s->next++;
     if (n != 0)
@@ -203,10 +207,13 @@ static void reap(struct store_job *j, struct tally *t, int wait_ms)
     for (i = 0; i < n; i++) {
         struct store_op *o = &j->s->ops[e[i].cookie];
 
+        /* A direct get's memory is storage's until the second event. */
+        if (e[i].kind == (o->r.memory ? CISTERN_EV_BUFFER_FREE : CISTERN_EV_DONE)) {
+            o->busy = false;
+            t->inflight--;
+        }
         if (e[i].kind != CISTERN_EV_DONE)
             continue;
-        o->busy = false;
-        t->inflight--;
         if (t->put)
             put_done(j, o, &e[i], t);
         else

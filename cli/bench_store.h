@@ -55,7 +55,8 @@ struct store_job {
     uint64_t per_second; /* put: at most so many blocks; 0 = as fast as it goes */
     uint64_t started_ns, seed;
     bool random;
-    atomic_bool *stop; /* NULL, or ends the slice early */
+    cistern_memory *memory; /* get: read straight into it (CISTERN_GET_DIRECT); NULL = staged */
+    atomic_bool *stop;      /* NULL, or ends the slice early */
 };
 
 /* Sides of figures; the argument is a struct store_job. A put ends early when `limit` is reached.

@@ -209,6 +209,8 @@ static int parse(struct bench_config *c, int argc, char **argv, const char **wor
          "blocks a second put beside matches of 2,048 keys (none)"},
         {"sync-inside", NULL, ARG_FLAG, &c->sync_inside, 0, 0,
          "put: time the sync behind each slice as well, both sides"},
+        {"direct", NULL, ARG_FLAG, &c->direct, 0, 0,
+         "get and rand: read straight into registered memory"},
         {"buffered", NULL, ARG_FLAG, &c->buffered, 0, 0, "ours without O_DIRECT"},
         {"arena", "SIZE", ARG_SIZE, &c->arena, MIB, 0,
          "memory to read into and write from (twice the caches)"},
