@@ -23,3 +23,11 @@ FAKE_USERS := $(foreach t,loader io memreserve cuda_fake client_rules,$(O)/tests
 $(FAKE_USERS): | $(FAKE_HF3FS) $(FAKE_CUDA) $(USRBIO_SO)
 .PHONY: fakes
 fakes: $(FAKE_HF3FS) $(FAKE_CUDA)
+
+# The io layer and the store with the drop-in's sharp edges of 3FS, and without io_uring.
+.PHONY: test-strict
+test-strict: $(foreach t,io engine,$(O)/tests/unit/test_$(t))
+	@for t in $^; do \
+	    CISTERN_USRBIO_STRICT=all $$t || exit 1; \
+	    CISTERN_USRBIO_BACKEND=threads $$t || exit 1; \
+	done
