@@ -1,0 +1,843 @@
+/*
+ * test_deadline.c - the store on storage that hangs, fails and falls short: every call ends, what
+ * storage still owns is not used before it answered, and nothing wrong becomes visible.
+ *
+ * The storage is tests/fakes/slow_usrbio.c. Timeouts are short, but what passes and fails are
+ * states, not times: SOON only tells "at the deadline" from "never".
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "../fakes/fakes.h"
+#include "../fakes/slow_usrbio.h"
+#include "../harness/store.h"
+
+enum { N = 8, SHORT_MS = 300, LONG_MS = 20000, SOON_MS = 8000 };
+
+struct fixture {
+    struct store s;
+    cistern *c;
+    struct slow_state *slow;
+    int mems, rings, held;   /* left behind by closed handles: storage owns them */
+    cistern_key keys[2 * N]; /* the second half is for other blocks */
+    uint8_t *src, *dst;
+    struct cistern_vec in[2 * N], out[2 * N];
+    struct cistern_span put[2 * N], get[2 * N];
+    uint8_t results[2 * N];
+    struct cistern_event ev;
+};
+
+static uint64_t now_ms(void)
+{
+    struct timespec t;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static void nap(void)
+{
+    (void)usleep(2000);
+}
+
+#define WAIT_FOR(condition)                                                                        \
+    do {                                                                                           \
+        uint64_t end_ = now_ms() + SOON_MS;                                                        \
+        bool came_;                                                                                \
+        while (!(came_ = (condition)) && now_ms() < end_)                                          \
+            nap();                                                                                 \
+        if (!came_)                                                                                \
+            fail_msg("never came true: %s", #condition);                                           \
+    } while (0)
+
+static void say(void *arg, int level, const char *text)
+{
+    (void)arg;
+    if (level <= CISTERN_LOG_ERROR)
+        print_message("log: %s\n", text);
+}
+
+/* ---- The fixture ---- */
+
+static void all_pass(struct slow_state *s)
+{
+    int i;
+
+    for (i = 0; i < SLOW_FILES; i++) {
+        atomic_store(&s->read[i].mode, SLOW_PASS);
+        atomic_store(&s->write[i].mode, SLOW_PASS);
+    }
+    atomic_store(&s->prep_again, 0);
+    atomic_store(&s->submit_again, 0);
+    atomic_store(&s->hang_ring, 0);
+    atomic_store(&s->hang_open, 0);
+}
+
+static void rule(struct slow_rule *r, int mode, int error, int after, int most)
+{
+    atomic_store(&r->hits, 0);
+    atomic_store(&r->error, error);
+    atomic_store(&r->after, after);
+    atomic_store(&r->most, most);
+    atomic_store(&r->mode, mode);
+}
+
+static void hang(struct slow_rule *r)
+{
+    rule(r, SLOW_HANG, 0, 0, 0);
+}
+
+static void count_left(struct fixture *f)
+{
+    f->mems = atomic_load(&f->slow->mems);
+    f->rings = atomic_load(&f->slow->rings);
+    f->held = atomic_load(&f->slow->held);
+}
+
+static bool only_left(const struct fixture *f)
+{
+    return atomic_load(&f->slow->mems) == f->mems && atomic_load(&f->slow->rings) == f->rings &&
+           atomic_load(&f->slow->held) == f->held;
+}
+
+static void open_ok(struct fixture *f)
+{
+    int rc = cistern_open(&f->s.o, &f->c);
+
+    if (rc)
+        print_message("open: %s: %s\n", cistern_error_name(rc), cistern_error_text());
+    assert_int_equal(rc, 0);
+}
+
+static int setup(void **state)
+{
+    static char path[PATH_MAX];
+    struct fixture *f = calloc(1, sizeof *f);
+    void *lib;
+    uint32_t i;
+
+    store_init(&f->s);
+    (void)snprintf(path, sizeof path, "%s", fake_path("slow"));
+    lib = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    f->slow = lib ? dlsym(lib, "slow_state") : NULL;
+    if (!f->slow) {
+        print_message("%s: %s\n", path, dlerror());
+        return -1;
+    }
+    all_pass(f->slow);
+    count_left(f);
+    f->s.o.log = say;
+    f->s.o.provider_path = path;
+    f->s.o.get_timeout_ms = f->s.o.put_timeout_ms = LONG_MS;
+    f->s.o.read_timeout_ms = f->s.o.write_timeout_ms = SHORT_MS;
+    f->s.o.close_timeout_ms = 2000;
+    f->s.o.io_blocks = N / 2;
+    f->src = malloc((size_t)2 * N * STORE_BLOCK);
+    f->dst = malloc((size_t)2 * N * STORE_BLOCK);
+    for (i = 0; i < 2 * N; i++) {
+        store_key(&f->keys[i], i);
+        store_fill(f->src + (size_t)i * STORE_BLOCK, STORE_BLOCK, i);
+        f->in[i] = (struct cistern_vec){f->src + (size_t)i * STORE_BLOCK, STORE_BLOCK};
+        f->out[i] = (struct cistern_vec){f->dst + (size_t)i * STORE_BLOCK, STORE_BLOCK};
+        f->put[i] = (struct cistern_span){&f->in[i], 1};
+        f->get[i] = (struct cistern_span){&f->out[i], 1};
+    }
+    *state = f;
+    return 0;
+}
+
+/* The fixture with an open handle that has blocks [0, N). */
+static struct cistern_request request(struct fixture *f, struct cistern_span *spans, uint32_t from,
+                                      uint32_t n)
+{
+    return (struct cistern_request){.size = sizeof(struct cistern_request),
+                                    .keys = f->keys + from,
+                                    .spans = spans + from,
+                                    .results = f->results + from,
+                                    .blocks = n};
+}
+
+static void put(struct fixture *f, uint32_t from, uint32_t n)
+{
+    struct cistern_request r = request(f, f->put, from, n);
+
+    assert_int_equal(cistern_put_sync(f->c, &r, &f->ev), 0);
+}
+
+static void get(struct fixture *f, uint32_t from, uint32_t n, uint32_t timeout_ms)
+{
+    struct cistern_request r = request(f, f->get, from, n);
+
+    r.timeout_ms = timeout_ms;
+    memset(f->dst, 0xaa, (size_t)2 * N * STORE_BLOCK);
+    assert_int_equal(cistern_get_sync(f->c, &r, &f->ev), 0);
+}
+
+static void all_are(struct fixture *f, uint32_t from, uint32_t n, uint8_t result)
+{
+    uint32_t i;
+
+    for (i = from; i < from + n; i++)
+        assert_int_equal(f->results[i], result);
+}
+
+static void put_is(struct fixture *f, uint32_t from, uint32_t n, uint8_t result)
+{
+    put(f, from, n);
+    all_are(f, from, n, result);
+}
+
+static void get_hits(struct fixture *f, uint32_t from, uint32_t n)
+{
+    get(f, from, n, 0);
+    all_are(f, from, n, CISTERN_HIT);
+    assert_memory_equal(f->src + (size_t)from * STORE_BLOCK, f->dst + (size_t)from * STORE_BLOCK,
+                        (size_t)n * STORE_BLOCK);
+}
+
+/* Hits have the right bytes; what else is reported does not matter. */
+static void get_is_right(struct fixture *f, uint32_t from, uint32_t n)
+{
+    uint32_t i;
+
+    get(f, from, n, 0);
+    for (i = from; i < from + n; i++) {
+        if (f->results[i] == CISTERN_HIT)
+            assert_memory_equal(f->src + (size_t)i * STORE_BLOCK, f->dst + (size_t)i * STORE_BLOCK,
+                                STORE_BLOCK);
+        else
+            assert_int_equal(f->results[i], CISTERN_MISS);
+    }
+}
+
+static int setup_filled(void **state)
+{
+    struct fixture *f;
+
+    if (setup(state))
+        return -1;
+    f = *state;
+    open_ok(f);
+    put_is(f, 0, N, CISTERN_STORED);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+
+    all_pass(f->slow);
+    if (f->c)
+        assert_int_equal(cistern_close(f->c), 0);
+    WAIT_FOR(only_left(f));
+    store_rmdir(&f->s);
+    free(f->src);
+    free(f->dst);
+    free(f);
+    return 0;
+}
+
+/* Storage still owned something when the handle was closed: memory and all stay with the process.
+ */
+static void close_left(struct fixture *f)
+{
+    uint64_t start = now_ms();
+
+    assert_int_not_equal(cistern_close(f->c), 0);
+    f->c = NULL;
+    assert_true(now_ms() - start < SOON_MS);
+    count_left(f);
+}
+
+static void reopen(struct fixture *f)
+{
+    assert_int_equal(cistern_close(f->c), 0);
+    f->c = NULL;
+    open_ok(f);
+}
+
+static uint64_t metric(struct fixture *f, const char *name)
+{
+    struct cistern_metric m[128];
+    int i, n = cistern_metrics(f->c, m, 128);
+
+    for (i = 0; i < n && i < 128; i++) {
+        if (strcmp(m[i].name, name) == 0)
+            return m[i].value;
+    }
+    fail_msg("no metric %s", name);
+    return 0;
+}
+
+/* ---- Reads ---- */
+
+static void get_ends_at_its_deadline(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t start, free_slots = metric(f, "read_slots_free");
+    uint32_t i;
+
+    f->s.o.read_timeout_ms = LONG_MS;
+    reopen(f);
+    start = now_ms();
+    hang(&f->slow->read[SLOW_DATA]);
+    get(f, 0, N, SHORT_MS);
+    assert_true(now_ms() - start < SOON_MS);
+    assert_int_equal(f->ev.status, -ETIMEDOUT);
+    assert_int_equal(f->ev.hits, 0);
+    assert_int_equal(f->ev.errors, N);
+    all_are(f, 0, N, CISTERN_ERROR);
+    assert_int_equal(metric(f, "get_timeouts"), 1);
+    assert_int_equal(metric(f, "read_slots_quarantined"), 2);
+    assert_int_equal(metric(f, "read_slots_free"), free_slots - 2);
+    memset(f->dst, 0xee, (size_t)2 * N * STORE_BLOCK);
+    all_pass(f->slow);
+    WAIT_FOR(metric(f, "read_slots_quarantined") == 0);
+    assert_int_equal(metric(f, "read_slots_free"), free_slots);
+    assert_int_equal(metric(f, "io_late"), 2);
+    for (i = 0; i < 2 * N * STORE_BLOCK; i++)
+        assert_int_equal(f->dst[i], 0xee);
+    get_hits(f, 0, N);
+}
+
+static void one_read_has_its_own_timeout(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t start = now_ms();
+
+    rule(&f->slow->read[SLOW_DATA], SLOW_HANG, 0, 1, 0);
+    get(f, 0, N, LONG_MS);
+    assert_true(now_ms() - start < SOON_MS);
+    assert_int_equal(f->ev.status, 0);
+    assert_int_equal(f->ev.run, N / 2);
+    all_are(f, 0, N / 2, CISTERN_HIT);
+    all_are(f, N / 2, N / 2, CISTERN_ERROR);
+    assert_memory_equal(f->src, f->dst, (size_t)N / 2 * STORE_BLOCK);
+    assert_int_equal(metric(f, "io_timeouts"), 1);
+    all_pass(f->slow);
+    WAIT_FOR(metric(f, "read_slots_quarantined") == 0);
+    get_hits(f, 0, N);
+}
+
+static int buffer_free_came(struct fixture *f)
+{
+    struct cistern_event ev[4];
+    int n = cistern_poll(f->c, ev, 4);
+
+    assert_true(n >= 0 && n <= 1);
+    return n == 1 && ev[0].kind == CISTERN_EV_BUFFER_FREE && ev[0].cookie == 7;
+}
+
+static void direct_read_keeps_its_buffer(void **state)
+{
+    struct fixture *f = *state;
+    struct cistern_request r = request(f, f->get, 0, N);
+    cistern_memory *memory;
+    void *base;
+    uint32_t i;
+
+    f->s.o.read_timeout_ms = LONG_MS;
+    reopen(f);
+    assert_int_equal(cistern_memory_alloc(f->c, (size_t)N * STORE_BLOCK, &memory, &base), 0);
+    for (i = 0; i < N; i++)
+        f->out[i].base = (uint8_t *)base + (size_t)i * STORE_BLOCK;
+    r.flags = CISTERN_GET_DIRECT;
+    r.memory = memory;
+    r.cookie = 7;
+    r.timeout_ms = SHORT_MS;
+    hang(&f->slow->read[SLOW_DATA]);
+    assert_int_equal(cistern_get_sync(f->c, &r, &f->ev), 0);
+    assert_int_equal(f->ev.status, -ETIMEDOUT);
+    all_are(f, 0, N, CISTERN_ERROR);
+    for (i = 0; i < 20; i++, nap())
+        assert_false(buffer_free_came(f));
+    assert_int_equal(cistern_memory_release(f->c, memory), -EBUSY);
+    all_pass(f->slow);
+    WAIT_FOR(buffer_free_came(f));
+    assert_int_equal(metric(f, "ops_open"), 0);
+    assert_int_equal(cistern_memory_release(f->c, memory), 0);
+    for (i = 0; i < N; i++)
+        f->out[i].base = f->dst + (size_t)i * STORE_BLOCK;
+    get_hits(f, 0, N);
+}
+
+static void failed_reads_are_errors_once(void **state)
+{
+    struct fixture *f = *state;
+
+    rule(&f->slow->read[SLOW_DATA], SLOW_FAIL, EIO, 0, 0);
+    get(f, 0, N, 0);
+    assert_int_equal(f->ev.status, 0);
+    all_are(f, 0, N, CISTERN_ERROR);
+    assert_int_equal(metric(f, "io_read_errors"), 2);
+    all_pass(f->slow);
+    get_hits(f, 0, N);
+}
+
+static void short_reads_are_misses(void **state)
+{
+    struct fixture *f = *state;
+
+    rule(&f->slow->read[SLOW_DATA], SLOW_SHORT, 0, 0, 1);
+    get(f, 0, N, 0);
+    all_are(f, 0, N / 4, CISTERN_HIT);
+    all_are(f, N / 4, N / 4, CISTERN_MISS);
+    all_are(f, N / 2, N / 2, CISTERN_HIT);
+    assert_int_equal(metric(f, "bad_length_blocks"), N / 4);
+    all_pass(f->slow);
+    get_is_right(f, 0, N);
+}
+
+/* Reads that hang one by one until half of the staging, or of the queue, is lost. */
+static void lose(struct fixture *f, const char *what)
+{
+    uint64_t start;
+    uint32_t i;
+
+    hang(&f->slow->read[SLOW_DATA]);
+    for (i = 0; i < 4; i++)
+        get(f, i, 1, SHORT_MS);
+    start = now_ms();
+    get(f, 0, N, LONG_MS);
+    if (now_ms() - start >= SOON_MS)
+        fail_msg("a get waited although half of the %s was lost", what);
+    all_are(f, 0, N, CISTERN_ERROR);
+    assert_int_equal(atomic_load(&f->slow->read[SLOW_DATA].hits), 4);
+    all_pass(f->slow);
+    WAIT_FOR(metric(f, "read_slots_quarantined") == 0);
+    get_hits(f, 0, N);
+}
+
+static void gets_miss_when_staging_is_lost(void **state)
+{
+    struct fixture *f = *state;
+
+    f->s.o.read_timeout_ms = LONG_MS;
+    reopen(f);
+    assert_int_equal(metric(f, "read_slots"), 8);
+    lose(f, "staging");
+}
+
+static void gets_miss_when_the_queue_is_lost(void **state)
+{
+    struct fixture *f = *state;
+
+    f->s.o.read_timeout_ms = LONG_MS;
+    f->s.o.depth = 8;
+    f->s.o.read_iov_bytes = 32 << 20;
+    reopen(f);
+    lose(f, "queue");
+}
+
+/* ---- Writes ---- */
+
+static void put_gives_its_place_up(void **state)
+{
+    struct fixture *f = *state;
+
+    hang(&f->slow->write[SLOW_DATA]);
+    put_is(f, N, N, CISTERN_ERROR);
+    assert_int_equal(f->ev.status, 0);
+    assert_int_equal(f->ev.errors, N);
+    assert_int_equal(metric(f, "io_timeouts"), 2);
+    assert_int_equal(metric(f, "write_slots_quarantined"), 2);
+    get(f, N, N, 0);
+    all_are(f, N, N, CISTERN_MISS);
+    get_hits(f, 0, N);
+    all_pass(f->slow);
+    WAIT_FOR(metric(f, "write_slots_quarantined") == 0);
+    get(f, N, N, 0);
+    all_are(f, N, N, CISTERN_MISS);
+    put_is(f, N, N, CISTERN_STORED);
+    get_hits(f, 0, 2 * N);
+    reopen(f);
+    get_hits(f, 0, 2 * N);
+}
+
+static void put_ends_at_its_deadline(void **state)
+{
+    struct fixture *f = *state;
+    struct cistern_request r = request(f, f->put, N, N);
+
+    f->s.o.write_timeout_ms = LONG_MS;
+    reopen(f);
+    hang(&f->slow->write[SLOW_DATA]);
+    r.timeout_ms = SHORT_MS;
+    assert_int_equal(cistern_put_sync(f->c, &r, &f->ev), 0);
+    assert_int_equal(f->ev.status, -ETIMEDOUT);
+    all_are(f, N, N, CISTERN_ERROR);
+    assert_int_equal(metric(f, "put_timeouts"), 1);
+    memset(f->src + (size_t)N * STORE_BLOCK, 0, (size_t)N * STORE_BLOCK); /* the caller's again */
+    all_pass(f->slow);
+    WAIT_FOR(atomic_load(&f->slow->held) == f->held);
+    for (uint32_t i = N; i < 2 * N; i++)
+        store_fill(f->src + (size_t)i * STORE_BLOCK, STORE_BLOCK, i);
+    get_is_right(f, 0, 2 * N);
+    reopen(f);
+    get_is_right(f, 0, 2 * N);
+}
+
+static void late_frames_do_not_meet_new_ones(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t made = metric(f, "segments_created");
+
+    rule(&f->slow->write[SLOW_TOC], SLOW_HANG, 0, 0, 1);
+    put_is(f, N, N / 2, CISTERN_ERROR);
+    assert_int_equal(metric(f, "segments_abandoned"), 1);
+    assert_int_equal(metric(f, "write_slots_quarantined"), 1);
+    put_is(f, N + N / 2, N / 2, CISTERN_STORED); /* while the first still hangs */
+    assert_true(metric(f, "segments_created") > made);
+    get_hits(f, N + N / 2, N / 2);
+    all_pass(f->slow);
+    WAIT_FOR(metric(f, "write_slots_quarantined") == 0);
+    get_hits(f, 0, N);
+    reopen(f);
+    get_hits(f, 0, N);
+    get_hits(f, N + N / 2, N / 2);
+    get_is_right(f, N, N / 2);
+}
+
+/* The first frames of a segment carry its header. */
+static void first_frames_hang(void **state)
+{
+    struct fixture *f = *state;
+
+    open_ok(f);
+    rule(&f->slow->write[SLOW_TOC], SLOW_HANG, 0, 0, 1);
+    put_is(f, 0, N, CISTERN_ERROR);
+    put_is(f, 0, N, CISTERN_STORED);
+    all_pass(f->slow);
+    WAIT_FOR(atomic_load(&f->slow->held) == f->held);
+    reopen(f);
+    get_hits(f, 0, N);
+    assert_int_equal(metric(f, "contents_bad"), 0);
+}
+
+static void failed_frames_close_the_segment(void **state)
+{
+    struct fixture *f = *state;
+
+    rule(&f->slow->write[SLOW_TOC], SLOW_FAIL, EIO, 0, 1);
+    put_is(f, N, N, CISTERN_ERROR);
+    assert_int_equal(metric(f, "segments_abandoned"), 1);
+    put_is(f, N, N, CISTERN_STORED);
+    rule(&f->slow->write[SLOW_TOC], SLOW_SHORT, 0, 0, 1);
+    f->keys[N].b[0] ^= 1;
+    put_is(f, N, 1, CISTERN_ERROR);
+    put_is(f, N, 1, CISTERN_STORED);
+    assert_int_equal(metric(f, "segments_abandoned"), 2);
+    reopen(f);
+    get_hits(f, 0, 2 * N);
+}
+
+static void failed_writes_are_errors_once(void **state)
+{
+    struct fixture *f = *state;
+
+    rule(&f->slow->write[SLOW_DATA], SLOW_FAIL, EIO, 0, 0);
+    put_is(f, N, N, CISTERN_ERROR);
+    rule(&f->slow->write[SLOW_DATA], SLOW_SHORT, 0, 0, 0);
+    put_is(f, N, N, CISTERN_ERROR);
+    all_pass(f->slow);
+    get(f, N, N, 0);
+    all_are(f, N, N, CISTERN_MISS);
+    put_is(f, N, N, CISTERN_STORED);
+    reopen(f);
+    get_hits(f, 0, 2 * N);
+}
+
+/* Puts stop for a while, gets go on, puts come back by themselves. */
+static void full_disk(struct fixture *f, enum slow_file file)
+{
+    uint64_t end = now_ms() + SOON_MS;
+
+    rule(&f->slow->write[file], SLOW_FAIL, ENOSPC, 0, 0);
+    put_is(f, N, N / 2, CISTERN_ERROR);
+    put_is(f, N, N, CISTERN_DROPPED);
+    assert_int_equal(metric(f, "put_dropped_blocks"), N);
+    get_hits(f, 0, N);
+    all_pass(f->slow);
+    do {
+        put(f, N, N);
+    } while (f->results[N] != CISTERN_STORED && now_ms() < end);
+    all_are(f, N, N, CISTERN_STORED);
+    reopen(f);
+    get_hits(f, 0, 2 * N);
+}
+
+static void full_disk_at_the_data(void **state)
+{
+    full_disk(*state, SLOW_DATA);
+}
+
+static void full_disk_at_the_contents(void **state)
+{
+    full_disk(*state, SLOW_TOC);
+}
+
+/* No call waits, every put gets its answer, and soon puts are dropped without waiting. */
+static void puts_are_dropped_not_blocked(void **state)
+{
+    struct fixture *f = *state;
+    struct cistern_request r;
+    struct cistern_event ev;
+    uint64_t start, op[N];
+    uint32_t i;
+
+    hang(&f->slow->write[SLOW_DATA]);
+    start = now_ms();
+    for (i = 0; i < N; i++) {
+        r = request(f, f->put, N + i, 1);
+        assert_int_equal(cistern_put(f->c, &r, &op[i]), 0);
+    }
+    for (i = 0; i < N; i++) {
+        assert_int_equal(cistern_wait(f->c, op[i], SOON_MS, &ev), 0);
+        assert_true(f->results[N + i] == CISTERN_ERROR || f->results[N + i] == CISTERN_DROPPED);
+    }
+    while (f->results[N] != CISTERN_DROPPED && now_ms() < start + SOON_MS)
+        put(f, N, 1);
+    put_is(f, N, N, CISTERN_DROPPED);
+    assert_true(metric(f, "write_slots_quarantined") >= 4);
+    get_hits(f, 0, N);
+    all_pass(f->slow);
+    WAIT_FOR(metric(f, "write_slots_quarantined") == 0);
+    put_is(f, N, N, CISTERN_STORED);
+    get_hits(f, 0, 2 * N);
+}
+
+static void a_full_ring_is_tried_again(void **state)
+{
+    struct fixture *f = *state;
+
+    atomic_store(&f->slow->prep_again, 7);
+    atomic_store(&f->slow->submit_again, 5);
+    put_is(f, N, N, CISTERN_STORED);
+    atomic_store(&f->slow->prep_again, 7);
+    atomic_store(&f->slow->submit_again, 5);
+    get_hits(f, 0, 2 * N);
+    assert_int_equal(metric(f, "segments_abandoned"), 0);
+}
+
+static void a_head_that_hangs_stops_nothing(void **state)
+{
+    struct fixture *f = *state;
+
+    hang(&f->slow->write[SLOW_HEAD]);
+    put_is(f, N, N / 2, CISTERN_STORED);
+    put_is(f, N + N / 2, N / 2, CISTERN_STORED);
+    get_hits(f, 0, 2 * N);
+    close_left(f);
+    all_pass(f->slow);
+    open_ok(f);
+    get_hits(f, 0, 2 * N);
+}
+
+static void flush_has_a_deadline(void **state)
+{
+    struct fixture *f = *state;
+    struct cistern_request r = request(f, f->put, N, N);
+    uint64_t op, start = now_ms();
+
+    f->s.o.write_timeout_ms = LONG_MS;
+    reopen(f);
+    hang(&f->slow->write[SLOW_DATA]);
+    assert_int_equal(cistern_put(f->c, &r, &op), 0);
+    assert_int_equal(cistern_flush(f->c, SHORT_MS), -ETIMEDOUT);
+    assert_true(now_ms() - start < SOON_MS);
+    all_pass(f->slow);
+    assert_int_equal(cistern_flush(f->c, SOON_MS), 0);
+    assert_int_equal(cistern_wait(f->c, op, 0, &f->ev), 0);
+    all_are(f, N, N, CISTERN_STORED);
+}
+
+/* ---- Open, close, refresh ---- */
+
+static void open_fails_in_time(struct fixture *f)
+{
+    uint64_t start = now_ms();
+
+    f->s.o.open_timeout_ms = SHORT_MS;
+    assert_int_equal(cistern_open(&f->s.o, &f->c), -ETIMEDOUT);
+    assert_true(now_ms() - start < SOON_MS);
+    assert_null(f->c);
+    all_pass(f->slow);
+    WAIT_FOR(only_left(f));
+    f->s.o.open_timeout_ms = SOON_MS;
+    open_ok(f);
+    put_is(f, 0, N, CISTERN_STORED);
+    get_hits(f, 0, N);
+}
+
+static void open_on_hanging_rings(void **state)
+{
+    struct fixture *f = *state;
+
+    atomic_store(&f->slow->hang_ring, 1);
+    open_fails_in_time(f);
+}
+
+static void open_on_hanging_files(void **state)
+{
+    struct fixture *f = *state;
+
+    atomic_store(&f->slow->hang_open, 1);
+    open_fails_in_time(f);
+}
+
+static void open_on_hanging_reads(void **state)
+{
+    struct fixture *f = *state;
+
+    f->s.o.read_timeout_ms = SOON_MS;
+    hang(&f->slow->read[SLOW_OTHER]);
+    open_fails_in_time(f);
+}
+
+static void open_on_hanging_contents(void **state)
+{
+    struct fixture *f = *state;
+
+    reopen(f);
+    assert_int_equal(cistern_close(f->c), 0);
+    f->c = NULL;
+    f->s.o.read_timeout_ms = SOON_MS;
+    f->s.o.open_timeout_ms = SHORT_MS;
+    hang(&f->slow->read[SLOW_TOC]);
+    assert_int_equal(cistern_open(&f->s.o, &f->c), -ETIMEDOUT);
+    all_pass(f->slow);
+    WAIT_FOR(only_left(f));
+    f->s.o.open_timeout_ms = SOON_MS;
+    open_ok(f);
+    get_hits(f, 0, N);
+}
+
+/* What storage owns stays behind, and the shard can be opened again. */
+static void close_on_hanging_storage(void **state)
+{
+    struct fixture *f = *state;
+    struct cistern_request r = request(f, f->put, N, N), g = request(f, f->get, 0, N);
+    uint64_t op;
+
+    f->s.o.read_timeout_ms = f->s.o.write_timeout_ms = LONG_MS;
+    f->s.o.close_timeout_ms = 200;
+    reopen(f);
+    hang(&f->slow->write[SLOW_DATA]);
+    hang(&f->slow->read[SLOW_DATA]);
+    assert_int_equal(cistern_put(f->c, &r, &op), 0);
+    assert_int_equal(cistern_get(f->c, &g, &op), 0);
+    WAIT_FOR(atomic_load(&f->slow->held) == f->held + 4);
+    close_left(f);
+    memset(f->dst, 0xee, (size_t)2 * N * STORE_BLOCK);
+    all_pass(f->slow);
+    f->s.o.close_timeout_ms = 2000;
+    open_ok(f);
+    assert_int_equal(f->dst[0], 0xee);
+    get_hits(f, 0, N);
+    get_is_right(f, N, N);
+    put_is(f, N, N, CISTERN_STORED);
+}
+
+static void close_gives_back_what_was_answered(void **state)
+{
+    struct fixture *f = *state;
+    struct cistern_request g = request(f, f->get, 0, N);
+    uint64_t op;
+
+    hang(&f->slow->read[SLOW_DATA]);
+    assert_int_equal(cistern_get(f->c, &g, &op), 0);
+    WAIT_FOR(atomic_load(&f->slow->held) == f->held + 2);
+    assert_int_equal(cistern_wait(f->c, op, SOON_MS, &f->ev), 0);
+    all_pass(f->slow);
+    assert_int_equal(cistern_close(f->c), 0);
+    f->c = NULL;
+    assert_true(only_left(f));
+}
+
+static void close_writes_out_what_was_accepted(void **state)
+{
+    struct fixture *f = *state;
+    struct cistern_request r = request(f, f->put, N, N);
+    uint64_t op;
+
+    assert_int_equal(cistern_put(f->c, &r, &op), 0);
+    reopen(f);
+    get_hits(f, 0, 2 * N);
+}
+
+static void refresh_recovers(void **state)
+{
+    struct fixture *f = *state;
+    cistern *reader = NULL, *writer = f->c;
+    uint16_t parts[N] = {0};
+    uint64_t end = now_ms() + SOON_MS;
+    int rc;
+
+    f->s.o.flags = CISTERN_OPEN_READ_ONLY;
+    f->s.o.read_timeout_ms = 50;
+    assert_int_equal(cistern_open(&f->s.o, &reader), 0);
+    put_is(f, N, N, CISTERN_STORED);
+    hang(&f->slow->read[SLOW_TOC]);
+    assert_int_equal(cistern_refresh(reader, SHORT_MS), -ETIMEDOUT);
+    /* The look itself gives up as well, after ten read timeouts; so do later ones. */
+    assert_int_equal(cistern_refresh(reader, SOON_MS), -ETIMEDOUT);
+    all_pass(f->slow);
+    do {
+        rc = cistern_refresh(reader, SOON_MS);
+    } while (rc && now_ms() < end);
+    if (rc)
+        print_message("refresh: %s\n", cistern_error_text());
+    assert_int_equal(rc, 0);
+    assert_int_equal(cistern_exists(reader, f->keys + N, N, parts), 0);
+    assert_int_equal(parts[0], 1);
+    assert_int_equal(parts[N - 1], 1);
+    assert_int_equal(cistern_close(reader), 0);
+    f->c = writer;
+}
+
+#define TEST(name, set) cmocka_unit_test_setup_teardown(name, set, teardown)
+
+/* test_deadline [PATTERN]: only the tests whose name matches. */
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(get_ends_at_its_deadline, setup_filled),
+        TEST(one_read_has_its_own_timeout, setup_filled),
+        TEST(direct_read_keeps_its_buffer, setup_filled),
+        TEST(failed_reads_are_errors_once, setup_filled),
+        TEST(short_reads_are_misses, setup_filled),
+        TEST(gets_miss_when_staging_is_lost, setup_filled),
+        TEST(gets_miss_when_the_queue_is_lost, setup_filled),
+        TEST(put_gives_its_place_up, setup_filled),
+        TEST(put_ends_at_its_deadline, setup_filled),
+        TEST(late_frames_do_not_meet_new_ones, setup_filled),
+        TEST(first_frames_hang, setup),
+        TEST(failed_frames_close_the_segment, setup_filled),
+        TEST(failed_writes_are_errors_once, setup_filled),
+        TEST(full_disk_at_the_data, setup_filled),
+        TEST(full_disk_at_the_contents, setup_filled),
+        TEST(puts_are_dropped_not_blocked, setup_filled),
+        TEST(a_full_ring_is_tried_again, setup_filled),
+        TEST(a_head_that_hangs_stops_nothing, setup_filled),
+        TEST(flush_has_a_deadline, setup_filled),
+        TEST(open_on_hanging_rings, setup),
+        TEST(open_on_hanging_files, setup),
+        TEST(open_on_hanging_reads, setup),
+        TEST(open_on_hanging_contents, setup_filled),
+        TEST(close_on_hanging_storage, setup_filled),
+        TEST(close_gives_back_what_was_answered, setup_filled),
+        TEST(close_writes_out_what_was_accepted, setup_filled),
+        TEST(refresh_recovers, setup_filled),
+    };
+
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
