@@ -33,7 +33,7 @@ void err_prefix(const char *format, ...)
     (void)vsnprintf(last_text, sizeof last_text, format, args);
     va_end(args);
     n = strlen(last_text);
-    (void)snprintf(last_text + n, sizeof last_text - n, ": %s", old);
+    (void)snprintf(last_text + n, sizeof last_text - n, ": %.500s", old);
 }
 
 void err_clear(void)

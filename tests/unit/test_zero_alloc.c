@@ -43,6 +43,7 @@ static struct {
     char first[24], name[24]; /* the first function called, the thread's name; by that thread */
 } counts[MAX_THREADS];
 
+#if COUNTING
 static void count(const char *what)
 {
     pid_t me, none = 0;
@@ -64,7 +65,6 @@ static void count(const char *what)
         atomic_fetch_add(&counts[i].calls, 1);
 }
 
-#if COUNTING
 extern void *__libc_malloc(size_t size);
 extern void *__libc_calloc(size_t n, size_t size);
 extern void *__libc_realloc(void *p, size_t size);
