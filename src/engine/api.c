@@ -152,6 +152,29 @@ static int check_request(cistern *c, const struct cistern_request *theirs,
     return check_spans(c, r, is_put, bytes);
 }
 
+/*
+ * The first request with device memory pins the staging for it, on the caller's thread, whose
+ * device context it is. Without the pin copies are slower, not wrong.
+ */
+static void pin_staging(cistern *c, const struct mem_ops *mem)
+{
+    struct pool *pools[2] = {c->read_pool, c->write_pool};
+    int i;
+
+    if (!mem->pin || atomic_load_explicit(&c->pinned, memory_order_acquire))
+        return;
+    (void)pthread_mutex_lock(&c->pin_lock);
+    if (!atomic_load_explicit(&c->pinned, memory_order_relaxed)) {
+        for (i = 0; i < 2; i++) {
+            if (pools[i] && mem->pin(pool_mem(pools[i])->base, pool_mem(pools[i])->size))
+                log_line(&c->cfg.log, LOG_INFO,
+                         "staging could not be pinned for %s: copies go slower", mem->name);
+        }
+        atomic_store_explicit(&c->pinned, mem, memory_order_release);
+    }
+    (void)pthread_mutex_unlock(&c->pin_lock);
+}
+
 static void init_parts(cistern *c, struct op *op)
 {
     uint32_t b, p;
@@ -178,6 +201,7 @@ static struct op *start(cistern *c, const struct cistern_request *r, const struc
 
     if (!op)
         return NULL;
+    pin_staging(c, mem);
     op->mem = mem;
     op->is_put = is_put;
     op->deadline_ns = op->start_ns + timeout * NS_PER_MS;

@@ -92,6 +92,8 @@ struct cistern {
     struct keeper keeper;
     _Atomic uint64_t tickets[TICKETS]; /* 0 = free, else the ticket */
     _Atomic uint64_t ticket_seq;
+    pthread_mutex_t pin_lock;
+    const struct mem_ops *_Atomic pinned; /* staging is pinned for this kind of memory */
     struct metrics metrics;
     _Atomic(const char *) tripped; /* NULL, or the first reason: a static string */
     _Atomic uint32_t closing;

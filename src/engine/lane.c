@@ -122,13 +122,23 @@ static bool queue_lost(const struct lane *l)
 
 /* ---- Issuing ---- */
 
+/* The next I/O of a group ends at a multiple of io_bytes in the file, and inside one block of its
+ * memory. */
+static uint64_t next_len(const struct lane *l, const struct group *g, const struct io_mem *mem)
+{
+    uint64_t at = g->offset + g->issued, io_bytes = l->c->cfg.io_bytes, block = mem->iov.block_size;
+    uint64_t len = min_u64(g->len - g->issued, round_down(at, io_bytes) + io_bytes - at);
+
+    if (!g->staged && block)
+        len = min_u64(len, block - (uint64_t)(g->buf + g->issued - mem->base) % block);
+    return len;
+}
+
 static bool prep_one(struct lane *l, struct group *g)
 {
     cistern *c = l->c;
-    uint64_t at = g->offset + g->issued;
-    uint64_t len =
-        min_u64(g->len - g->issued, round_down(at, c->cfg.io_bytes) + c->cfg.io_bytes - at);
     const struct io_mem *mem = g->staged ? pool_mem(c->read_pool) : &g->op->r.memory->mem;
+    uint64_t at = g->offset + g->issued, len = next_len(l, g, mem);
     struct rio *io = l->free_rios;
     int rc;
 

@@ -196,6 +196,17 @@ static int open_steps(cistern *c, const struct cistern_space *s)
     return 0;
 }
 
+static void unpin_staging(cistern *c)
+{
+    const struct mem_ops *mem = atomic_load(&c->pinned);
+
+    if (!mem)
+        return;
+    mem->unpin(pool_mem(c->read_pool)->base);
+    if (c->write_pool)
+        mem->unpin(pool_mem(c->write_pool)->base);
+}
+
 /* Everything but the struct itself. -EBUSY: storage or a hanging thread still owns something, which
  * is left to the process. */
 static int tear_down(cistern *c)
@@ -212,6 +223,7 @@ static int tear_down(cistern *c)
     if (keeper_stop(c, deadline + c->cfg.close_timeout_ms * NS_PER_MS))
         return -EBUSY;
     follower_close(c);
+    unpin_staging(c);
     lanes_close(c);
     writer_close(c);
     if (c->read_pool && (busy = pool_close(c->read_pool)))
@@ -269,6 +281,7 @@ int cistern_open(const struct cistern_options *o, cistern **out)
     }
     c->cfg = cfg;
     c->ops.event_fd = -1;
+    (void)pthread_mutex_init(&c->pin_lock, NULL);
     if ((rc = space_copy_make(o->space, &e->space))) {
         errand_free(e);
         free(c);
