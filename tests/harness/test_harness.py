@@ -61,6 +61,18 @@ def test_runner_fails_when_there_is_nothing_to_run(tmp_path):
     assert run(tmp_path, str(tmp_path / "absent"))[:2] == (1, "0 passed, 1 failed")
 
 
+@pytest.mark.parametrize("test_rc, last", [(0, "12 passed, 0 failed, 1 skipped"), (1, "11 passed, 1 failed, 1 skipped")])
+def test_ci_adds_up_lint_test_and_check_ci(tmp_path, test_rc, last):
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(os.path.join(TOP, ".ci", "run"), tmp_path / ".ci" / "run")
+    (tmp_path / "Makefile").write_text("lint:\n\t@test '$(WERROR)' = 1\ntest:\n\t@echo '%d passed, %d failed'; exit %d\n"
+                                       "check-ci:\n\t@echo '4 passed, 0 failed, 1 skipped'\n"
+                                       % (7 - test_rc, test_rc, test_rc))
+    env = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
+    r = subprocess.run(["bash", ".ci/run"], cwd=str(tmp_path), env=env, capture_output=True, text=True)
+    assert (r.returncode, r.stdout.strip().splitlines()[-1]) == (test_rc, last), r.stdout + r.stderr
+
+
 def test_io_uring_is_forbidden_below_no_uring():
     code = "import ctypes; l = ctypes.CDLL(None, use_errno=True); print(l.syscall(425, 1, None), ctypes.get_errno())"
     r = subprocess.run([NO_URING, "/usr/bin/python3", "-c", code], capture_output=True, text=True)
