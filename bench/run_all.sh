@@ -10,7 +10,7 @@
 set -eu
 top=$(cd "$(dirname "$0")/.." && pwd)
 cistern=${CISTERN:-$top/build/cistern}
-disk=/var/tmp/cistern-bench memory=/dev/shm/cistern-bench quick= write= only=
+disk=/var/tmp/cistern-bench memory=/dev/shm/cistern-bench quick='' write='' only=''
 while [ $# -gt 0 ]; do
     case $1 in
     --quick) quick=--quick ;;
