@@ -1,7 +1,8 @@
 # make lint: layers, banned calls, sizes, layout, generated documents, headers that stand alone, shell scripts.
 # Every check runs even when one before it failed; `make lint LINT_C="a.c b.h"` looks at the layout of some files only.
 CLANG_FORMAT ?= clang-format
-LINT_C  ?= $(shell git ls-files -co --exclude-standard '*.c' '*.h' 2>/dev/null)
+LINT_C  ?= $(or $(shell git ls-files -co --exclude-standard '*.c' '*.h' 2>/dev/null),\
+             $(shell find bench cli examples include src tests -name '*.[ch]'))
 LINT_SH ?= $(shell git grep -lE '^\#!/bin/(ba)?sh|^\#!/usr/bin/env bash' 2>/dev/null)
 LINT_H   = $(wildcard include/*.h)
 # Code that is included several times with other names is no header of its own.
