@@ -3,11 +3,16 @@
  * there, and so their number is known, are the tables made, at their final size: growing on the way
  * would move every slot four or five times.
  *
+ * Meanwhile all entries may lie on 2 MiB pages, which come faster; what is left of the last one is
+ * given back.
+ *
  * One thread, before any other sees the index. What cannot be linked in is freed.
  */
 #include <errno.h>
 
+#include "base/bits.h"
 #include "index/index_internal.h"
+#include "index/reserve.h"
 
 #define BULK_BATCH 32u
 
@@ -16,18 +21,18 @@ int index_bulk_begin(struct index *ix)
     if (ix->bulk || order_peek(&ix->row))
         return -EBUSY;
     ix->bulk = true;
+    reserve_huge(ix->entries, min_u64(ix->capacity * sizeof *ix->entries, ENTRY_HUGE_FROM));
     return 0;
 }
 
 int bulk_append(struct index *ix, uint32_t segment, const struct block_info *b)
 {
-    if (!blocks_count(ix, 1))
-        return -ENOSPC;
+    uint64_t blocks = order_peek(&ix->blocks);
+
     /* Any table will do to take the entry from; its own gets it at the end. */
-    if (!entry_make(ix, 0, segment, b, 0)) {
-        (void)order_add(&ix->blocks, (uint64_t)-1);
+    if (blocks == ix->max_blocks || !entry_make(ix, 0, segment, b, 0))
         return -ENOSPC;
-    }
+    order_publish(&ix->blocks, blocks + 1);
     return 0;
 }
 
@@ -95,7 +100,11 @@ int index_bulk_end(struct index *ix)
         return -EINVAL;
     ix->bulk = false;
     slots_size(&ix->slots, order_peek(&ix->blocks));
-    index_settle(ix);
+    if (end * sizeof *ix->entries > ENTRY_HUGE_FROM)
+        (void)order_add(&ix->settled, 1);
+    else
+        reserve_trim(ix->entries, end * sizeof *ix->entries,
+                     min_u64(ix->capacity * sizeof *ix->entries, ENTRY_HUGE_FROM));
     for (i = 1; i <= end; i++) {
         const struct entry *e = entry_at(ix, i);
 

@@ -2,6 +2,7 @@
 #include "index/reserve.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/bits.h"
 
@@ -36,6 +37,20 @@ void reserve_close(void *base, size_t size)
 {
     if (base)
         (void)munmap(base, round_up(size, LARGEST_PAGE));
+}
+
+void reserve_huge(void *base, size_t bytes)
+{
+    (void)madvise(base, bytes, MADV_HUGEPAGE);
+}
+
+void reserve_trim(void *base, size_t used, size_t bytes)
+{
+    size_t from = round_up(used, (size_t)sysconf(_SC_PAGESIZE)), to = round_up(used, RESERVE_HUGE);
+
+    (void)madvise(base, bytes, MADV_NOHUGEPAGE);
+    if (to > from)
+        (void)madvise((uint8_t *)base + from, to - from, MADV_DONTNEED);
 }
 
 void reserve_settle(void *base, size_t bytes)

@@ -17,9 +17,14 @@ void *reserve_open(size_t bytes, size_t huge_from);
 void reserve_close(void *base, size_t bytes);
 
 /*
- * Now that the first `bytes` are in full use, lets them have 2 MiB pages as well, those that were
- * touched at once: a system call that copies them. For open; a hint, no failure.
+ * Hints without failure, system calls all of them. Before a filling of unknown size: the first
+ * `bytes` may have 2 MiB pages as well.
  */
+void reserve_huge(void *base, size_t bytes);
+/* After it: gives back what a last 2 MiB page has beyond `used`; the rest of the first `bytes` is
+ * as reserve_open() left it. */
+void reserve_trim(void *base, size_t used, size_t bytes);
+/* The first `bytes` are in full use: puts them on 2 MiB pages by copying them. */
 void reserve_settle(void *base, size_t bytes);
 
 /* How much of the region is in memory when its first `used` bytes were touched. */

@@ -55,7 +55,8 @@ void slots_size(struct slots *s, uint64_t count)
 
     for (t = 0; t < SLOTS_TABLES; t++)
         order_publish(&s->table[t].map, groups << 32 | groups);
-    slots_settle(s);
+    if (slots_memory(s) > SLOTS_HUGE_FROM && !order_add(&s->settled, 1))
+        reserve_huge((void *)s->base, SLOTS_HUGE_FROM);
 }
 
 void slots_settle(struct slots *s)

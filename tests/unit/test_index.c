@@ -496,6 +496,34 @@ static void test_bulk_is_one_by_one(void **state)
     index_close(live);
 }
 
+static void test_bulk_stays_small(void **state)
+{
+    static const uint32_t sizes[] = {10000, 10300, 12400, 33000, 70000};
+    unsigned k;
+
+    (void)state;
+    for (k = 0; k < sizeof sizes / sizeof sizes[0]; k++) {
+        uint64_t before = resident_bytes(), resident;
+        struct index *ix;
+        uint32_t i;
+
+        assert_int_equal(index_open(1000000, &ix), 0);
+        assert_int_equal(index_bulk_begin(ix), 0);
+        for (i = 0; i < sizes[k]; i++) {
+            cistern_key key = key_number(i);
+            struct block_info b = block_of(&key, 1, i, 1);
+
+            assert_int_equal(index_insert(ix, 1, &b), 0);
+        }
+        assert_int_equal(index_bulk_end(ix), 0);
+        resident = resident_bytes() - before;
+        assert_true(index_memory_bytes(ix) <= 80ull * sizes[k]);
+        if (!SANITIZED && before)
+            assert_true(resident <= index_memory_bytes(ix) + 16384);
+        index_close(ix);
+    }
+}
+
 static void test_bulk_has_limits_too(void **state)
 {
     struct block_info b[2];
@@ -581,6 +609,7 @@ int main(void)
         cmocka_unit_test(test_churn_loses_nothing),
         cmocka_unit_test(test_many_is_one_by_one),
         cmocka_unit_test(test_bulk_is_one_by_one),
+        cmocka_unit_test(test_bulk_stays_small),
         cmocka_unit_test(test_bulk_has_limits_too),
         cmocka_unit_test(test_walk_ends_when_told),
     };
