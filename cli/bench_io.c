@@ -171,13 +171,24 @@ static int write_ours(void *arg, double seconds, struct slice *out)
     return r;
 }
 
+/* A fresh store, whose staging was touched: an engine's is, after its first second. */
+static int restart_ours(struct writing *x)
+{
+    struct slice ignored = {0};
+    int r = store_restart(&x->store);
+
+    if (r == CLI_OK)
+        r = store_put_run(&x->job, x->run->c.seconds / 10, &ignored);
+    return r == CLI_OK ? store_flush(&x->job) : r;
+}
+
 static int settle_ours(void *arg)
 {
     struct writing *x = arg;
     int r = store_flush(&x->job);
 
     if (r == CLI_OK && x->store.next + 3 * x->most_blocks / 2 > x->job.limit)
-        r = store_restart(&x->store);
+        r = restart_ours(x);
     return r;
 }
 
@@ -217,7 +228,7 @@ static int learn_allocation(struct writing *x, bool *allocates)
         r = store_flush(&x->job);
     *allocates = place_allocates(&x->run->place, x->store.next * x->run->c.block);
     x->job.limit = x->store.nkeys;
-    return r == CLI_OK ? store_restart(&x->store) : r;
+    return r == CLI_OK ? restart_ours(x) : r;
 }
 
 static int write_figure(struct writing *x)
