@@ -76,11 +76,13 @@ static int list_one(void *arg, const char *name)
     if (kind != SEGMENT_FILE_TOC && kind != SEGMENT_FILE_HEAD)
         return 0;
     if (list->count == list->room) {
-        list->room = list->room ? 2 * list->room : 64;
-        grown = realloc(list->at, list->room * sizeof *grown);
+        size_t room = list->room ? 2 * list->room : 64;
+
+        grown = realloc(list->at, room * sizeof *grown);
         if (!grown)
             return -ENOMEM;
         list->at = grown;
+        list->room = room;
     }
     job = &list->at[list->count++];
     *job = (struct contents_job){.shard = l->shard,

@@ -85,11 +85,13 @@ static int on_dead(void *arg, const uint8_t key[32], const uint8_t segment_id[16
     if (f->reader.current->shard != c->cfg.shard)
         return 0;
     if (f->dead_count == f->dead_room) {
-        f->dead_room = f->dead_room ? 2 * f->dead_room : 256;
-        grown = realloc(f->dead, f->dead_room * sizeof *grown);
+        size_t room = f->dead_room ? 2 * f->dead_room : 256;
+
+        grown = realloc(f->dead, room * sizeof *grown);
         if (!grown)
             return -ENOMEM;
         f->dead = grown;
+        f->dead_room = room;
     }
     f->dead[f->dead_count] = (struct dead_note){.offset = offset, .reason = reason};
     memcpy(f->dead[f->dead_count].key, key, 32);
