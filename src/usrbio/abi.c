@@ -166,32 +166,32 @@ static bool crosses_block(const struct hf3fs_iov *iov, const void *ptr, uint64_t
     return iov->block_size > 0 && off / iov->block_size != (off + len - 1) / iov->block_size;
 }
 
-static int access_check(const struct regfd *file, bool read)
+static bool access_allows(const struct regfd *file, bool read)
 {
-    if ((read && file->access == O_WRONLY) || (!read && file->access == O_RDONLY))
-        return -EACCES;
-    return 0;
+    return file->access == O_RDWR || file->access == (read ? O_RDONLY : O_WRONLY);
 }
 
-static int slot_prepare(struct ior *ring, const struct slot *want)
+/* Lock held; `want` is complete but for its file. */
+static int slot_prepare(struct ior *ring, struct slot *want, int fd)
 {
     struct slot *slot;
     unsigned waiting;
-    int index;
+    int rc;
 
-    pthread_mutex_lock(&ring->lock);
-    slot = ior_take_slot(ring);
+    want->file = ior_file_get(ring, fd, &rc);
+    if (want->file == NULL)
+        return -rc;
+    slot = access_allows(want->file, ring->for_read) ? ior_take_slot(ring) : NULL;
     if (slot == NULL) {
-        pthread_mutex_unlock(&ring->lock);
-        return -EAGAIN;
+        rc = access_allows(want->file, ring->for_read) ? -EAGAIN : -EACCES;
+        ior_file_put(ring, want->file);
+        return rc;
     }
-    index = (int)(slot - ring->slots);
     *slot = *want;
     list_push(&ring->prepared, slot);
     waiting = atomic_load_explicit(&ring->waiting_to_start, memory_order_relaxed);
     atomic_store_explicit(&ring->waiting_to_start, waiting + 1, memory_order_relaxed);
-    pthread_mutex_unlock(&ring->lock);
-    return index;
+    return (int)(slot - ring->slots);
 }
 
 EXPORT int hf3fs_prep_io(const struct hf3fs_ior *ior, const struct hf3fs_iov *iov, bool read,
@@ -199,29 +199,24 @@ EXPORT int hf3fs_prep_io(const struct hf3fs_ior *ior, const struct hf3fs_iov *io
 {
     struct slot want = {
         .ptr = ptr, .off = off, .len = len, .userdata = userdata, .state = SLOT_PREPARED};
+    struct ior *ring;
     int rc;
 
     if (ior == NULL || ior->iorh == NULL || iov == NULL || iov->base == NULL || ptr == NULL)
         return -EINVAL;
-    want.ior = ior->iorh;
-    if (!ior_is_ours(want.ior) || read != want.ior->for_read || len == 0 ||
-        !range_in(iov, ptr, len))
+    ring = ior->iorh;
+    if (!ior_is_ours(ring) || read != ring->for_read || len == 0 || !range_in(iov, ptr, len))
         return -EINVAL;
-    want.file = regfd_get(fd, &rc);
-    if (want.file == NULL)
-        return -rc;
-    rc = access_check(want.file, read);
-    if (rc == 0) {
-        want.wrapped = iov->iovh == NULL;
-        want.unit = iov_unit(iov, ptr, len);
-        if (off > INT64_MAX || len > INT64_MAX - off)
-            want.result = -EFBIG;
-        else if (proc_peek()->strict.crossing && crosses_block(iov, ptr, len))
-            want.result = -EINVAL;
-        rc = slot_prepare(want.ior, &want);
-    }
-    if (rc < 0)
-        regfd_put(want.file);
+    want.ior = ring;
+    want.wrapped = iov->iovh == NULL;
+    want.unit = iov_unit(iov, ptr, len);
+    if (off > INT64_MAX || len > INT64_MAX - off)
+        want.result = -EFBIG;
+    else if (the_proc.strict.crossing && crosses_block(iov, ptr, len))
+        want.result = -EINVAL;
+    lock_take(&ring->lock);
+    rc = slot_prepare(ring, &want, fd);
+    lock_drop(&ring->lock);
     return rc;
 }
 

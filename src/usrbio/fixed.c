@@ -72,7 +72,7 @@ static bool update(struct uring *uring, unsigned unit, void *base, size_t size)
  * another's. */
 bool fixed_use(struct uring *uring, const struct slot *slot)
 {
-    struct proc *proc = proc_peek();
+    struct proc *proc = &the_proc;
     uint8_t *base = atomic_load_explicit(&proc->units[slot->unit].base, memory_order_relaxed);
     size_t size = atomic_load_explicit(&proc->units[slot->unit].size, memory_order_relaxed);
     uint32_t *state = uring->fixed != NULL ? &uring->fixed[slot->unit] : NULL;
@@ -124,13 +124,13 @@ int fixed_assign(struct proc *proc, uint8_t *base, size_t size)
 
 static void forget(struct uring *uring, unsigned unit)
 {
-    pthread_mutex_lock(&uring->sq_lock);
+    lock_take(&uring->sq_lock);
     if (uring->fixed != NULL) {
         if (uring->fixed[unit] == REGISTERED)
             (void)update(uring, unit, NULL, 0);
         uring->fixed[unit] = 0;
     }
-    pthread_mutex_unlock(&uring->sq_lock);
+    lock_drop(&uring->sq_lock);
 }
 
 /* proc.lock held. I/O in flight keeps its pages. */

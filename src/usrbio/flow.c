@@ -30,7 +30,7 @@ struct starting {
 static bool runs_inline(const struct ior *ior, const struct slot *slot)
 {
     return ior->backend == BACKEND_INLINE ||
-           (slot->file->in_memory && proc_peek()->wanted == BACKEND_AUTO);
+           (slot->file->in_memory && the_proc.wanted == BACKEND_AUTO);
 }
 
 static void mark_busy(struct ior *ior, struct slot *slot)
@@ -71,7 +71,7 @@ void flow_unstall(struct ior *ior)
 {
     struct slot *slot;
 
-    pthread_mutex_lock(&ior->lock);
+    lock_take(&ior->lock);
     while ((slot = list_pop(&ior->backlog)) != NULL) {
         if (ring_take(ior, slot))
             continue;
@@ -79,7 +79,7 @@ void flow_unstall(struct ior *ior)
         stall(ior);
         break;
     }
-    pthread_mutex_unlock(&ior->lock);
+    lock_drop(&ior->lock);
 }
 
 static void lazy_add(struct ior *ior, struct slot *slot, struct starting *st)
@@ -95,7 +95,7 @@ static void lazy_add(struct ior *ior, struct slot *slot, struct starting *st)
 
 static void start_one(struct ior *ior, struct slot *slot, struct starting *st)
 {
-    bool clip = ior->for_read && (ior->forbid_holes || proc_peek()->strict.holes);
+    bool clip = ior->for_read && (ior->forbid_holes || the_proc.strict.holes);
 
     if (slot->result != 0 || (clip && strict_clip(slot))) {
         st->wake |= ior_finish(ior, slot, slot->result);
@@ -126,11 +126,11 @@ static void start_all(struct ior *ior, struct starting *st)
     struct slot *slot;
 
     list_init(&list);
-    pthread_mutex_lock(&ior->lock);
+    lock_take(&ior->lock);
     strict_pick(ior, &list);
     while ((slot = list_pop(&list)) != NULL)
         start_one(ior, slot, st);
-    pthread_mutex_unlock(&ior->lock);
+    lock_drop(&ior->lock);
 }
 
 static void start_rest(struct ior *ior, struct starting *st)
@@ -145,10 +145,10 @@ static void start_rest(struct ior *ior, struct starting *st)
     if (st->wake)
         futex_wake(&ior->seq, INT32_MAX);
     if (st->leader) {
-        pthread_mutex_lock(&uring->cq_lock);
+        lock_take(&uring->cq_lock);
         if (uring->led)
             uring_wake_leader(uring);
-        pthread_mutex_unlock(&uring->cq_lock);
+        lock_drop(&uring->cq_lock);
     }
 }
 
@@ -164,7 +164,7 @@ bool flow_start(struct ior *ior, bool enter)
     list_init(&st.inline_writes);
     list_init(&st.pool);
     if (ior->uring != NULL)
-        pthread_mutex_lock(&ior->uring->sq_lock);
+        lock_take(&ior->uring->sq_lock);
     start_all(ior, &st);
     if (ior->uring != NULL) {
         if (enter)
@@ -172,7 +172,7 @@ bool flow_start(struct ior *ior, bool enter)
         else
             uring_publish(ior->uring);
         unsubmitted = uring_unsubmitted(ior->uring) > 0;
-        pthread_mutex_unlock(&ior->uring->sq_lock);
+        lock_drop(&ior->uring->sq_lock);
     }
     start_rest(ior, &st);
     return unsubmitted;
@@ -211,9 +211,9 @@ static void submit_now(struct waiter *w)
     if (!w->unsubmitted)
         return;
     w->unsubmitted = false;
-    pthread_mutex_lock(&w->uring->sq_lock);
+    lock_take(&w->uring->sq_lock);
     uring_submit(w->uring);
-    pthread_mutex_unlock(&w->uring->sq_lock);
+    lock_drop(&w->uring->sq_lock);
 }
 
 /* cq_lock held, nobody leads: wakes one sleeper, who will. */
@@ -223,9 +223,9 @@ static void hand_over(struct uring *uring)
 
     if (ior == NULL)
         return;
-    pthread_mutex_lock(&ior->lock);
+    lock_take(&ior->lock);
     atomic_fetch_add_explicit(&ior->seq, 1, memory_order_release);
-    pthread_mutex_unlock(&ior->lock);
+    lock_drop(&ior->lock);
     futex_wake(&ior->seq, 1);
 }
 
@@ -234,10 +234,10 @@ static void lead_drop(struct waiter *w)
     if (!w->leading)
         return;
     w->leading = false;
-    pthread_mutex_lock(&w->uring->cq_lock);
+    lock_take(&w->uring->cq_lock);
     w->uring->led = false;
     hand_over(w->uring);
-    pthread_mutex_unlock(&w->uring->cq_lock);
+    lock_drop(&w->uring->cq_lock);
 }
 
 /* Registers a sleeper; ior.lock held. */
@@ -261,17 +261,17 @@ static void sleep_plain(struct waiter *w, unsigned need, uint64_t ns)
     struct ior *ior = w->ior;
     uint32_t seq;
 
-    pthread_mutex_lock(&ior->lock);
+    lock_take(&ior->lock);
     if (something_ready(ior)) {
-        pthread_mutex_unlock(&ior->lock);
+        lock_drop(&ior->lock);
         return;
     }
     seq = sleeper_add(ior, need);
-    pthread_mutex_unlock(&ior->lock);
+    lock_drop(&ior->lock);
     futex_wait(&ior->seq, seq, ns);
-    pthread_mutex_lock(&ior->lock);
+    lock_take(&ior->lock);
     ior->sleepers--;
-    pthread_mutex_unlock(&ior->lock);
+    lock_drop(&ior->lock);
 }
 
 /* cq_lock and ior.lock held on entry, none on return. */
@@ -288,26 +288,26 @@ static void sleep_follower(struct waiter *w, unsigned need, uint64_t ns)
             ior->sleeping_next->sleeping_link = &ior->sleeping_next;
         uring->sleeping = ior;
     }
-    pthread_mutex_unlock(&ior->lock);
+    lock_drop(&ior->lock);
     if (uring->leader_min > 1)
         uring_wake_leader(uring);
-    pthread_mutex_unlock(&uring->cq_lock);
+    lock_drop(&uring->cq_lock);
     submit_now(w);
 
     futex_wait(&ior->seq, seq, ns);
 
-    pthread_mutex_lock(&uring->cq_lock);
-    pthread_mutex_lock(&ior->lock);
+    lock_take(&uring->cq_lock);
+    lock_take(&ior->lock);
     if (--ior->sleepers == 0) {
         *ior->sleeping_link = ior->sleeping_next;
         if (ior->sleeping_next != NULL)
             ior->sleeping_next->sleeping_link = ior->sleeping_link;
     }
-    pthread_mutex_unlock(&ior->lock);
+    lock_drop(&ior->lock);
     uring->waiters--;
     if (!uring->led)
         w->leading = uring->led = true;
-    pthread_mutex_unlock(&uring->cq_lock);
+    lock_drop(&uring->cq_lock);
 }
 
 /* cq_lock and ior.lock held on entry, none on return. */
@@ -327,20 +327,20 @@ static void sleep_leader(struct waiter *w, unsigned need, uint64_t ns)
     w->leading = uring->led = true;
     uring->leader_min = min;
     ior->leader_here = true;
-    pthread_mutex_unlock(&ior->lock);
-    pthread_mutex_unlock(&uring->cq_lock);
+    lock_drop(&ior->lock);
+    lock_drop(&uring->cq_lock);
 
     w->unsubmitted = false;
     rc = uring_enter_wait(uring, min, w->until == NULL ? NULL : &left);
 
-    pthread_mutex_lock(&uring->cq_lock);
+    lock_take(&uring->cq_lock);
     uring->waiters--;
     uring->leader_min = 1;
-    pthread_mutex_lock(&ior->lock);
+    lock_take(&ior->lock);
     ior->leader_here = false;
-    pthread_mutex_unlock(&ior->lock);
+    lock_drop(&ior->lock);
     drained = uring_drain(uring);
-    pthread_mutex_unlock(&uring->cq_lock);
+    lock_drop(&uring->cq_lock);
     uring_after_drain(uring);
     if (!drained && rc < 0 && rc != -ETIME && rc != -EINTR)
         nanosleep(&pause, NULL); /* the kernel is short of memory: try again soon */
@@ -350,16 +350,16 @@ static void sleep_in_ring(struct waiter *w, unsigned need, uint64_t ns)
 {
     struct uring *uring = w->uring;
 
-    pthread_mutex_lock(&uring->cq_lock);
+    lock_take(&uring->cq_lock);
     if (uring_drain(uring)) {
-        pthread_mutex_unlock(&uring->cq_lock);
+        lock_drop(&uring->cq_lock);
         uring_after_drain(uring);
         return;
     }
-    pthread_mutex_lock(&w->ior->lock);
+    lock_take(&w->ior->lock);
     if (something_ready(w->ior)) {
-        pthread_mutex_unlock(&w->ior->lock);
-        pthread_mutex_unlock(&uring->cq_lock);
+        lock_drop(&w->ior->lock);
+        lock_drop(&uring->cq_lock);
         return;
     }
     uring->waiters++;
@@ -373,9 +373,9 @@ static void drain_ready(struct uring *uring)
 {
     if (!uring_has_completions(uring))
         return;
-    pthread_mutex_lock(&uring->cq_lock);
+    lock_take(&uring->cq_lock);
     uring_drain(uring);
-    pthread_mutex_unlock(&uring->cq_lock);
+    lock_drop(&uring->cq_lock);
     uring_after_drain(uring);
 }
 
@@ -385,11 +385,11 @@ static struct slot *collect(struct ior *ior, struct hf3fs_cqe *out, unsigned max
 {
     struct slot *lazy = NULL;
 
-    pthread_mutex_lock(&ior->lock);
+    lock_take(&ior->lock);
     *got += ior_reap(ior, out + *got, max - *got);
     if (*got < (min > 0 ? min : 1) && (lazy = list_pop(&ior->lazy)) != NULL)
         mark_busy(ior, lazy);
-    pthread_mutex_unlock(&ior->lock);
+    lock_drop(&ior->lock);
     return lazy;
 }
 

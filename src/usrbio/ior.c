@@ -47,6 +47,33 @@ static void slot_release(struct ior *ior, unsigned index)
         ior->free_hint = (int)(index / 64);
 }
 
+/* While slots use a file, further ones share their reference: a batch on one file costs one. */
+struct regfd *ior_file_get(struct ior *ior, int fd, int *err)
+{
+    struct regfd *file;
+
+    if (ior->file != NULL && regfd_peek(fd, err) == ior->file) {
+        ior->file_users++;
+        return ior->file;
+    }
+    file = regfd_get(fd, err);
+    if (file != NULL && ior->file == NULL) {
+        ior->file = file;
+        ior->file_users = 1;
+    }
+    return file;
+}
+
+void ior_file_put(struct ior *ior, struct regfd *file)
+{
+    if (file == ior->file) {
+        if (--ior->file_users > 0)
+            return;
+        ior->file = NULL;
+    }
+    regfd_put(file);
+}
+
 unsigned ior_reap(struct ior *ior, struct hf3fs_cqe *out, unsigned max)
 {
     unsigned n = 0;
@@ -75,7 +102,7 @@ bool ior_finish(struct ior *ior, struct slot *slot, int64_t result)
         ior->busy--;
         ior->busy_wrapped -= slot->wrapped;
     }
-    regfd_put(slot->file);
+    ior_file_put(ior, slot->file);
     slot->file = NULL;
     slot->result = result;
     slot->state = SLOT_DONE;
@@ -96,18 +123,18 @@ void ior_complete(struct slot *slot, int64_t result)
     struct uring *leader = NULL;
     bool wake;
 
-    pthread_mutex_lock(&ior->lock);
+    lock_take(&ior->lock);
     wake = ior_finish(ior, slot, result);
     if (ior->leader_here)
         leader = ior->uring;
-    pthread_mutex_unlock(&ior->lock);
+    lock_drop(&ior->lock);
     if (wake)
         futex_wake(&ior->seq, INT32_MAX);
     if (leader != NULL) {
-        pthread_mutex_lock(&leader->cq_lock);
+        lock_take(&leader->cq_lock);
         if (leader->led)
             uring_wake_leader(leader);
-        pthread_mutex_unlock(&leader->cq_lock);
+        lock_drop(&leader->cq_lock);
     }
 }
 
@@ -115,7 +142,7 @@ bool ior_touches(struct ior *ior, const uint8_t *base, size_t size)
 {
     bool touches = false;
 
-    pthread_mutex_lock(&ior->lock);
+    lock_take(&ior->lock);
     if (ior->busy > 0 || ior->prepared.head != NULL || ior->backlog.head != NULL ||
         ior->lazy.head != NULL) {
         for (int i = 0; i < ior->entries && !touches; i++) {
@@ -125,7 +152,7 @@ bool ior_touches(struct ior *ior, const uint8_t *base, size_t size)
                       slot->ptr < base + size && slot->ptr + slot->len > base;
         }
     }
-    pthread_mutex_unlock(&ior->lock);
+    lock_drop(&ior->lock);
     return touches;
 }
 
@@ -203,7 +230,6 @@ static void ior_memory_free(struct ior *ior)
         munmap(ior->client_base, ior->client_size);
     free(ior->slots);
     free(ior->free_bits);
-    pthread_mutex_destroy(&ior->lock);
     free(ior);
 }
 
@@ -213,7 +239,6 @@ static struct ior *ior_memory_new(int entries)
 
     if (ior == NULL)
         return NULL;
-    pthread_mutex_init(&ior->lock, NULL);
     list_init(&ior->prepared);
     list_init(&ior->backlog);
     list_init(&ior->lazy);
@@ -273,7 +298,7 @@ int ior_create(struct ior **out, int entries, bool for_read, int io_depth, uint6
 /* proc.lock held; nothing of it runs. */
 void ior_free(struct ior *ior)
 {
-    struct proc *proc = proc_peek();
+    struct proc *proc = &the_proc;
 
     *ior->link = ior->next;
     if (ior->next != NULL)
@@ -296,7 +321,7 @@ static void drop_unstarted(struct ior *ior)
         struct slot *slot;
 
         while ((slot = list_pop(lists[i])) != NULL) {
-            regfd_put(slot->file);
+            ior_file_put(ior, slot->file);
             slot->file = NULL;
             slot->state = SLOT_FREE;
         }
@@ -310,7 +335,7 @@ static void unstall(struct ior *ior)
 
     if (ior->uring == NULL)
         return;
-    pthread_mutex_lock(&ior->uring->sq_lock);
+    lock_take(&ior->uring->sq_lock);
     for (link = &ior->uring->stalled; *link != NULL; link = &(*link)->stalled_next) {
         if (*link == ior) {
             *link = ior->stalled_next;
@@ -318,7 +343,7 @@ static void unstall(struct ior *ior)
         }
     }
     ior->stalled = false;
-    pthread_mutex_unlock(&ior->uring->sq_lock);
+    lock_drop(&ior->uring->sq_lock);
 }
 
 static void wait_for_wrapped(struct ior *ior)
@@ -328,9 +353,9 @@ static void wait_for_wrapped(struct ior *ior)
     for (;;) {
         unsigned left;
 
-        pthread_mutex_lock(&ior->lock);
+        lock_take(&ior->lock);
         left = ior->busy_wrapped;
-        pthread_mutex_unlock(&ior->lock);
+        lock_drop(&ior->lock);
         if (left == 0 || flow_wait(ior, &cqe, 1, 1, NULL) < 0)
             return;
     }
@@ -338,7 +363,7 @@ static void wait_for_wrapped(struct ior *ior)
 
 void ior_destroy(struct ior *ior)
 {
-    struct proc *proc = proc_peek();
+    struct proc *proc = &the_proc;
     bool last, busy;
 
     if (!ior_is_ours(ior)) {
@@ -351,21 +376,21 @@ void ior_destroy(struct ior *ior)
         return;
     }
     unstall(ior);
-    pthread_mutex_lock(&ior->lock);
+    lock_take(&ior->lock);
     drop_unstarted(ior);
-    pthread_mutex_unlock(&ior->lock);
+    lock_drop(&ior->lock);
     wait_for_wrapped(ior);
 
     pthread_mutex_lock(&proc->lock);
     if (ior->uring != NULL) {
-        pthread_mutex_lock(&ior->uring->cq_lock);
+        lock_take(&ior->uring->cq_lock);
         uring_drain(ior->uring);
-        pthread_mutex_unlock(&ior->uring->cq_lock);
+        lock_drop(&ior->uring->cq_lock);
         uring_after_drain(ior->uring);
     }
-    pthread_mutex_lock(&ior->lock);
+    lock_take(&ior->lock);
     busy = ior->busy > 0;
-    pthread_mutex_unlock(&ior->lock);
+    lock_drop(&ior->lock);
     if (busy) {
         ior->dead = true;
         proc->ior_count--;

@@ -14,7 +14,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-static struct proc the_proc;
+struct proc the_proc;
 /* Wiped on fork; NULL: not made, or not supported. */
 static _Atomic(uint64_t) *_Atomic generation_page;
 static _Atomic(uint64_t) generation_by_pid;
@@ -101,11 +101,6 @@ static void generation_publish(int pid)
     atomic_store_explicit(atomic_load(&generation_page), value, memory_order_release);
 }
 
-struct proc *proc_peek(void)
-{
-    return &the_proc;
-}
-
 struct proc *proc_enter(void)
 {
     struct proc *proc = &the_proc;
@@ -143,14 +138,14 @@ static void sweep_rings(struct proc *proc)
         if (!ior->dead)
             continue;
         if (ior->uring != NULL) {
-            pthread_mutex_lock(&ior->uring->cq_lock);
+            lock_take(&ior->uring->cq_lock);
             uring_drain(ior->uring);
-            pthread_mutex_unlock(&ior->uring->cq_lock);
+            lock_drop(&ior->uring->cq_lock);
             uring_after_drain(ior->uring);
         }
-        pthread_mutex_lock(&ior->lock);
+        lock_take(&ior->lock);
         busy = ior->busy;
-        pthread_mutex_unlock(&ior->lock);
+        lock_drop(&ior->lock);
         if (busy == 0)
             ior_free(ior);
     }

@@ -82,24 +82,33 @@ void regfd_put(struct regfd *file)
     pthread_mutex_unlock(&lock);
 }
 
-/* The entry of a descriptor, of its duplicate or of minus its duplicate. NULL: *err says why. */
-struct regfd *regfd_get(int fd, int *err)
+static struct regfd *_Atomic *place_named(int fd, int *err)
 {
-    struct regfd *_Atomic *place;
-    struct regfd *file;
-    unsigned refs;
-
     *err = EINVAL;
     if (fd <= -(int)FD_LIMIT || fd >= (int)FD_LIMIT)
         return NULL;
     *err = EBADF;
-    place = place_of(fd < 0 ? -fd : fd, false);
-    if (place == NULL)
-        return NULL;
-    for (;;) {
-        file = atomic_load_explicit(place, memory_order_acquire);
+    return place_of(fd < 0 ? -fd : fd, false);
+}
+
+struct regfd *regfd_peek(int fd, int *err)
+{
+    struct regfd *_Atomic *place = place_named(fd, err);
+
+    return place != NULL ? atomic_load_explicit(place, memory_order_acquire) : NULL;
+}
+
+/* The entry of a descriptor, of its duplicate or of minus its duplicate. NULL: *err says why. */
+struct regfd *regfd_get(int fd, int *err)
+{
+    struct regfd *_Atomic *place = place_named(fd, err);
+
+    while (place != NULL) {
+        struct regfd *file = atomic_load_explicit(place, memory_order_acquire);
+        unsigned refs;
+
         if (file == NULL)
-            return NULL;
+            break;
         refs = atomic_load_explicit(&file->refs, memory_order_relaxed);
         while (refs > 0 &&
                !atomic_compare_exchange_weak_explicit(&file->refs, &refs, refs + 1,
@@ -111,6 +120,7 @@ struct regfd *regfd_get(int fd, int *err)
             return file;
         regfd_put(file);
     }
+    return NULL;
 }
 
 static int reopen(int fd, int flags)
@@ -247,7 +257,7 @@ static void entry_unlink(struct regfd *file)
  * the lock. */
 static int entry_publish(struct regfd *file, struct regfd *stale[2])
 {
-    const struct strict *strict = &proc_peek()->strict;
+    const struct strict *strict = &the_proc.strict;
     struct regfd *_Atomic *places[] = {place_of(file->orig, true), place_of(file->dup, true)};
 
     if (places[0] == NULL || places[1] == NULL)
@@ -311,7 +321,7 @@ void regfd_remove(int fd)
 
     if (place == NULL)
         return;
-    if (proc_peek()->strict.stale && fcntl(fd, F_GETFD) < 0)
+    if (the_proc.strict.stale && fcntl(fd, F_GETFD) < 0)
         return;
     pthread_mutex_lock(&lock);
     file = atomic_load(place);

@@ -25,8 +25,8 @@
 
 #include <liburing.h>
 
-#include "base/futex.h"
 #include "hf3fs_usrbio.h"
+#include "usrbio/lock.h"
 
 #define MUST_CHECK __attribute__((warn_unused_result))
 
@@ -50,7 +50,7 @@ struct ior;
 /* Guarded by ior.lock while FREE, PREPARED, LAZY or DONE; owned by whoever runs it while BUSY. */
 struct slot {
     struct ior *ior;
-    struct regfd *file; /* holds a reference from prep to completion */
+    struct regfd *file; /* referenced from prep to completion, see ior_file_get */
     uint8_t *ptr;
     uint64_t off;
     uint64_t len;
@@ -126,7 +126,7 @@ struct ior {
     void *client_base;    /* the memory shown in hf3fs_ior.iov */
     size_t client_size;
 
-    pthread_mutex_t lock;
+    struct lock lock;
     struct slot *slots;
     uint64_t *free_bits; /* 1: free */
     int free_hint;       /* no free bit in words below this one */
@@ -135,7 +135,9 @@ struct ior {
     struct slot_list lazy;
     struct slot_list done;
     unsigned done_count;
-    unsigned busy;                     /* slots BUSY */
+    unsigned busy;      /* slots BUSY */
+    struct regfd *file; /* one reference shared by `file_users` slots; NULL: none */
+    unsigned file_users;
     unsigned busy_wrapped;             /* of those, on memory that is not ours */
     unsigned wake_at;                  /* done_count at which sleeping waiters want to know */
     unsigned sleepers;                 /* waiters on `seq` */
@@ -159,7 +161,7 @@ struct uring {
     _Atomic unsigned users; /* rings on it */
     unsigned index;
 
-    pthread_mutex_t cq_lock;
+    struct lock cq_lock;
     bool led;               /* a leader sleeps in the kernel */
     unsigned leader_min;    /* completions it waits for */
     unsigned waiters;       /* leader and sleepers */
@@ -167,7 +169,7 @@ struct uring {
     struct slot_list retry; /* I/Os that moved less than asked */
     _Atomic bool leftover;  /* hint: `retry` or `stalled` is not empty */
 
-    pthread_mutex_t sq_lock;
+    struct lock sq_lock;
     unsigned sq_tail;    /* our copy of the submission tail */
     struct ior *stalled; /* rings that found no room */
     uint32_t *fixed;     /* per unit: pages moved so far, or its state; NULL: no table */
@@ -237,7 +239,7 @@ struct proc {
 /* proc.c */
 uint64_t proc_generation(void);     /* 0: nothing set up in this process yet */
 struct proc *proc_enter(void);      /* sets up if need be */
-struct proc *proc_peek(void);       /* what is there; may be stale only before proc_enter */
+extern struct proc the_proc;        /* stale in a forked child until it enters */
 void proc_sweep(struct proc *proc); /* frees what finished late; proc.lock held */
 
 /* ior.c */
@@ -246,6 +248,8 @@ int ior_create(struct ior **out, int entries, bool for_read, int io_depth,
 void ior_destroy(struct ior *ior);
 void ior_free(struct ior *ior);
 bool ior_is_ours(const struct ior *ior);
+struct regfd *ior_file_get(struct ior *ior, int fd, int *err);           /* lock held */
+void ior_file_put(struct ior *ior, struct regfd *file);                  /* lock held */
 struct slot *ior_take_slot(struct ior *ior);                             /* lock held */
 unsigned ior_reap(struct ior *ior, struct hf3fs_cqe *out, unsigned max); /* lock held */
 bool ior_finish(struct ior *ior, struct slot *slot,
@@ -289,6 +293,7 @@ unsigned pool_threads(void);
 /* regfd.c */
 int regfd_add(int fd) MUST_CHECK;
 void regfd_remove(int fd);
+struct regfd *regfd_peek(int fd, int *err); /* no reference: only to be compared */
 struct regfd *regfd_get(int fd, int *err);
 void regfd_put(struct regfd *file);
 int regfd_buffered(struct regfd *file);

@@ -99,7 +99,7 @@ static unsigned take_batch(struct ior *ior, struct slot_list *batch, unsigned n)
 /* Moves what may start now from `prepared` to `out`. */
 void strict_pick(struct ior *ior, struct slot_list *out)
 {
-    const struct strict *strict = &proc_peek()->strict;
+    const struct strict *strict = &the_proc.strict;
     unsigned waiting = atomic_load_explicit(&ior->waiting_to_start, memory_order_relaxed);
     unsigned depth = (unsigned)(ior->io_depth < 0 ? -(int64_t)ior->io_depth : ior->io_depth);
     struct slot_list batch;
@@ -149,7 +149,7 @@ bool strict_clip(struct slot *slot)
         slot->result = -ENODATA;
         return true;
     }
-    if (!proc_peek()->strict.holes)
+    if (!the_proc.strict.holes)
         return false;
     if (last == (off_t)slot->off) {
         slot->result = 0;

@@ -62,7 +62,7 @@ void uring_publish(struct uring *uring)
 bool uring_queue(struct uring *uring, struct slot *slot)
 {
     struct io_uring_sqe *sqe;
-    bool read = slot->ior->for_read;
+    bool read = slot->ior->for_read, fixed;
 
     if (atomic_load_explicit(&uring->inflight, memory_order_relaxed) + uring->sq_entries >
         uring->limit)
@@ -70,18 +70,18 @@ bool uring_queue(struct uring *uring, struct slot *slot)
     sqe = sqe_next(uring);
     if (sqe == NULL)
         return false;
-    memset(sqe, 0, sizeof(*sqe));
-    sqe->opcode = read ? IORING_OP_READ : IORING_OP_WRITE;
-    if (slot->unit >= 0 && fixed_use(uring, slot)) {
-        sqe->opcode = read ? IORING_OP_READ_FIXED : IORING_OP_WRITE_FIXED;
-        sqe->buf_index = (uint16_t)slot->unit;
-    }
-    sqe->fd = rw_fd(slot);
-    sqe->off = slot->off + slot->moved;
-    sqe->addr = (uintptr_t)(slot->ptr + slot->moved);
-    sqe->len = rw_length(slot);
-    sqe->rw_flags = slot->file->rw_flags;
-    sqe->user_data = (uintptr_t)slot;
+    fixed = slot->unit >= 0 && fixed_use(uring, slot);
+    *sqe = (struct io_uring_sqe){
+        .opcode = (uint8_t)(fixed ? (read ? IORING_OP_READ_FIXED : IORING_OP_WRITE_FIXED)
+                                  : (read ? IORING_OP_READ : IORING_OP_WRITE)),
+        .fd = rw_fd(slot),
+        .off = slot->off + slot->moved,
+        .addr = (uintptr_t)(slot->ptr + slot->moved),
+        .len = rw_length(slot),
+        .rw_flags = slot->file->rw_flags,
+        .user_data = (uintptr_t)slot,
+        .buf_index = fixed ? (uint16_t)slot->unit : 0,
+    };
     uring->sq_tail++;
     return true;
 }
@@ -113,8 +113,7 @@ static bool nops_queue(struct uring *uring, unsigned count)
         }
         if (sqe == NULL)
             return false;
-        memset(sqe, 0, sizeof(*sqe));
-        sqe->opcode = IORING_OP_NOP;
+        *sqe = (struct io_uring_sqe){.opcode = IORING_OP_NOP};
         uring->sq_tail++;
     }
     uring_submit(uring);
@@ -123,15 +122,15 @@ static bool nops_queue(struct uring *uring, unsigned count)
 
 void uring_wake_leader(struct uring *uring)
 {
-    pthread_mutex_lock(&uring->sq_lock);
+    lock_take(&uring->sq_lock);
     if (nops_queue(uring, uring->leader_min))
         uring->leader_min = 1;
-    pthread_mutex_unlock(&uring->sq_lock);
+    lock_drop(&uring->sq_lock);
 }
 
 static void wake_ring(struct ior *ior, bool wake)
 {
-    pthread_mutex_unlock(&ior->lock);
+    lock_drop(&ior->lock);
     if (wake)
         futex_wake(&ior->seq, INT32_MAX);
 }
@@ -171,7 +170,7 @@ bool uring_drain(struct uring *uring)
                 wake_ring(ior, wake);
             ior = slot->ior;
             wake = false;
-            pthread_mutex_lock(&ior->lock);
+            lock_take(&ior->lock);
         }
         if (rw_step(slot, cqe->res) == STEP_DONE)
             wake |= ior_finish(ior, slot, slot->result);
@@ -204,11 +203,11 @@ void uring_after_drain(struct uring *uring)
     if (!atomic_exchange_explicit(&uring->leftover, false, memory_order_acq_rel))
         return;
     list_init(&again);
-    pthread_mutex_lock(&uring->cq_lock);
+    lock_take(&uring->cq_lock);
     retry_move(uring, &again);
-    pthread_mutex_unlock(&uring->cq_lock);
+    lock_drop(&uring->cq_lock);
 
-    pthread_mutex_lock(&uring->sq_lock);
+    lock_take(&uring->sq_lock);
     while ((slot = list_pop(&again)) != NULL && uring_queue(uring, slot))
         ;
     while (slot == NULL && (ior = uring->stalled) != NULL) {
@@ -221,15 +220,15 @@ void uring_after_drain(struct uring *uring)
     uring_submit(uring);
     if (uring->stalled != NULL)
         atomic_store(&uring->leftover, true);
-    pthread_mutex_unlock(&uring->sq_lock);
+    lock_drop(&uring->sq_lock);
 
     if (slot != NULL) { /* no room: the rest stays for the next time */
-        pthread_mutex_lock(&uring->cq_lock);
+        lock_take(&uring->cq_lock);
         do
             list_push(&uring->retry, slot);
         while ((slot = list_pop(&again)) != NULL);
         atomic_store(&uring->leftover, true);
-        pthread_mutex_unlock(&uring->cq_lock);
+        lock_drop(&uring->cq_lock);
     }
 }
 
@@ -303,8 +302,6 @@ int uring_create(struct uring **out)
         return rc;
     }
     io_uring_ring_dontfork(&uring->ring);
-    pthread_mutex_init(&uring->cq_lock, NULL);
-    pthread_mutex_init(&uring->sq_lock, NULL);
     list_init(&uring->retry);
     uring->sq_mask = *uring->ring.sq.kring_mask;
     uring->sq_entries = *uring->ring.sq.kring_entries;
@@ -326,8 +323,6 @@ int uring_create(struct uring **out)
 void uring_destroy(struct uring *uring)
 {
     io_uring_queue_exit(&uring->ring);
-    pthread_mutex_destroy(&uring->cq_lock);
-    pthread_mutex_destroy(&uring->sq_lock);
     free(uring->fixed);
     free(uring);
 }
