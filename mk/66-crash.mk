@@ -17,9 +17,9 @@ test-crash: setup-test $(CRASH_VICTIM) $(USRBIO_SO)
 check-crash: setup-test
 	@$(MAKE) --no-print-directory O=$(O) CRASH_RUNS=100 test-crash
 
-# Storage that hangs, fails and falls short on demand (tests/fakes/slow_usrbio.h), for test_deadline.
+# Storage that hangs, fails and falls short on demand (tests/fakes/slow_usrbio.h), for tests/unit/slow_store.h.
 SLOW_USRBIO := $(FAKE_DIR)/slow/libhf3fs_api_shared.so
 $(SLOW_USRBIO): tests/fakes/slow_usrbio.c tests/fakes/slow_usrbio.h include/hf3fs_usrbio.h
 	@mkdir -p $(@D)
 	$(FAKE_CC) -pthread -ldl -Wl,-soname,$(@F)
-$(O)/tests/unit/test_deadline: | $(SLOW_USRBIO) $(USRBIO_SO)
+$(O)/tests/unit/test_deadline $(O)/tests/unit/test_deadline_open: | $(SLOW_USRBIO) $(USRBIO_SO)
