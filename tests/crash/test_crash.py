@@ -129,8 +129,8 @@ def stores():
         return made[-1]
 
     yield make
-    for s in made:
-        s.end()
+    left = [path for s in made for path in s.end()]
+    assert not left, f"left in /dev/shm: {left}"
 
 
 def records(path):
