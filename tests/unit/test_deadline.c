@@ -354,6 +354,19 @@ static void a_full_ring_is_tried_again(void **state)
     assert_int_equal(metric(f, "segments_abandoned"), 0);
 }
 
+/* A write of frames has a slot that holds it, however small the I/Os are. */
+static void small_ios_keep_frames_apart(void **state)
+{
+    struct fixture *f = *state;
+
+    f->s.o.io_bytes = 4096;
+    f->s.o.write_timeout_ms = f->s.o.read_timeout_ms = LONG_MS;
+    reopen(f);
+    assert_int_equal(metric(f, "write_slots"), (8 << 20) / (256 << 10));
+    put_is(f, N, N, CISTERN_STORED);
+    get_hits(f, 0, 2 * N);
+}
+
 static void a_head_that_hangs_stops_nothing(void **state)
 {
     struct fixture *f = *state;
@@ -409,6 +422,7 @@ int main(int argc, char **argv)
         TEST(full_disk_at_the_contents, setup_filled),
         TEST(puts_are_dropped_not_blocked, setup_filled),
         TEST(a_full_ring_is_tried_again, setup_filled),
+        TEST(small_ios_keep_frames_apart, setup_filled),
         TEST(a_head_that_hangs_stops_nothing, setup_filled),
         TEST(flush_has_a_deadline, setup_filled),
     };
