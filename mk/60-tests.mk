@@ -16,7 +16,8 @@ TEST_MAKE   = $(MAKE) --no-print-directory O=$(O)
 RUN_TESTS   = tests/harness/run --logs $(TEST_LOGS) --make "$(TEST_MAKE)"
 MK_TARGETS  = $(shell sed -n 's/^\(test-[a-z0-9-]*\):.*/\1/p' mk/*.mk)
 TEST_TARGETS += $(filter-out test-unit,$(MK_TARGETS))
-TEST_JOBS   = $(if $(findstring j,$(firstword -$(MAKEFLAGS))),,-j$(shell nproc))
+# As many jobs as CPUs, unless make was told already.
+TEST_JOBS   = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
 export CISTERN_BUILD := $(abspath $(O))
 export CISTERN_SAN := $(SAN)
 
