@@ -40,34 +40,36 @@ section() {
     case " $only " in "  " | *" $name "*) ;; *) return 1 ;; esac
     echo "section: $name" >&2
     printf '### %s\n\n' "$2"
+    printf 'Load average of the machine before: %s.\n\n' "$(cut -d' ' -f1 /proc/loadavg)"
 }
 # Blocks for match and open: as many as asked, fewer when it only has to run.
 blocks() { [ -n "$quick" ] && echo 20000 || echo "$1"; }
 
 results() {
     if section device "Device: 2 MiB blocks"; then
-        figure bench get --dir "$disk" --block 2M
-        figure bench rand --dir "$disk" --block 2M
-        figure bench put --dir "$disk" --block 2M
+        figure bench put get rand --dir "$disk" --block 2M
     fi
     if section small "Device: 64 KiB blocks"; then
-        figure bench get --dir "$disk" --block 64K
-        figure bench rand --dir "$disk" --block 64K
-        figure bench put --dir "$disk" --block 64K
+        figure bench put get rand --dir "$disk" --block 64K
     fi
     if section memory "Memory-backed storage, one lane"; then
         for block in 2M 1M 64K; do
-            figure bench get --dir "$memory" --block $block
-            figure bench rand --dir "$memory" --block $block
+            figure bench get rand --dir "$memory" --block $block
         done
         figure bench put --dir "$memory" --block 2M
+        figure bench get --direct --dir "$memory" --block 2M
     fi
     if section match "Match"; then
         figure bench match --dir "$memory" --count "$(blocks 1000000)"
-        figure bench match --dir "$memory" --count "$(blocks 10000000)" --puts 100000 --slices 20
+        figure bench match --dir "$memory" --count "$(blocks 10000000)" --puts 100000
     fi
     if section key "Key derivation"; then
         figure bench key
+        if command -v openssl >/dev/null; then
+            echo "    \$ openssl speed -bytes 2048 -seconds 1 sha256"
+            openssl speed -bytes 2048 -seconds 1 sha256 2>/dev/null | sed 's/^/    /' | tail -2
+            echo
+        fi
     fi
     if section open "Open"; then
         for n in 10000 100000 1000000 10000000; do

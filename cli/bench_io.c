@@ -174,11 +174,14 @@ static int write_ours(void *arg, double seconds, struct slice *out)
 /* A fresh store, whose staging was touched: an engine's is, after its first second. */
 static int restart_ours(struct writing *x)
 {
+    uint64_t some = (uint64_t)x->store.nops * x->store.batch, quarter = x->store.nkeys / 4;
     struct slice ignored = {0};
     int r = store_restart(&x->store);
 
+    x->job.limit = some < quarter ? some : quarter;
     if (r == CLI_OK)
-        r = store_put_run(&x->job, x->run->c.seconds / 10, &ignored);
+        r = store_put_run(&x->job, 1e6, &ignored);
+    x->job.limit = x->store.nkeys;
     return r == CLI_OK ? store_flush(&x->job) : r;
 }
 

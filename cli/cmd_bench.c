@@ -17,6 +17,14 @@
 
 static const char *const figure_names[] = {"put", "get", "rand", "match", "key", "open", "all"};
 
+#define NFIGURES (sizeof(figure_names) / sizeof(figure_names[0]))
+
+/* What to measure, as the command line says it. */
+struct words {
+    char **list;
+    int n;
+};
+
 static const char about[] =
     "Measures the store beside a baseline in alternating slices of one process, and prints the\n"
     "median of the pairwise ratios with its 95 % interval.\n\n"
@@ -27,6 +35,7 @@ static const char about[] =
     "  key    derivation of the keys of 512 tokens\n"
     "  open   match-only open of a root, beside read() of its contents files\n"
     "  all    put, get, rand, match and key\n\n"
+    "Several, but open, can be asked for at once; get and rand then share one fill.\n"
     "On tmpfs the baseline of put, get and rand is memcpy between areas larger than the caches.\n";
 
 static const char tail[] =
@@ -34,7 +43,7 @@ static const char tail[] =
     "not its interrupts. A block that a get does not report as a verified hit ends the bench with\n"
     "exit status 4.\n\n"
     "examples:\n"
-    "  cistern bench get --dir /mnt/nvme --block 2M\n"
+    "  cistern bench get rand --dir /mnt/nvme --block 2M\n"
     "  cistern bench all --dir /dev/shm/b --block 64K --json > slices.json\n"
     "  cistern bench open --dir /mnt/nvme --root rtp_llm\n";
 
@@ -46,7 +55,7 @@ static void config_defaults(struct bench_config *c)
                                .io_bytes = MIB,
                                .parts = 1,
                                .request = 16 * MIB,
-                               .inflight = 4,
+                               .inflight = 8,
                                .segment = 256 * MIB,
                                .chain = 256,
                                .seed = 1};
@@ -126,27 +135,36 @@ static bool is(const char *word, const char *name)
     return strcmp(word, name) == 0;
 }
 
-static int figures_take(struct bench_run *run, const char *word)
+static bool asked(const struct words *w, const char *name)
 {
-    bool all = is(word, "all");
+    int i;
+
+    for (i = 0; i < w->n; i++)
+        if (is(w->list[i], name) || (is(w->list[i], "all") && !is(name, "open")))
+            return true;
+    return false;
+}
+
+static int figures_take(struct bench_run *run, const struct words *w)
+{
     int r = CLI_OK;
 
-    if (all || is(word, "put"))
+    if (asked(w, "put"))
         r = bench_put(run);
-    if (r == CLI_OK && (all || is(word, "get") || is(word, "rand")))
-        r = bench_get(run, all || is(word, "get"), all || is(word, "rand"));
-    if (r == CLI_OK && (all || is(word, "match")))
+    if (r == CLI_OK && (asked(w, "get") || asked(w, "rand")))
+        r = bench_get(run, asked(w, "get"), asked(w, "rand"));
+    if (r == CLI_OK && asked(w, "match"))
         r = bench_match(run);
-    if (r == CLI_OK && (all || is(word, "key")))
+    if (r == CLI_OK && asked(w, "key"))
         r = bench_key(run);
-    if (r == CLI_OK && is(word, "open"))
+    if (r == CLI_OK && asked(w, "open"))
         r = bench_open(run, run->place.made_root);
     return r;
 }
 
-static int run_in_place(struct bench_run *run, const char *word)
+static int run_in_place(struct bench_run *run, const struct words *w)
 {
-    bool open = is(word, "open");
+    bool open = asked(w, "open");
     int r;
 
     r = place_open(&run->place, &run->c, !(open && run->c.root != NULL));
@@ -155,7 +173,7 @@ static int run_in_place(struct bench_run *run, const char *word)
         r = config_check(&run->c);
     }
     if (r == CLI_OK)
-        r = figures_take(run, word);
+        r = figures_take(run, w);
     place_close(&run->place, run->c.keep && r == CLI_OK);
     if (r == CLI_OK && run->c.json)
         r = table_print_json(run);
@@ -167,13 +185,13 @@ static int run_in_place(struct bench_run *run, const char *word)
 
 static int word_check(const char *word)
 {
-    size_t n = sizeof(figure_names) / sizeof(figure_names[0]), i;
     const char *near;
+    size_t i;
 
-    for (i = 0; i < n; i++)
+    for (i = 0; i < NFIGURES; i++)
         if (is(word, figure_names[i]))
             return CLI_OK;
-    near = args_nearest(word, figure_names, n);
+    near = args_nearest(word, figure_names, NFIGURES);
     if (near != NULL)
         return cli_fail(CLI_USAGE, "bench cannot measure '%s'; did you mean '%s'?", word, near);
     return cli_fail(CLI_USAGE,
@@ -181,7 +199,19 @@ static int word_check(const char *word)
                     word);
 }
 
-static int parse(struct bench_config *c, int argc, char **argv, const char **word)
+static int words_check(const struct words *w)
+{
+    int i, r = CLI_OK;
+
+    for (i = 0; i < w->n && r == CLI_OK; i++) {
+        r = word_check(w->list[i]);
+        if (r == CLI_OK && w->n > 1 && is(w->list[i], "open"))
+            r = cli_fail(CLI_USAGE, "bench open stands alone: it looks at another kind of root");
+    }
+    return r;
+}
+
+static int parse(struct bench_config *c, int argc, char **argv, struct words *w)
 {
     const struct arg args[] = {
         {"dir", "DIR", ARG_STRING, &c->dir, 0, 0,
@@ -199,7 +229,7 @@ static int parse(struct bench_config *c, int argc, char **argv, const char **wor
         {"io-bytes", "SIZE", ARG_SIZE, &c->io_bytes, BENCH_PAGE, 64 * MIB, "one I/O (1M)"},
         {"request", "SIZE", ARG_SIZE, &c->request, BENCH_PAGE, GIB,
          "bytes that one put or get asks for (16M)"},
-        {"inflight", "N", ARG_NUMBER, &c->inflight, 1, 256, "puts or gets in flight (4)"},
+        {"inflight", "N", ARG_NUMBER, &c->inflight, 1, 256, "puts or gets in flight (8)"},
         {"slices", "N", ARG_NUMBER, &c->slices, 1, 100000,
          "pairs of slices a figure (40; open 10; quick 5)"},
         {"seconds", "S", ARG_DECIMAL, &c->seconds, 0, 0, "of a slice (0.5; quick 0.1)"},
@@ -223,40 +253,40 @@ static int parse(struct bench_config *c, int argc, char **argv, const char **wor
         {"json", NULL, ARG_FLAG, &c->json, 0, 0, "one JSON object with every slice"},
     };
     const struct arg_page page = {.usage =
-                                      "cistern bench put|get|rand|match|key|open|all [options]",
+                                      "cistern bench put|get|rand|match|key|open|all ... [options]",
                                   .about = about,
                                   .args = args,
                                   .nargs = sizeof(args) / sizeof(args[0]),
                                   .tail = tail};
-    int words, r;
+    int r;
 
-    r = args_parse(&page, argc, argv, 1, &words);
+    r = args_parse(&page, argc, argv, (int)NFIGURES, &w->n);
     if (r != ARG_GO)
         return r;
-    if (words == 0)
+    if (w->n == 0)
         return cli_fail(CLI_USAGE, "bench what? usage: %s", page.usage);
-    *word = argv[0];
+    w->list = argv;
     return ARG_GO;
 }
 
 int cmd_bench(int argc, char **argv)
 {
     struct bench_run run;
-    const char *word = NULL;
+    struct words w;
     int r;
 
     memset(&run, 0, sizeof(run));
     config_defaults(&run.c);
-    r = parse(&run.c, argc, argv, &word);
+    r = parse(&run.c, argc, argv, &w);
     if (r != ARG_GO)
         return r;
-    r = word_check(word);
+    r = words_check(&w);
     if (r == CLI_OK)
         r = config_check(&run.c);
     if (r != CLI_OK)
         return r;
     catch_signals();
-    r = run_in_place(&run, word);
+    r = run_in_place(&run, &w);
     if (r == BENCH_INTERRUPTED || (bench_stopped && r != CLI_OK)) {
         signal(SIGINT, SIG_DFL);
         raise(SIGINT);

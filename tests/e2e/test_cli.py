@@ -84,7 +84,8 @@ def test_version_is_the_librarys():
     (["ls", "--shard", "256"], "255"),
     (["bench"], "bench what?"),
     (["bench", "gte"], "did you mean 'get'"),
-    (["bench", "get", "rand"], "unexpected word"),
+    (["bench", "get", "open"], "stands alone"),
+    (["bench", "get", "xyzzy"], "xyzzy"),
     (["bench", "get", "--block", "2X"], "2X"),
     (["bench", "get", "--block", "5000"], "whole pages"),
     (["bench", "get", "--block", "1K"], "--block"),
@@ -255,6 +256,16 @@ def test_bench_json_has_pairs_and_a_ratio(what, tmp_path):
     pairs = [(a["bytes"] / a["seconds"]) / (b["bytes"] / b["seconds"])
              for a, b in zip(f["ours"]["slices"], f["base"]["slices"])]
     assert f["ratio"]["median"] == pytest.approx(sum(pairs) / 2, rel=1e-6)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bench_takes_several_figures_at_once(tmp_path):
+    r = run("bench", "get", "rand", "--direct", "--dir", tmp_path, "--block", BLOCK,
+            "--total", TOTAL, "--json", *SMALL)
+    assert r.returncode == 0, words(r)
+    figures = json.loads(r.stdout)["figures"]
+    assert [f["what"] for f in figures] == ["get in order", "get at random"]
+    assert all(f["ours"]["name"] == "direct" for f in figures)
     assert list(tmp_path.iterdir()) == []
 
 
