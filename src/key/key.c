@@ -74,92 +74,49 @@ int key_root(const uint8_t salt[32], const struct cistern_identity *id, cistern_
 
 /* ---- Chains ---- */
 
-/* What stands behind the whole SHA blocks of a message: the rest of the tokens, suffix, padding. */
-struct tail {
-    uint8_t bytes[2 * SHA_BLOCK];
-    size_t blocks, rest;
-};
+/* From so many blocks on, sixteen at once are faster than one after the other. */
+#define WIDE_MIN 8u
 
-static void tail_init(struct tail *t, const uint8_t suffix[SHA_SUFFIX], size_t bytes)
+/* Hashes the tokens of up to sixteen blocks side by side, then ends them in the chain's order. */
+static int chain_wide(uint8_t suffix[SHA_SUFFIX], const uint8_t *tokens, unsigned n, size_t bytes,
+                      cistern_key *keys)
 {
-    uint64_t bits = htobe64((uint64_t)(bytes + SHA_SUFFIX) * 8);
-
-    memset(t, 0, sizeof *t);
-    t->rest = bytes % SHA_BLOCK;
-    t->blocks = t->rest + SHA_SUFFIX + 1 + sizeof bits <= SHA_BLOCK ? 1 : 2;
-    memcpy(t->bytes + t->rest, suffix, SHA_SUFFIX);
-    t->bytes[t->rest + SHA_SUFFIX] = 0x80;
-    memcpy(t->bytes + t->blocks * SHA_BLOCK - sizeof bits, &bits, sizeof bits);
-}
-
-/* Ends the message whose whole blocks are in `s`; its key is the parent of the next. */
-static void tail_end(struct tail *t, struct sha_state *s, const uint8_t *rest, cistern_key *key)
-{
-    memcpy(t->bytes, rest, t->rest);
-    sha_blocks(s, t->bytes, t->blocks);
-    sha_end(s, key->b);
-    memcpy(t->bytes + t->rest + SUFFIX_PARENT, key->b, 32);
-}
-
-/*
- * The whole SHA blocks of the first messages, as many as are best taken at once. Sixteen cost what
- * eight cost two at a time.
- */
-static unsigned chain_ahead(const uint8_t *data, size_t n, size_t bytes, bool wide,
-                            struct sha_state states[SHA_LANES])
-{
-    size_t whole = bytes / SHA_BLOCK;
-
-    if (wide && n >= SHA_LANES / 2) {
-        unsigned some = n < SHA_LANES ? (unsigned)n : SHA_LANES;
-
-        sha_blocks_wide(states, some, data, bytes, whole);
-        return some;
-    }
-    sha_begin(&states[0]);
-    sha_begin(&states[1]);
-    if (n == 1) {
-        sha_blocks(&states[0], data, whole);
-        return 1;
-    }
-    sha_blocks_pair(&states[0], data, &states[1], data + bytes, whole);
-    return 2;
-}
-
-static void chain_fast(const uint8_t suffix[SHA_SUFFIX], const uint32_t *tokens, size_t n,
-                       size_t bytes, cistern_key *keys)
-{
-    const uint8_t *data = (const uint8_t *)tokens;
-    size_t whole = bytes / SHA_BLOCK * SHA_BLOCK;
-    bool wide = whole && bytes <= SHA_STRIDE_MAX && sha_wide_usable();
     struct sha_state states[SHA_LANES];
-    struct tail tail;
+    size_t whole = bytes / SHA_BLOCK * SHA_BLOCK;
+    unsigned i;
+    int r = 0;
 
-    tail_init(&tail, suffix, bytes);
-    while (n) {
-        unsigned i, some = chain_ahead(data, n, bytes, wide, states);
+    sha_blocks_wide(states, n, tokens, bytes, bytes / SHA_BLOCK);
+    for (i = 0; i < n && !r; i++) {
+        const struct sha_piece rest[] = {{tokens + i * bytes + whole, bytes - whole},
+                                         {suffix, SHA_SUFFIX}};
 
-        for (i = 0; i < some; i++, data += bytes)
-            tail_end(&tail, &states[i], data + whole, keys++);
-        n -= some;
-    }
-}
-
-static int chain_plain(uint8_t suffix[SHA_SUFFIX], const uint32_t *tokens, size_t n, size_t bytes,
-                       cistern_key *keys)
-{
-    size_t i;
-    int r;
-
-    for (i = 0; i < n; i++) {
-        r = sha256((const struct sha_piece[]){{(const uint8_t *)tokens + i * bytes, bytes},
-                                              {suffix, SHA_SUFFIX}},
-                   2, keys[i].b);
-        if (r)
-            return err_set(r, "key chain: SHA-256 failed");
+        r = sha256_end(&states[i], whole, rest, 2, keys[i].b);
         memcpy(suffix + SUFFIX_PARENT, keys[i].b, 32);
     }
-    return 0;
+    return r;
+}
+
+static int chain(uint8_t suffix[SHA_SUFFIX], const uint8_t *tokens, size_t n, size_t bytes,
+                 cistern_key *keys)
+{
+    bool wide = bytes >= SHA_BLOCK && bytes <= SHA_STRIDE_MAX && sha_wide_usable();
+    size_t i, some;
+    int r = 0;
+
+    for (i = 0; i < n && !r; i += some) {
+        const struct sha_piece one[] = {{tokens + i * bytes, bytes}, {suffix, SHA_SUFFIX}};
+
+        some = 1;
+        if (wide && n - i >= WIDE_MIN) {
+            some = n - i < SHA_LANES ? n - i : SHA_LANES;
+            r = chain_wide(suffix, tokens + i * bytes, (unsigned)some, bytes, keys + i);
+            continue;
+        }
+        r = sha256(one, 2, keys[i].b);
+        memcpy(suffix + SUFFIX_PARENT, keys[i].b, 32);
+    }
+    return r ? err_set(r, "key chain: SHA-256 failed") : 0;
 }
 
 CISTERN_API int64_t cistern_key_chain(const cistern_key *parent, const uint32_t *tokens,
@@ -177,10 +134,7 @@ CISTERN_API int64_t cistern_key_chain(const cistern_key *parent, const uint32_t 
     if (!tokens || !keys)
         return err_set(-EINVAL, "key chain: NULL tokens or keys");
     suffix_set(suffix, parent, bytes, "cstnBLCK");
-    if (sha_pair_usable())
-        chain_fast(suffix, tokens, n, bytes, keys);
-    else
-        r = chain_plain(suffix, tokens, n, bytes, keys);
+    r = chain(suffix, (const uint8_t *)tokens, n, bytes, keys);
     return r ? r : (int64_t)n;
 }
 

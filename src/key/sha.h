@@ -19,4 +19,13 @@ struct sha_piece {
 int sha256(const struct sha_piece *pieces, size_t n, uint8_t out[32])
     __attribute__((warn_unused_result));
 
+/* A SHA-256 in the middle: what it has become after `bytes` bytes, whole blocks of 64. */
+#define SHA_BLOCK 64u
+struct sha_state {
+    uint32_t h[8];
+};
+/* Goes on from there over the pieces, and ends it. */
+int sha256_end(const struct sha_state *s, size_t bytes, const struct sha_piece *pieces, size_t n,
+               uint8_t out[32]) __attribute__((warn_unused_result));
+
 #endif

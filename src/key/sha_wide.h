@@ -1,11 +1,18 @@
 /*
- * sha_wide.h - SHA-256 of sixteen messages at once, by AVX-512: more than twice as fast as two at
- * once by the SHA instructions (docs/BENCHMARKS.md).
+ * sha_wide.h - the middle states of SHA-256 of sixteen messages at once, by AVX-512.
+ *
+ * The one hash that is not OpenSSL's: a chain's blocks can be hashed side by side up to their ends,
+ * and OpenSSL has no call that does so. Twice as fast (docs/BENCHMARKS.md); sha_end() of OpenSSL
+ * finishes each.
  */
 #ifndef KEY_SHA_WIDE_H
 #define KEY_SHA_WIDE_H
 
-#include "key/sha_pair.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "key/sha.h"
 
 #define SHA_LANES      16u
 #define SHA_STRIDE_MAX ((size_t)1 << 26)
