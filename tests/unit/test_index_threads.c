@@ -23,7 +23,7 @@
 #define KEPT     4000u
 #define WRITERS  2u
 #define READERS  2u
-#define RUN_NS   (1500 * NS_PER_MS)
+#define RUN_NS   (1000 * NS_PER_MS)
 #define PASSING  100000u /* first number of keys that come and go */
 #define SEGMENTS 8u
 
@@ -57,7 +57,7 @@ static void write_passing(struct stress *s, uint64_t n, uint64_t r)
 {
     cistern_key key = key_number(PASSING + n);
     uint32_t segment = 1 + (uint32_t)(r % SEGMENTS);
-    struct block_info b = block_of(&key, segment, (uint32_t)n, r & 256 ? 1 : 0x1ff);
+    struct block_info b = block_of(&key, segment, (uint32_t)n, r & 256 ? 2 : 0x1fe);
 
     expect(s, index_insert(s->ix, segment, &b) == 0);
     if (r & 512) /* another thread may have dropped the segment */
@@ -216,10 +216,145 @@ static void test_readers_beside_writers(void **state)
     index_close(s.ix);
 }
 
+/* ---- Few keys, moved about as fast as can be ---- */
+
+/*
+ * One thread moves, one looks for keys that are there all the time. The mover's rounds each have an
+ * index of their own; `round` is odd while the reader may look.
+ */
+struct moving {
+    struct index *ix;
+    const cistern_key *keys; /* that are there */
+    unsigned n;
+    _Atomic uint64_t round;
+    _Atomic bool reading, stop;
+    _Atomic uint64_t missed, reads;
+};
+
+static void *moving_reader(void *arg)
+{
+    struct moving *m = arg;
+    uint64_t reads = 0, missed = 0, i;
+
+    while (!atomic_load(&m->stop)) {
+        atomic_store(&m->reading, true);
+        if (atomic_load(&m->round) % 2) {
+            for (i = 0; i < m->n; i++, reads++)
+                missed += index_mask(m->ix, &m->keys[i]) != 1;
+        }
+        atomic_store(&m->reading, false);
+    }
+    atomic_store(&m->missed, missed);
+    atomic_store(&m->reads, reads);
+    return NULL;
+}
+
+static void moving_pause(struct moving *m)
+{
+    atomic_fetch_add(&m->round, 1);
+    while (atomic_load(&m->reading))
+        ;
+}
+
+static void moving_insert(struct moving *m, const cistern_key *key)
+{
+    struct block_info b = block_of(key, 1, 1, 1);
+
+    assert_int_equal(index_insert(m->ix, 1, &b), 0);
+}
+
+/* Every round a small index grows to some thirty times its size. */
+static void grow_rounds(struct moving *m, uint64_t end)
+{
+    uint64_t i, next = PASSING;
+
+    while (clock_ns() < end) {
+        assert_int_equal(index_open(100000, &m->ix), 0);
+        for (i = 0; i < m->n; i++)
+            moving_insert(m, &m->keys[i]);
+        atomic_fetch_add(&m->round, 1);
+        for (i = 0; i < 12000; i++) {
+            cistern_key key = key_number(next++);
+
+            moving_insert(m, &key);
+        }
+        moving_pause(m);
+        index_close(m->ix);
+    }
+}
+
+/*
+ * All keys have one home line, and the ones that stay were inserted last: whenever another goes,
+ * one of them moves up.
+ */
+#define CROWD 40u
+static void crowd_rounds(struct moving *m, uint64_t end)
+{
+    cistern_key crowd[CROWD];
+    uint64_t i, n, next = PASSING;
+
+    for (n = 0; n < CROWD; next++) {
+        crowd[n] = key_number(next);
+        if ((slots_hash(crowd[n].b, 0) >> SLOTS_POSITION) % SLOTS_LINES ==
+                (slots_hash(m->keys[0].b, 0) >> SLOTS_POSITION) % SLOTS_LINES &&
+            slots_table(slots_hash(crowd[n].b, 0)) == slots_table(slots_hash(m->keys[0].b, 0)))
+            n++;
+    }
+    while (clock_ns() < end) {
+        assert_int_equal(index_open(1000, &m->ix), 0);
+        for (i = 0; i < CROWD; i++)
+            moving_insert(m, &crowd[i]);
+        for (i = 0; i < m->n; i++)
+            moving_insert(m, &m->keys[i]);
+        atomic_fetch_add(&m->round, 1);
+        for (i = 0; i < CROWD; i++)
+            assert_true(index_remove_copy(m->ix, &crowd[i], 1, 1));
+        moving_pause(m);
+        index_close(m->ix);
+    }
+}
+
+static void moving_run(void (*rounds)(struct moving *m, uint64_t end), const cistern_key *keys,
+                       unsigned n)
+{
+    struct moving m = {.keys = keys, .n = n};
+    pthread_t thread;
+
+    assert_int_equal(pthread_create(&thread, NULL, moving_reader, &m), 0);
+    rounds(&m, clock_ns() + RUN_NS / 2);
+    atomic_store(&m.stop, true);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    print_message("%llu rounds, %llu reads\n", (unsigned long long)m.round / 2,
+                  (unsigned long long)m.reads);
+    assert_true(m.reads > 0);
+    assert_int_equal(m.missed, 0);
+}
+
+static void test_growth_hides_nothing(void **state)
+{
+    cistern_key keys[400];
+    unsigned i;
+
+    (void)state;
+    for (i = 0; i < 400; i++)
+        keys[i] = key_number(i);
+    moving_run(grow_rounds, keys, 400);
+}
+
+static void test_removal_beside_hides_nothing(void **state)
+{
+    cistern_key keys[1] = {key_number(1)};
+
+    (void)state;
+    moving_run(crowd_rounds, keys, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_readers_beside_writers),
+        cmocka_unit_test(test_growth_hides_nothing),
+        cmocka_unit_test(test_removal_beside_hides_nothing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
