@@ -194,8 +194,8 @@ typedef struct cistern cistern;
 /*
  * Opens the shard of the space, making root, space and shard if they do not exist, and builds the
  * index from the contents of all its writers. Blocks, at most open_timeout_ms; then fails with
- * -ETIMEDOUT and leaves the rest to a helper thread. CISTERN_EDISABLED unless reuse_cache and
- * enable_3fs are both on.
+ * -ETIMEDOUT and leaves the rest to a helper thread, which holds the shard (CISTERN_ESHARD) until
+ * storage has let it tidy up. CISTERN_EDISABLED unless reuse_cache and enable_3fs are both on.
  */
 CISTERN_API CISTERN_MUST int cistern_open(const struct cistern_options *o, cistern **out);
 
@@ -292,7 +292,8 @@ struct cistern_vec {
     void *base;
     size_t len;
 };
-/* The pieces of one part of one block, in order; count 0 = absent (put) or not wanted (get). */
+/* The pieces of one part of one block, in order; count 0 = absent (put) or not wanted (get). A get
+ * takes all parts of a block from one copy, the newest: put the parts of a block together. */
 struct cistern_span {
     const struct cistern_vec *vecs;
     uint32_t count;

@@ -67,6 +67,7 @@ struct keeper {
     uint64_t syncs_asked, syncs_done;
     uint64_t refreshes_asked, refreshes_done;
     int sync_result, refresh_result;
+    int last_result; /* of the last seals; read when the thread has ended */
     int sync_failed; /* first failure that no flush was told of */
     char refresh_text[256];
     bool ended;
@@ -161,7 +162,7 @@ void writer_make_segment(cistern *c);
 int writer_seal_ended(cistern *c); /* the first failure of a sync */
 void writer_allocate(cistern *c);
 int writer_sync(cistern *c);
-void writer_last_rites(cistern *c);
+int writer_last_rites(cistern *c);
 uint64_t writer_id(const cistern *c);
 
 /* ---- keeper.c ---- */

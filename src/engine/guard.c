@@ -7,6 +7,7 @@
  * ignores what its parent noted there.
  */
 #include <errno.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -16,11 +17,32 @@
 
 #define REGISTRY_MAX 256
 
-static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
+static _Atomic pid_t registry_owner; /* 0 = nobody holds it */
 static struct {
     cistern *handle;
     pid_t pid;
-} registry[REGISTRY_MAX]; /* guarded by registry_lock */
+} registry[REGISTRY_MAX]; /* guarded by registry_lock() */
+
+/*
+ * A lock that a fork cannot leave locked: in the child the owner is another process, and what it
+ * was doing went on there.
+ */
+static void registry_lock(void)
+{
+    pid_t me = getpid(), seen = 0;
+
+    while (!atomic_compare_exchange_weak(&registry_owner, &seen, me)) {
+        if (seen == me) {
+            (void)sched_yield();
+            seen = 0;
+        }
+    }
+}
+
+static void registry_unlock(void)
+{
+    atomic_store(&registry_owner, 0);
+}
 
 int guard_open(cistern *c)
 {
@@ -65,7 +87,7 @@ int registry_add(cistern *c)
 
     if (c->cfg.flags & (CISTERN_OPEN_MATCH_ONLY | CISTERN_OPEN_READ_ONLY))
         return 0;
-    (void)pthread_mutex_lock(&registry_lock);
+    registry_lock();
     for (i = 0; i < REGISTRY_MAX && !rc; i++) {
         if (!registry[i].handle || registry[i].pid != pid)
             room = i;
@@ -81,7 +103,7 @@ int registry_add(cistern *c)
         registry[room].handle = c;
         registry[room].pid = pid;
     }
-    (void)pthread_mutex_unlock(&registry_lock);
+    registry_unlock();
     return rc;
 }
 
@@ -89,12 +111,12 @@ void registry_remove(cistern *c)
 {
     int i;
 
-    (void)pthread_mutex_lock(&registry_lock);
+    registry_lock();
     for (i = 0; i < REGISTRY_MAX; i++) {
         if (registry[i].handle == c)
             registry[i].handle = NULL;
     }
-    (void)pthread_mutex_unlock(&registry_lock);
+    registry_unlock();
 }
 
 void engine_trip(cistern *c, const char *reason, int line)

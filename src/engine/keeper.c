@@ -93,7 +93,8 @@ static void *keeper_main(void *arg)
     }
     (void)pthread_mutex_unlock(&k->lock);
     if (c->writer)
-        writer_last_rites(c); /* the lanes have stopped: close stops the keeper last */
+        k->last_result =
+            writer_last_rites(c); /* the lanes have stopped: close stops the keeper last */
     (void)pthread_mutex_lock(&k->lock);
     k->ended = true;
     (void)pthread_cond_broadcast(&k->changed);

@@ -310,10 +310,12 @@ int cistern_open(const struct cistern_options *o, cistern **out)
 static void *close_main(void *arg)
 {
     struct errand *e = arg;
-    int rc = tear_down(e->c);
+    int rc = tear_down(e->c), lost = e->c->keeper.last_result;
 
-    if (!rc)
+    if (!rc) {
         free(e->c);
+        rc = lost;
+    }
     if (!errand_report(e, rc))
         errand_free(e);
     return NULL;

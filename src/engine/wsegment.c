@@ -317,17 +317,21 @@ static void close_head(cistern *c, struct writer *w)
     }
 }
 
-void writer_last_rites(cistern *c)
+int writer_last_rites(cistern *c)
 {
     struct writer *w = c->writer;
+    int rc = 0, one;
     uint32_t i;
 
     for (i = 0; i < WSEGS; i++) {
-        if (w->segs[i].stage != WSEG_FREE)
-            (void)seal(c, &w->segs[i]);
+        if (w->segs[i].stage == WSEG_FREE)
+            continue;
+        one = seal(c, &w->segs[i]);
+        rc = rc ? rc : one;
     }
     close_head(c, w);
     if (w->head.fd >= 0)
         c->io->ops->file_close(c->io, &w->head);
     w->head.fd = -1;
+    return rc;
 }
