@@ -5,8 +5,9 @@
 
 Runs minillm on a text of about 5,000 tokens, without a cache and with one, kills it with SIGKILL
 in the middle of a request and starts it anew, and prints one table. Then it checks what Cistern
-promises, one line each, and ends with status 1 if one of them is not kept. The directory is made
-anew and left behind for a look at it. Needs nothing but Python's own library.
+promises, one line each, and ends with status 1 if one of them is not kept. Speeds are checked too; one that
+is missed is said, and fails nothing. The directory is made anew and left behind for a look at it.
+Needs nothing but Python's own library.
 """
 import argparse
 import array
@@ -187,7 +188,7 @@ class Demo:
             self.text = f.read()
             g.write("w" + self.text[1:])
         self.rows, self.raws, self.hits, self.agains = [], [], [], []
-        self.broken = 0
+        self.broken = self.slow = 0
 
     def row(self, case, answer, reference=None, shown=True):
         print("  %-42s %8.1f ms" % (case, answer["ttft_s"] * 1e3), file=sys.stderr, flush=True)
@@ -297,6 +298,11 @@ class Demo:
         self.broken += not good
         print("  %-6s %s" % ("kept" if good else "BROKEN", text))
 
+    def target(self, good, text):
+        """A speed: it depends on the machine and on who else uses it, so missing it is said and fails nothing."""
+        self.slow += not good
+        print("  %-6s %s" % ("kept" if good else "missed", text))
+
     def check_reuse(self):
         share = min(self.share(x) for x in self.hits)
         self.promise(share >= 0.95, "after SIGKILL: %.1f %% of the context's blocks read back and verified on each "
@@ -310,15 +316,15 @@ class Demo:
 
     def check_time(self):
         speed = statistics.median(x["computed_tokens"] / x["compute_s"] for x in self.colds())
-        self.promise(speed >= 1000, "cold prefill: %.0f tokens/s, median of %d (at least 1,000)"
+        self.target(speed >= 1000, "cold prefill: %.0f tokens/s, median of %d (at least 1,000)"
                      % (speed, len(self.colds())))
         ttft = statistics.median(x["ttft_s"] for x in self.hits)
-        self.promise(ttft <= self.cold() / 10, "first token after SIGKILL: %.1f ms, median of %d (at most a tenth of "
+        self.target(ttft <= self.cold() / 10, "first token after SIGKILL: %.1f ms, median of %d (at most a tenth of "
                      "the cold median, %.1f ms)" % (ttft * 1e3, len(self.hits), self.cold() * 1e2))
         size = sum(self.hits[0]["tier2_bytes"])
         wholes = [(again["ttft_s"], size / rate if rate else 0) for again, (rate, _) in zip(self.agains, self.raws)]
         ratio = statistics.median(hit["ttft_s"] / (rest + read) for hit, (rest, read) in zip(self.hits, wholes))
-        self.promise(ratio <= 1.5, "... and %.2f x the time to compute the rest (%.1f ms) and to read %.1f MB at the "
+        self.target(ratio <= 1.5, "... and %.2f x the time to compute the rest (%.1f ms) and to read %.1f MB at the "
                      "raw rate (%.1f ms, %s), medians of %d restarts (at most 1.5 x)"
                      % (ratio, 1e3 * statistics.median(x[0] for x in wholes), size / 1e6,
                         1e3 * statistics.median(x[1] for x in wholes), self.raws[0][1], len(wholes)))
@@ -364,7 +370,8 @@ def main():
           % (100 * max(0, others) / seconds / os.cpu_count()))
     if demo.broken:
         sys.exit("demo: %d promises broken, after %.0f s" % (demo.broken, seconds))
-    print("All promises kept, in %.0f s." % seconds)
+    print("%s, in %.0f s." % ("%d speeds missed on this machine, now; all else kept" % demo.slow if demo.slow
+                              else "All promises kept", seconds))
 
 
 if __name__ == "__main__":

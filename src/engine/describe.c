@@ -87,7 +87,7 @@ int cistern_describe(const cistern *c, char *buf, size_t size)
     line(&t, "directory=%s/%s\n", c->io->mount, c->shard_path);
     line(&t, "provider=%s\n", c->io->ops->name);
     line(&t, "provider_path=%s\n", c->io->provider_path);
-    line(&t, "backend=%s\n", c->io->backend);
+    line(&t, "usrbio=%s\n", c->io->backend);
     line(&t, "mode=%s\n",
          c->cfg.flags & CISTERN_OPEN_MATCH_ONLY ? "match-only"
          : c->writer                            ? "read-write"
