@@ -80,6 +80,8 @@ try() { # CASE
         printf '%-4s %-10s make %-6s %5d s   %s\n' "$result" "$1" "$goal" $(($(date +%s) - begin)) \
             "$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$log" | tail -n 1)"
         if [ "$result" = FAIL ]; then
+            rm -rf "${log%.log}"
+            cp -r "$root/home/tester/cistern/build/test-logs" "${log%.log}" 2>/dev/null || :
             tail -n 40 "$log" | cut -c1-200 | sed 's/^/     | /'
             echo "     | log: $log"
         fi
