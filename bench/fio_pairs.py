@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """fio through the drop-in against fio's own io_uring engine, in alternating pairs.
 
-    bench/fio_pairs.py --engine PATH/hf3fs_usrbio.so --dir DIR [--pairs 10] [--seconds 2] [--markdown]
+    bench/fio_pairs.py --engine PATH/hf3fs_usrbio.so --dir DIR [--pairs 10] [--slices 4] [--markdown]
 
 PATH/hf3fs_usrbio.so is the external fio engine for 3FS USRBIO, built unmodified against this fio's headers and linked
 with the drop-in; DIR becomes a mount. That engine opens its files without O_DIRECT and submits and waits in whole
-batches, so both sides run buffered, with iodepth_batch and iodepth_batch_complete_min equal to the depth. Each pair runs
-both engines one after the other, in turns; the ratio is taken within the pair. Exit status 1 if a median is below
---least.
+batches, so both sides run buffered, with iodepth_batch and iodepth_batch_complete_min equal to the depth. A pair is
+--slices short runs of each engine in turns, added up, because neighbours on a shared machine come and go within
+seconds; the ratio is taken within the pair. Exit status 1 if a median is below --least.
 """
 import argparse
 import json
@@ -23,7 +23,7 @@ PATTERNS = [(jobs, rw, bs) for jobs in ("processes", "threads") for rw in ("writ
 def run(args, engine, jobs, rw, bs):
     command = ["fio", "--name=pairs", "--directory=" + args.dir, "--filename_format=pairs.$jobnum", "--rw=" + rw,
                "--bs=" + bs, "--size=%dm" % args.size_mib, "--numjobs=%d" % args.jobs, "--group_reporting",
-               "--time_based", "--runtime=%g" % args.seconds, "--direct=0", "--invalidate=0",
+               "--time_based", "--runtime=%dms" % args.slice_ms, "--direct=0", "--invalidate=0",
                "--iodepth=%d" % args.depth, "--iodepth_batch=%d" % args.depth,
                "--iodepth_batch_complete_min=%d" % args.depth, "--iodepth_batch_complete_max=%d" % args.depth,
                "--output-format=json"]
@@ -35,17 +35,26 @@ def run(args, engine, jobs, rw, bs):
     side = job["write" if rw == "write" else "read"]
     if job["error"] or not side["total_ios"]:
         sys.exit("fio failed: " + " ".join(command))
-    cpu_us = (job["usr_cpu"] + job["sys_cpu"]) / 100 * job["job_runtime"] * 1000 / side["total_ios"]
-    return side["bw_bytes"] / 2**20, cpu_us
+    cpu_us = (job["usr_cpu"] + job["sys_cpu"]) / 100 * job["job_runtime"] * 1000
+    return side["io_bytes"], side["runtime"] / 1000, side["total_ios"], cpu_us
+
+
+def add_up(slices):
+    """MiB/s and microseconds of processor per I/O."""
+    total, seconds, ios, cpu_us = map(sum, zip(*slices))
+    return total / seconds / 2**20, cpu_us / ios
 
 
 def pattern(args, jobs, rw, bs):
     """One row: medians of both engines in MiB/s and microseconds of processor per I/O, and of the ratio."""
     ours, theirs = [], []
     for n in range(args.pairs):
-        sides = [("usrbio", ours), ("io_uring", theirs)]
-        for engine, into in sides if n % 2 == 0 else sides[::-1]:
-            into.append(run(args, engine, jobs, rw, bs))
+        slices = {"usrbio": [], "io_uring": []}
+        for k in range(args.slices):
+            for engine in sorted(slices, reverse=(n + k) % 2 == 0):
+                slices[engine].append(run(args, engine, jobs, rw, bs))
+        ours.append(add_up(slices["usrbio"]))
+        theirs.append(add_up(slices["io_uring"]))
     ratios = sorted(a[0] / b[0] for a, b in zip(ours, theirs))
     quarter = len(ratios) // 4
     med = statistics.median
@@ -58,7 +67,8 @@ def main():
     p.add_argument("--engine", required=True)
     p.add_argument("--dir", required=True)
     p.add_argument("--pairs", type=int, default=10)
-    p.add_argument("--seconds", type=float, default=2)
+    p.add_argument("--slices", type=int, default=4, help="of each engine in a pair")
+    p.add_argument("--slice-ms", type=int, default=400)
     p.add_argument("--jobs", type=int, default=2)
     p.add_argument("--depth", type=int, default=32)
     p.add_argument("--size-mib", type=int, default=256)

@@ -70,7 +70,8 @@ bool uring_queue(struct uring *uring, struct slot *slot)
     sqe = sqe_next(uring);
     if (sqe == NULL)
         return false;
-    fixed = slot->unit >= 0 && fixed_use(uring, slot);
+    /* Copies out of pinned memory into the page cache gain nothing. */
+    fixed = slot->unit >= 0 && (read || slot->file->align != 0) && fixed_use(uring, slot);
     *sqe = (struct io_uring_sqe){
         .opcode = (uint8_t)(fixed ? (read ? IORING_OP_READ_FIXED : IORING_OP_WRITE_FIXED)
                                   : (read ? IORING_OP_READ : IORING_OP_WRITE)),
