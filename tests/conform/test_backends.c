@@ -448,7 +448,7 @@ static void pinning_refused_step(void *arg)
 {
     struct rlimit limit = {.rlim_cur = 64 << 10, .rlim_max = 64 << 10};
     struct hf3fs_iov iov;
-    struct hf3fs_ior w;
+    struct hf3fs_ior r;
     int fd;
 
     (void)arg;
@@ -459,10 +459,11 @@ static void pinning_refused_step(void *arg)
         _exit(0);
     fd = file_new("refused", 0);
     iov = memory_new(MIB);
-    w = ring_new(4, false);
+    r = ring_new(4, true);
+    CHECK_EQ(ftruncate(fd, 1 << 20), 0);
     CHECK(hf3fs_reg_fd(fd, 0) <= 0);
     for (int i = 0; i < 20; i++)
-        CHECK_EQ(transfer(&w, &iov, iov.base, fd, 0, MIB), MIB);
+        CHECK_EQ(transfer(&r, &iov, iov.base, fd, 0, MIB), MIB);
     CHECK(info_says("fixed_buffers=no"));
 }
 
