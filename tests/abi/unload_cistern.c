@@ -4,6 +4,7 @@
  *   unload_cistern LIBRARY DIR ROUNDS
  */
 #include <stdint.h>
+#include <string.h>
 
 #include "cistern.h"
 #include "unload.h"
