@@ -2,18 +2,19 @@
 # Takes every figure of the store: device, memory, CPU, match, keys, open. Prints Markdown: each
 # command and what it said. With --write the results go into docs/bench/store.md, below its marker.
 #
-#   bench/run_all.sh [--quick] [--write] [--disk DIR] [--memory DIR] [only-this-section ...]
+#   bench/run_all.sh [--quick | --slices N] [--write] [--disk DIR] [--memory DIR] [only-this-section ...]
 #
 # DISK and MEMORY are directories on a disk (30 GiB of room) and on tmpfs (6 GiB); what is made in
-# them is removed. CISTERN names the command, build/cistern by default. About half an hour; --quick
-# takes two minutes and shows only that everything runs.
+# them is removed. CISTERN names the command, build/cistern by default. About half an hour; --slices
+# takes fewer than 40 pairs a figure; --quick takes two minutes and shows only that everything runs.
 set -eu
 top=$(cd "$(dirname "$0")/.." && pwd)
 cistern=${CISTERN:-$top/build/cistern}
 disk=/var/tmp/cistern-bench memory=/dev/shm/cistern-bench quick='' write='' only=''
 while [ $# -gt 0 ]; do
     case $1 in
-    --quick) quick=--quick ;;
+    --quick) quick=--quick more=--quick ;;
+    --slices) more="--slices $2"; shift ;;
     --write) write=1 ;;
     --disk) disk=$2; shift ;;
     --memory) memory=$2; shift ;;
@@ -26,10 +27,10 @@ done
 
 # One command: shown as a reader would type it, then what it said.
 figure() {
-    echo "    \$ cistern $*" | sed "s#$disk#DISK#g; s#$memory#MEMORY#g"
+    echo "    \$ cistern $*${more:+ $more}" | sed "s#$disk#DISK#g; s#$memory#MEMORY#g"
     # shellcheck disable=SC2086
-    if ! "$cistern" "$@" $quick >"$said"; then
-        echo "run_all.sh: this failed: cistern $*" >&2
+    if ! "$cistern" "$@" $more >"$said"; then
+        echo "run_all.sh: this failed: cistern $* $more" >&2
         exit 4
     fi
     sed 's/^\(.\)/    \1/' "$said"

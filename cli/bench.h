@@ -33,7 +33,7 @@ struct bench_config {
     uint64_t puts;  /* blocks a second that are put while matches are measured */
     uint64_t seed;
     double seconds; /* of a slice */
-    bool quick, keep, json, buffered, sync_inside, direct;
+    bool quick, keep, json, buffered, sync_inside, direct, raw_huge;
 };
 
 /* Memory that stands for an engine's pool: both sides of a figure use the same. */
@@ -44,6 +44,10 @@ struct bench_area {
 
 /* Reserved, touched, and filled with bytes that do not repeat. CLI_OK or an exit code. */
 int area_open(struct bench_area *a, size_t size, uint64_t seed);
+/* The same in shared memory, as the store's staging is; in huge pages, as far as the kernel has
+ * them. */
+int area_open_shared(struct bench_area *a, size_t size, uint64_t seed);
+int area_open_huge(struct bench_area *a, size_t size, uint64_t seed);
 void area_close(struct bench_area *a); /* a zeroed one is fine */
 /* The next `len` bytes behind *at, from the start again at the end; page-aligned for whole pages.
  */

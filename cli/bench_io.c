@@ -89,7 +89,7 @@ static int read_beside_raw(struct bench_run *run, struct reading *x, struct figu
     char name[40];
     int r;
 
-    r = raw_reader_open(&run->c, &x->extents, !random, run->c.io_bytes, &x->to, &raw);
+    r = raw_reader_open(&run->c, &x->extents, !random, run->c.io_bytes, &raw);
     if (r != CLI_OK)
         return r;
     base.arg = raw;
@@ -250,7 +250,7 @@ static int write_figure(struct writing *x)
     }
     r = learn_allocation(x, &allocates);
     if (r == CLI_OK)
-        r = raw_writer_open(&x->run->c, x->run->place.raw, allocates, &x->from, &x->raw);
+        r = raw_writer_open(&x->run->c, x->run->place.raw, allocates, &x->raw);
     if (r != CLI_OK)
         return r;
     snprintf(f->remark, sizeof(f->remark), "raw %llu KiB, %s files",

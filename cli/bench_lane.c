@@ -11,25 +11,27 @@
 #include "cli.h"
 
 #define AREA_MAX (1ull << 30) /* the kernel registers buffers of at most 1 GiB */
+#define HUGE     (2ull << 20)
 /* Buffers for each I/O in flight. Few, as any program that does nothing else would have them: where
  * a host copies into the guest's memory, a small area stays in its cache and the baseline is the
  * faster for it. */
 #define BUFFERS  2
 
-int lane_open(struct lane *l, const struct bench_config *c, unsigned number,
-              const struct bench_area *area)
+int lane_open(struct lane *l, const struct bench_config *c, unsigned number)
 {
-    size_t share = area->size / c->lanes / BENCH_PAGE * BENCH_PAGE;
+    uint64_t size;
     struct iovec v;
     int r;
 
     l->number = number;
     l->depth = (unsigned)(c->depth / c->lanes ? c->depth / c->lanes : 1);
-    if (share > BUFFERS * l->depth * c->io_bytes)
-        share = BUFFERS * l->depth * c->io_bytes;
-    if (share > AREA_MAX)
-        share = AREA_MAX;
-    l->area = (struct bench_area){area->base + number * share, share};
+    size = (BUFFERS * l->depth * c->io_bytes + HUGE - 1) / HUGE * HUGE;
+    if (size > AREA_MAX)
+        size = AREA_MAX;
+    r = c->raw_huge ? area_open_huge(&l->area, size, c->seed + number)
+                    : area_open_shared(&l->area, size, c->seed + number);
+    if (r != CLI_OK)
+        return r;
     r = io_uring_queue_init(l->depth, &l->ring, 0);
     if (r < 0)
         return cli_fail(CLI_ENVIRONMENT,
@@ -46,6 +48,7 @@ void lane_close(struct lane *l)
     if (l->open)
         io_uring_queue_exit(&l->ring);
     l->open = false;
+    area_close(&l->area);
 }
 
 static void prepare(struct lane *l, struct io_uring_sqe *sqe, const struct lane_io *io)

@@ -21,7 +21,7 @@ struct lane {
     struct io_uring ring;
     bool open, fixed, writes;
     unsigned depth;
-    struct bench_area area; /* this lane's share; not owned */
+    struct bench_area area; /* owned */
     size_t area_at;
     /* Fills the next I/O. 0, or an exit code after saying why. Called by the lane's thread. */
     int (*next)(struct lane *l, struct lane_io *io);
@@ -33,9 +33,8 @@ struct lane {
     pthread_t thread;
 };
 
-/* Opens lane `number` of `c->lanes` with its share of the area. CLI_OK or an exit code. */
-int lane_open(struct lane *l, const struct bench_config *c, unsigned number,
-              const struct bench_area *area);
+/* Opens lane `number` of `c->lanes`. CLI_OK or an exit code; lane_close() either way. */
+int lane_open(struct lane *l, const struct bench_config *c, unsigned number);
 void lane_close(struct lane *l);
 /* Runs n lanes for `seconds`, then lets what is in flight finish; sums into out. */
 int lanes_run(struct lane *lanes, unsigned n, double seconds, struct slice *out);

@@ -3,8 +3,10 @@
  *
  * Reads go to the very files that the store wrote, at the places where its blocks lie. Writes go to
  * files of the size of the store's segments, one after another, allocated beforehand where the
- * store's are. One thread and one ring a lane; buffers are registered where the memlock limit
- * allows.
+ * store's are. One thread and one ring a lane, with few buffers of its own, registered where the
+ * memlock limit allows. They lie in shared memory, as the store's staging does, because the kind of
+ * page counts: an I/O of 1 MiB over 256 scattered pages is cut in two by many devices, and one in
+ * huge pages (--raw-huge) costs next to no CPU.
  */
 #ifndef CLI_BENCH_RAW_H
 #define CLI_BENCH_RAW_H
@@ -31,13 +33,13 @@ struct raw_reader;
 /* `joined`: neighbours become one stretch and are read in order by I/Os of io_bytes; else each
  * extent is read as a whole, chosen at random, by I/Os of at most io_bytes. */
 int raw_reader_open(const struct bench_config *c, const struct extents *e, bool joined,
-                    uint64_t io_bytes, const struct bench_area *area, struct raw_reader **out);
+                    uint64_t io_bytes, struct raw_reader **out);
 void raw_reader_close(struct raw_reader *r);
 int raw_reader_run(void *arg, double seconds, struct slice *out);
 
 struct raw_writer;
 int raw_writer_open(const struct bench_config *c, const char *dir, bool allocate,
-                    const struct bench_area *area, struct raw_writer **out);
+                    struct raw_writer **out);
 void raw_writer_close(struct raw_writer *w);
 int raw_writer_run(void *arg, double seconds, struct slice *out);
 int raw_writer_sync(void *arg); /* fdatasync of what was written since the last one */

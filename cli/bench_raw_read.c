@@ -104,8 +104,7 @@ static int files_open(struct raw_reader *r, const struct extents *e)
     return CLI_OK;
 }
 
-static int lanes_make(struct raw_reader *r, const struct bench_config *c,
-                      const struct bench_area *area)
+static int lanes_make(struct raw_reader *r, const struct bench_config *c)
 {
     unsigned i;
     int s;
@@ -115,10 +114,10 @@ static int lanes_make(struct raw_reader *r, const struct bench_config *c,
     if (r->lanes == NULL || r->cursors == NULL)
         return cli_fail(CLI_ENVIRONMENT, "out of memory");
     for (i = 0; i < c->lanes; i++) {
-        s = lane_open(&r->lanes[i], c, i, area);
+        r->nlanes++;
+        s = lane_open(&r->lanes[i], c, i);
         if (s != CLI_OK)
             return s;
-        r->nlanes++;
         r->lanes[i].next = read_next;
         r->lanes[i].source = r;
         r->cursors[i].seed = c->seed + 77 + i;
@@ -128,7 +127,7 @@ static int lanes_make(struct raw_reader *r, const struct bench_config *c,
 }
 
 int raw_reader_open(const struct bench_config *c, const struct extents *e, bool joined,
-                    uint64_t io_bytes, const struct bench_area *area, struct raw_reader **out)
+                    uint64_t io_bytes, struct raw_reader **out)
 {
     struct raw_reader *r = calloc(1, sizeof(*r));
     int s = CLI_ENVIRONMENT;
@@ -144,7 +143,7 @@ int raw_reader_open(const struct bench_config *c, const struct extents *e, bool 
     r->io_bytes = io_bytes;
     s = files_open(r, e);
     if (s == CLI_OK)
-        s = lanes_make(r, c, area);
+        s = lanes_make(r, c);
     if (s == CLI_OK) {
         *out = r;
         return CLI_OK;

@@ -83,7 +83,7 @@ static int write_next(struct lane *l, struct lane_io *io)
 }
 
 int raw_writer_open(const struct bench_config *c, const char *dir, bool allocate,
-                    const struct bench_area *area, struct raw_writer **out)
+                    struct raw_writer **out)
 {
     struct raw_writer *w = calloc(1, sizeof(*w));
     int r = CLI_ENVIRONMENT;
@@ -101,12 +101,12 @@ int raw_writer_open(const struct bench_config *c, const char *dir, bool allocate
     }
     for (i = 0; i < c->lanes; i++) {
         w->files[i] = (struct writing){.next_fd = -1};
-        r = lane_open(&w->lanes[i], c, i, area);
+        w->nlanes++;
+        r = lane_open(&w->lanes[i], c, i);
         if (r != CLI_OK) {
             raw_writer_close(w);
             return r;
         }
-        w->nlanes++;
         w->lanes[i].writes = true;
         w->lanes[i].next = write_next;
         w->lanes[i].source = w;

@@ -2,10 +2,12 @@
  * bench_util.c - clocks, memory areas and the stop flag of `cistern bench`.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "bench.h"
 #include "cli.h"
@@ -30,22 +32,46 @@ uint64_t bench_cpu_ns(void)
     return clock_ns(CLOCK_PROCESS_CPUTIME_ID);
 }
 
-int area_open(struct bench_area *a, size_t size, uint64_t seed)
+static int area_fill(struct bench_area *a, size_t size, uint64_t seed, void *base)
 {
-    uint64_t *words;
+    uint64_t *words = base;
     size_t i;
 
-    a->base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (a->base == MAP_FAILED) {
-        a->base = NULL;
+    if (base == MAP_FAILED)
         return cli_fail(CLI_ENVIRONMENT, "%zu MiB of memory: %s; ask for less with --arena",
                         size >> 20, strerror(errno));
-    }
-    a->size = size;
-    words = (uint64_t *)(void *)a->base;
+    *a = (struct bench_area){base, size};
     for (i = 0; i < size / sizeof(*words); i++)
         words[i] = bench_random(&seed);
     return CLI_OK;
+}
+
+int area_open(struct bench_area *a, size_t size, uint64_t seed)
+{
+    void *base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    return area_fill(a, size, seed, base);
+}
+
+int area_open_huge(struct bench_area *a, size_t size, uint64_t seed)
+{
+    void *base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (base != MAP_FAILED && madvise(base, size, MADV_HUGEPAGE) != 0)
+        cli_note("cistern: no huge pages for the baseline: %s", strerror(errno));
+    return area_fill(a, size, seed, base);
+}
+
+int area_open_shared(struct bench_area *a, size_t size, uint64_t seed)
+{
+    int fd = memfd_create("cistern-bench", MFD_CLOEXEC);
+    void *base = MAP_FAILED;
+
+    if (fd >= 0 && fallocate(fd, 0, 0, (off_t)size) == 0)
+        base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (fd >= 0)
+        close(fd);
+    return area_fill(a, size, seed, base);
 }
 
 void area_close(struct bench_area *a)

@@ -242,6 +242,8 @@ static int parse(struct bench_config *c, int argc, char **argv, struct words *w)
         {"direct", NULL, ARG_FLAG, &c->direct, 0, 0,
          "get and rand: read straight into registered memory"},
         {"buffered", NULL, ARG_FLAG, &c->buffered, 0, 0, "ours without O_DIRECT"},
+        {"raw-huge", NULL, ARG_FLAG, &c->raw_huge, 0, 0,
+         "the baseline's buffers in huge pages, not in shared memory as ours"},
         {"arena", "SIZE", ARG_SIZE, &c->arena, MIB, 0,
          "memory to read into and write from (twice the caches)"},
         {"staging", "SIZE", ARG_SIZE, &c->staging, MIB, 0, "of the store, each direction (256M)"},

@@ -39,7 +39,7 @@ _cistern()
         fi
         mapfile -t COMPREPLY < <(compgen -W "--dir --root --keep --block --parts --total --count
             --lanes --depth --io-bytes --request --inflight --slices --seconds --quick --chain
-            --puts --sync-inside --direct --buffered --arena --staging --segment --provider --provider-path
+            --puts --sync-inside --direct --raw-huge --buffered --arena --staging --segment --provider --provider-path
             --seed --json --help" -- "$cur")
         ;;
     esac
