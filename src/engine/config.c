@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/bits.h"
+#include "key/grow.h"
 #include "key/key.h"
 
 #define KIB 1024ull
@@ -21,20 +22,11 @@
 
 int config_take_struct(void *own, size_t own_size, const void *theirs)
 {
-    size_t size, i;
-
-    if (!theirs)
-        return err_set(-EINVAL, "a struct pointer is NULL");
-    memcpy(&size, theirs, sizeof size);
-    if (size < sizeof size || size > 65536)
-        return err_set(-EINVAL, "the `size` of a struct is %zu: set it to sizeof the struct", size);
-    for (i = own_size; i < size; i++) {
-        if (((const unsigned char *)theirs)[i])
-            return err_set(-EINVAL,
-                           "a struct has fields that this version does not know (byte %zu)", i);
-    }
-    memset(own, 0, own_size);
-    memcpy(own, theirs, size < own_size ? size : own_size);
+    if (grow_take(own, own_size, theirs))
+        return err_set(-EINVAL,
+                       theirs ? "a struct's `size` is not sizeof the struct, or it has fields "
+                                "that this version does not know"
+                              : "a struct pointer is NULL");
     return 0;
 }
 

@@ -21,43 +21,19 @@
 
 /* ---- What the contents say ---- */
 
-static int flush_batch(cistern *c)
+/* Gives the batch, all of one segment, to the index or to presence. */
+static void flush_batch(cistern *c)
 {
     struct follower *f = c->follower;
-    cistern_key key;
-    uint32_t i;
     int rc = 0;
 
-    for (i = 0; i < f->batched; i++) {
-        memcpy(key.b, f->batch[i].key, sizeof key.b);
-        index_prefetch(c->index, &key);
-    }
-    for (i = 0; i < f->batched; i++) {
-        rc = index_insert(c->index, f->number, &f->batch[i]);
-        if (rc && rc != -EEXIST)
-            metric_add(&c->metrics, METRIC_index_full, 1);
-    }
-    f->batched = 0;
-    return 0;
-}
-
-static int add_presence(cistern *c, const struct block_info *b)
-{
-    const struct match_rules *rules = &c->cfg.rules;
-    uint32_t shard = c->follower->reader.current->shard, p;
-    cistern_key key;
-    int rc = 0;
-
-    memcpy(key.b, b->key, sizeof key.b);
-    if ((b->mask & rules->all) == rules->all)
-        rc = presence_add(c->others, &key, 0, shard);
-    for (p = 0; p < c->cfg.nparts && !rc; p++) {
-        if (b->mask & (rules->last | rules->trailing) & (1u << p))
-            rc = presence_add(c->others, &key, 1 + p, shard);
-    }
+    if (f->batched && f->number_shard == c->cfg.shard)
+        rc = index_insert_many(c->index, f->number, f->batch, f->batched, NULL);
+    else if (f->batched)
+        rc = presence_add_blocks(c->others, &c->cfg.rules, f->number_shard, f->batch, f->batched);
     if (rc)
         metric_add(&c->metrics, METRIC_index_full, 1);
-    return 0;
+    f->batched = 0;
 }
 
 static int on_block(void *arg, const struct block_info *b)
@@ -65,13 +41,12 @@ static int on_block(void *arg, const struct block_info *b)
     cistern *c = arg;
     struct follower *f = c->follower;
 
-    if (f->reader.current->shard != c->cfg.shard)
-        return add_presence(c, b);
-    if (c->segs.at[f->number].data.fd < 0 && !(c->cfg.flags & CISTERN_OPEN_MATCH_ONLY))
+    if (f->number_shard == c->cfg.shard && c->segs.at[f->number].data.fd < 0 &&
+        !(c->cfg.flags & CISTERN_OPEN_MATCH_ONLY))
         return 0;
     f->batch[f->batched] = *b;
     if (++f->batched == ARRAY_LEN(f->batch))
-        return flush_batch(c);
+        flush_batch(c);
     return 0;
 }
 
@@ -166,8 +141,9 @@ static int sink_block(void *arg, const struct block_info *b)
     struct follower *f = c->follower;
 
     if (f->number != f->reader.current->number) {
-        (void)flush_batch(c);
+        flush_batch(c);
         f->number = f->reader.current->number;
+        f->number_shard = f->reader.current->shard;
     }
     return on_block(c, b);
 }
@@ -362,8 +338,16 @@ int follower_scan(cistern *c)
     if (!rc) {
         list.count = choose(c, &list);
         c->follower->number = UINT32_MAX;
+        if (c->follower->first && (rc = index_bulk_begin(c->index))) {
+            contents_list_free(&list);
+            return err_set(rc, "no memory for the index");
+        }
         rc = run_jobs(c, &list);
-        (void)flush_batch(c);
+        flush_batch(c);
+        if (c->follower->first && index_bulk_end(c->index))
+            metric_add(&c->metrics, METRIC_index_full, 1);
+        if (c->others)
+            presence_settle(c->others);
         settle_jobs(c, list.at, list.count);
         apply_dead(c);
     }

@@ -10,9 +10,9 @@ struct follower {
     bool first; /* the look of the open: damage is counted */
     struct dead_note *dead;
     size_t dead_count, dead_room;
-    uint32_t number; /* segment of the job that is being parsed */
+    uint32_t number, number_shard; /* segment of the job that is being parsed */
     uint32_t batched;
-    struct block_info batch[32];
+    struct block_info batch[63];
 };
 
 #endif
