@@ -146,10 +146,14 @@ void table_print(const struct bench_run *run)
     printf("cistern %s, %s, %ld cores, %s, Linux %s, %s\n", cistern_version(), cpu,
            sysconf(_SC_NPROCESSORS_ONLN), text_size(memory_bytes(), mem, sizeof(mem)), kernel,
            run->place.kind);
-    printf("%llu lane%s, depth %llu in all, I/O of %s, %s of data, %llu pairs of slices of %g s\n",
-           (unsigned long long)c->lanes, c->lanes == 1 ? "" : "s", (unsigned long long)c->depth,
-           text_size(c->io_bytes, io, sizeof(io)), text_size(c->total, total, sizeof(total)),
-           (unsigned long long)c->slices, c->seconds);
+    if (run->figures.n != 0 && run->figures.list[0].by_time)
+        printf("%llu slices a figure\n", (unsigned long long)c->slices);
+    else
+        printf(
+            "%llu lane%s, depth %llu in all, I/O of %s, %s of data, %llu pairs of slices of %g s\n",
+            (unsigned long long)c->lanes, c->lanes == 1 ? "" : "s", (unsigned long long)c->depth,
+            text_size(c->io_bytes, io, sizeof(io)), text_size(c->total, total, sizeof(total)),
+            (unsigned long long)c->slices, c->seconds);
     lines_print(run, false);
     lines_print(run, true);
 }
