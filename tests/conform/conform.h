@@ -108,12 +108,16 @@ static int mount_setup(void **state)
     return 0;
 }
 
+/* Children that ended without a word left memory behind; its links say where. */
 static int mount_teardown(void **state)
 {
-    char command[PATH_MAX + 32];
+    char command[3 * PATH_MAX];
 
     (void)state;
-    snprintf(command, sizeof(command), "rm -rf '%s'", mnt);
+    snprintf(
+        command, sizeof(command),
+        "find '%s' -lname '/dev/shm/hf3fs-iov-*' -printf '%%l\\n' | xargs -r rm -f; rm -rf '%s'",
+        mnt, mnt);
     return system(command) == 0 ? 0 : -1;
 }
 
