@@ -166,14 +166,17 @@ static bool open_group(struct lane *l, struct share *s, uint32_t segment, uint64
     return true;
 }
 
-/* Whether the next block can join: right behind, room in slot and count, no hole in the operation's
- * order. */
+/*
+ * Whether the next block can join: right behind, room in slot and count, no hole in the operation's
+ * order. A group that has come to a multiple of io_bytes is full, so that those behind it are one
+ * whole I/O each.
+ */
 static bool joins(const struct lane *l, const struct group *g, const struct share *s,
                   uint32_t segment, uint64_t from, uint64_t to)
 {
-    return g->staged && g->segment == segment && g->offset + g->len == from &&
-           g->block + g->count == s->next && g->count < l->c->cfg.io_blocks &&
-           to - g->offset <= pool_slot_bytes(l->c->read_pool);
+    return g->staged && g->segment == segment && from % l->c->cfg.io_bytes &&
+           g->offset + g->len == from && g->block + g->count == s->next &&
+           g->count < l->c->cfg.io_blocks && to - g->offset <= pool_slot_bytes(l->c->read_pool);
 }
 
 enum step { STEP_SETTLED, STEP_JOINED, STEP_OTHER, STEP_STUCK };

@@ -259,7 +259,8 @@ static bool fill_group(struct writer *w, struct share *s, struct wgroup **open, 
         *stuck = true;
         return false;
     }
-    if (g->len + extent > slot_bytes || g->count == w->c->cfg.io_blocks)
+    if (g->len + extent > slot_bytes || g->count == w->c->cfg.io_blocks ||
+        (g->len && (g->offset + g->len) % w->c->cfg.io_bytes == 0))
         return false;
     if (fill_block(w, s->op, s->next, g->seg, g->offset + g->len, g->slot + g->len,
                    &g->blocks[g->count])) {

@@ -3,9 +3,8 @@
  *
  * Host memory is copied and hashed in pieces that fit the first-level cache, so that the bytes come
  * through memory once: hash first, which fetches, then copy. A get's destination is written past
- * the cache; so is a put's staging when it is large, while small staging is still in the cache when
- * storage takes it. Device memory is copied whole, because a call costs more than the cache saves.
- * Threads: any.
+ * the cache; so is a put's staging unless it is small. Device memory is copied whole, because a
+ * call costs more than the cache saves. Threads: any.
  */
 #include "mem/mem.h"
 
@@ -18,8 +17,9 @@
 #include "mem/mem_internal.h"
 
 #define PIECE_BYTES 4096u
-/* Staging of this size and more is not expected to stay in the second-level cache. */
-#define LARGE_SPAN  (128u << 10)
+/* From this size on staging is written past the cache: storage takes it by DMA, or from memory
+ * later. */
+#define LARGE_SPAN  (16u << 10)
 
 const struct mem_ops *mem_ops_get(uint32_t kind)
 {
