@@ -5,7 +5,7 @@
 #   make check-long   more runs of the tests that have a number of runs
 #   make check-ci     these three
 #   make check-all    lint, test, check-ci, and a fresh machine (tools/try_fresh.sh)
-ASAN_TESTS ?= test-conform test-golden test-damage test-crash
+ASAN_TESTS ?= test-conform test-golden test-damage test-crash test-strict
 TSAN_TESTS ?= test-conform
 LONG_TESTS ?= test-crash test-damage
 LONG_RUNS  ?= CRASH_RUNS=100 CISTERN_DAMAGE_SEEDS=40
