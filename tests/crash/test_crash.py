@@ -104,7 +104,8 @@ class Store:
                 if not good.match(f)]
 
     def shared_memory(self):
-        """Objects in /dev/shm that the links of this mount name, that is, what its processes left."""
+        """Objects in /dev/shm that the links of this mount name, that is, what its processes left. Between the
+        making of an object and the taking away of its name a kill leaves an empty one, which no client can help."""
         links = os.path.join(self.dir, "3fs-virt", "iovs")
         targets = [os.path.join(links, n) for n in os.listdir(links)] if os.path.isdir(links) else []
         return [os.readlink(t) for t in targets if os.path.islink(t) and os.path.exists(os.readlink(t))]
@@ -113,8 +114,9 @@ class Store:
         for p in self.living:
             p.kill()
             p.wait()
-        left = self.shared_memory()
-        for path in left:
+        named = self.shared_memory()
+        left = [path for path in named if os.stat(path).st_blocks * 512 > 64 << 10]
+        for path in named:
             os.unlink(path)
         shutil.rmtree(self.top, ignore_errors=True)
         return left
