@@ -374,6 +374,8 @@ int main(void)
         cmocka_unit_test(test_a_million_puts_allocate_nothing),
     };
 
+    /* Each arena that libc gives a new thread would take 64 MiB of addresses. */
+    (void)mallopt(M_ARENA_MAX, 1);
     /* Some GiB of blocks: not in a /tmp that is memory. */
     if (build && *build)
         (void)setenv("TMPDIR", build, 0);
