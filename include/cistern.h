@@ -375,8 +375,8 @@ CISTERN_API CISTERN_MUST int cistern_get_sync(cistern *c, const struct cistern_r
                                               struct cistern_event *event);
 CISTERN_API CISTERN_MUST int cistern_put_sync(cistern *c, const struct cistern_request *r,
                                               struct cistern_event *event);
-/* Blocks until everything put before is published and synced; -ETIMEDOUT, or the first error of a
- * sync. */
+/* Blocks until everything put before is published and synced; -ETIMEDOUT (at once with 0), or the
+ * first error of a sync. */
 CISTERN_API CISTERN_MUST int cistern_flush(cistern *c, uint32_t timeout_ms);
 
 /* ---- Registered memory
