@@ -462,11 +462,15 @@ static void pinning_refused_step(void *arg)
     setenv("CISTERN_USRBIO_BACKEND", "io_uring", 1);
     CHECK_EQ(setrlimit(RLIMIT_MEMLOCK, &limit), 0);
     CHECK_EQ(chmod(mnt, 0777), 0);
-    if (geteuid() == 0 && (setgid(65534) != 0 || setuid(65534) != 0 || access(mnt, W_OK) != 0))
-        _exit(0);
+    if (geteuid() == 0 && (setgid(65534) != 0 || setuid(65534) != 0 || access(mnt, W_OK) != 0)) {
+        print_message("skipped: nobody cannot write to the mount\n");
+        _exit(CHILD_SKIPS);
+    }
     /* Kernels from 6.14 on count the io_uring itself as locked memory of its user. */
-    if (hf3fs_iorcreate(&r, mnt, 4, true, 0, -1) == -ENOMEM)
-        _exit(0);
+    if (hf3fs_iorcreate(&r, mnt, 4, true, 0, -1) == -ENOMEM) {
+        print_message("skipped: the memlock limit refuses the io_uring too\n");
+        _exit(CHILD_SKIPS);
+    }
     hf3fs_iordestroy(&r);
     fd = file_new("refused", 0);
     iov = memory_new(MIB);

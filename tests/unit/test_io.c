@@ -584,7 +584,7 @@ static void real_files_of_another_mount_are_refused(void **state)
 
     (void)state;
     if (stat(dir, &here) || stat("/proc/self/status", &there) || here.st_dev == there.st_dev)
-        skip();
+        skip(); /* there is no second file system to point at */
     path_in(path, "elsewhere");
     assert_int_equal(symlink("/proc/self/status", path), 0);
     assert_int_equal(io->ops->file_open(io, "elsewhere", IO_READ, &f), -EXDEV);
