@@ -24,6 +24,7 @@
 
 #include "base/bits.h"
 #include "cistern.h"
+#include "io/hook.h"
 #include "io/io_internal.h"
 
 #define MARKER            ".cistern-mount"
@@ -171,12 +172,18 @@ static void describe(struct io *io, struct usrbio *u)
     io->inline_reads = strstr(io->backend, "backend=inline") != NULL;
 }
 
+int (*io_open_hook)(const struct io_options *o, struct io **out);
+
 int io_open(const struct io_options *o, struct io **out)
 {
-    struct usrbio *u = calloc(1, sizeof *u);
-    struct io *io = calloc(1, sizeof *io);
+    struct usrbio *u;
+    struct io *io;
     int rc = -ENOMEM;
 
+    if (io_open_hook)
+        return io_open_hook(o, out);
+    u = calloc(1, sizeof *u);
+    io = calloc(1, sizeof *io);
     if (!u || !io || !o->mount) {
         free(u);
         free(io);
