@@ -1,0 +1,166 @@
+/*
+ * policy.c - choosing victims and what to carry over. See policy.h.
+ *
+ * Everything here is arithmetic on the caller's values; quotients are doubles, so no product of
+ * sizes overflows, and a comparison of equal inputs is exact on every machine.
+ */
+#include "engine/policy.h"
+
+#include <string.h>
+
+#include "base/bits.h"
+
+/* History remembers about this many capacities of traffic. */
+#define HISTORY_CAPACITIES 4u
+/* Below capacity/64 of hits the history says little: weights start from their minimum. */
+#define HISTORY_FLOOR      64u
+/* Credit of the carry budget at open, as a part of the capacity, so that a full store that is
+ * opened need not lose its used blocks before the first puts. */
+#define BUDGET_CREDIT      8u
+
+void policy_defaults(struct policy_params *p, uint64_t capacity)
+{
+    *p = (struct policy_params){
+        .capacity = capacity,
+        .carry_idle = 75,
+        .carry_victim = 90,
+        .carry_budget = 14,
+        .old_weight = 150,
+        .old_weight_max = 1000,
+        .ghost_weight = 600,
+        .tiny_count = 4,
+    };
+}
+
+void policy_history_add(struct policy_history *h, const struct policy_history *more,
+                        const struct policy_params *p)
+{
+    h->hit += more->hit;
+    h->ghost += more->ghost;
+    h->stored += more->stored;
+    h->carried += more->carried;
+    while ((h->hit + h->stored) / HISTORY_CAPACITIES > p->capacity) {
+        h->hit /= 2;
+        h->ghost /= 2;
+        h->stored /= 2;
+        h->carried /= 2;
+    }
+}
+
+/* Mean idleness of the live blocks. Unknown: blocks that were touched are taken to be used on the
+ * mean in the middle of the younger half, the others never. */
+static double segment_idle(const struct policy_segment *s)
+{
+    uint32_t used;
+
+    if (s->idle != POLICY_UNKNOWN)
+        return (double)s->idle;
+    if (!s->blocks)
+        return (double)s->age;
+    used = s->touches < s->blocks ? s->touches : s->blocks;
+    return (double)s->age * (1.0 - 0.75 * used / s->blocks);
+}
+
+/* By how much OLD segments count as less idle. */
+static double old_weight(const struct policy_params *p, const struct policy_history *h)
+{
+    double hit = (double)h->hit + (double)p->capacity / HISTORY_FLOOR + 1;
+    double w = p->old_weight + p->ghost_weight * ((double)h->ghost / hit);
+
+    return (w < p->old_weight_max ? w : p->old_weight_max) / 100;
+}
+
+struct score {
+    uint32_t rank;
+    double cold;
+};
+
+/* Room that holds nothing is as good as free: a half-dead segment is twice as cold. */
+static struct score segment_score(const struct policy_segment *s, double weight)
+{
+    struct score c = {.rank = s->rank};
+    double live = (double)min_u64(s->live_bytes, s->bytes);
+
+    c.cold = (segment_idle(s) + 1) * (double)s->bytes / (live > 1 ? live : 1);
+    if (s->generation == POLICY_OLD && live > 0)
+        c.cold /= weight;
+    return c;
+}
+
+/* a goes before b. A total order: numbers differ. */
+static bool goes_before(const struct policy_segment *a, struct score as,
+                        const struct policy_segment *b, struct score bs)
+{
+    bool a_silent = a->flags & POLICY_SILENT, b_silent = b->flags & POLICY_SILENT;
+
+    if (as.rank != bs.rank)
+        return as.rank > bs.rank;
+    if (as.cold > bs.cold || as.cold < bs.cold)
+        return as.cold > bs.cold;
+    if (a->depth != b->depth)
+        return a->depth > b->depth;
+    if (a_silent != b_silent)
+        return a_silent;
+    return a->number < b->number;
+}
+
+size_t policy_choose(const struct policy_segment *segs, size_t n, const struct policy_params *p,
+                     const struct policy_history *h)
+{
+    double weight = old_weight(p, h);
+    struct score best = {0}, c;
+    size_t victim = POLICY_NONE, i;
+
+    for (i = 0; i < n; i++) {
+        if (segs[i].flags & POLICY_PINNED)
+            continue;
+        c = segment_score(&segs[i], weight);
+        if (victim == POLICY_NONE || goes_before(&segs[i], c, &segs[victim], best)) {
+            victim = i;
+            best = c;
+        }
+    }
+    return victim;
+}
+
+size_t policy_merge(const struct policy_segment *segs, size_t n, const struct policy_params *p)
+{
+    size_t oldest = POLICY_NONE, tiny = 0, i;
+
+    for (i = 0; i < n; i++) {
+        if (!(segs[i].flags & POLICY_TINY) || segs[i].flags & POLICY_PINNED)
+            continue;
+        tiny++;
+        if (oldest == POLICY_NONE || segs[i].age > segs[oldest].age ||
+            (segs[i].age == segs[oldest].age && segs[i].number < segs[oldest].number))
+            oldest = i;
+    }
+    return tiny && tiny >= p->tiny_count ? oldest : POLICY_NONE;
+}
+
+bool policy_carry(const struct policy_segment *victim, const struct policy_block *b,
+                  const struct policy_params *p)
+{
+    if (victim->rank == POLICY_RANK_EXPIRED || b->copied)
+        return false;
+    if (b->pinned)
+        return true;
+    return b->used && (double)b->use_age * 100 < segment_idle(victim) * p->carry_idle;
+}
+
+uint64_t policy_carry_limit(const struct policy_segment *victim, const struct policy_params *p,
+                            const struct policy_history *h)
+{
+    uint64_t share, earned;
+
+    if (victim->rank == POLICY_RANK_EXPIRED)
+        return 0;
+    share = victim->bytes / 100 * p->carry_victim;
+    earned = (h->stored + p->capacity / BUDGET_CREDIT) / 100 * p->carry_budget;
+    return earned > h->carried ? min_u64(share, earned - h->carried) : 0;
+}
+
+enum policy_generation policy_place(bool ghost)
+{
+    return ghost ? POLICY_OLD : POLICY_YOUNG;
+}
