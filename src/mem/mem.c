@@ -16,7 +16,9 @@
 #include "base/hash.h"
 #include "mem/mem_internal.h"
 
-#define PIECE_BYTES 4096u
+/* Small enough for the processor to hash one piece while the stores of the one before drain. */
+#define PIECE_BYTES 1024u
+#define LINE_BYTES  64u
 /* From this size on staging is written past the cache: storage takes it by DMA, or from memory
  * later. */
 #define LARGE_SPAN  (16u << 10)
@@ -41,20 +43,30 @@ uint64_t mem_span_bytes(const struct cistern_span *s)
     return bytes;
 }
 
-static void gather_host(uint8_t *to, const struct cistern_vec *v, bool large,
-                        struct hash64_state *state)
+/* Of `left` bytes to write at `to`: the next piece, which ends at a whole line if it can. */
+static size_t piece_at(const uint8_t *to, size_t left)
 {
-    const uint8_t *from = v->base;
-    size_t at, n;
+    return min_u64(left, PIECE_BYTES - (uintptr_t)to % LINE_BYTES);
+}
 
-    for (at = 0; at < v->len; at += n) {
-        n = min_u64(v->len - at, PIECE_BYTES);
+/* One pass past the cache. `more` bytes follow in the hash. */
+static void hash_past_cache(uint8_t *to, const uint8_t *from, size_t len, uint64_t more,
+                            struct hash64_state *state)
+{
+    size_t whole = more || !len ? len : len - 1, at = host_hash_copy(state, to, from, whole), n;
+
+    for (; at < len; at += n) {
+        n = piece_at(to + at, len - at);
         hash64_add(state, from + at, n);
-        if (large)
-            host_copy_past_cache(to + at, from + at, n);
-        else
-            memcpy(to + at, from + at, n);
+        host_copy_past_cache(to + at, from + at, n);
     }
+}
+
+/* Small staging stays in the cache. */
+static void hash_to_cache(uint8_t *to, const uint8_t *from, size_t len, struct hash64_state *state)
+{
+    hash64_add(state, from, len);
+    memcpy(to, from, len);
 }
 
 static int gather_other(const struct mem_ops *m, uint8_t *to, const struct cistern_vec *v,
@@ -69,7 +81,8 @@ static int gather_other(const struct mem_ops *m, uint8_t *to, const struct ciste
 
 int mem_gather(const struct mem_ops *m, void *staging, const struct cistern_span *s, uint64_t *hash)
 {
-    bool large = mem_span_bytes(s) >= LARGE_SPAN;
+    uint64_t more = mem_span_bytes(s);
+    bool large = more >= LARGE_SPAN;
     struct hash64_state state;
     uint8_t *to = staging;
     uint32_t i;
@@ -77,8 +90,11 @@ int mem_gather(const struct mem_ops *m, void *staging, const struct cistern_span
 
     hash64_begin(&state);
     for (i = 0; i < s->count && rc == 0; i++) {
-        if (m == &mem_host)
-            gather_host(to, &s->vecs[i], large, &state);
+        more -= s->vecs[i].len;
+        if (m == &mem_host && large)
+            hash_past_cache(to, s->vecs[i].base, s->vecs[i].len, more, &state);
+        else if (m == &mem_host)
+            hash_to_cache(to, s->vecs[i].base, s->vecs[i].len, &state);
         else
             rc = gather_other(m, to, &s->vecs[i], &state);
         to += s->vecs[i].len;
@@ -89,31 +105,20 @@ int mem_gather(const struct mem_ops *m, void *staging, const struct cistern_span
     return rc;
 }
 
-static void scatter_host(const uint8_t *from, const struct cistern_vec *v,
-                         struct hash64_state *state)
-{
-    uint8_t *to = v->base;
-    size_t at, n;
-
-    for (at = 0; at < v->len; at += n) {
-        n = min_u64(v->len - at, PIECE_BYTES);
-        hash64_add(state, from + at, n);
-        host_copy_past_cache(to + at, from + at, n);
-    }
-}
-
 int mem_scatter(const struct mem_ops *m, const void *staging, const struct cistern_span *s,
                 uint64_t *hash)
 {
     struct hash64_state state;
     const uint8_t *from = staging;
+    uint64_t more = mem_span_bytes(s);
     uint32_t i;
     int rc = 0;
 
     hash64_begin(&state);
     for (i = 0; i < s->count && rc == 0; i++) {
+        more -= s->vecs[i].len;
         if (m == &mem_host) {
-            scatter_host(from, &s->vecs[i], &state);
+            hash_past_cache(s->vecs[i].base, from, s->vecs[i].len, more, &state);
         } else {
             hash64_add(&state, from, s->vecs[i].len);
             rc = m->copy_out(s->vecs[i].base, from, s->vecs[i].len);

@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,8 +33,8 @@ static void fill(uint8_t *p, size_t n)
 static int setup(void **state)
 {
     (void)state;
-    scattered = malloc(2 * ROOM + GUARD);
-    staging = malloc(ROOM + 2 * GUARD);
+    scattered = aligned_alloc(GUARD, 2 * ROOM + GUARD);
+    staging = aligned_alloc(GUARD, ROOM + 2 * GUARD);
     expected = malloc(ROOM);
     return scattered && staging && expected ? 0 : -1;
 }
@@ -55,17 +56,26 @@ static size_t any_length(void)
     return any(3) ? borders[any(12)] : any(20000);
 }
 
+/* Half of the spans lie in whole lines and blocks of the hash, where copy and hash are one loop. */
+static size_t gap(bool whole)
+{
+    return whole ? GUARD * (1 + any(3)) : any(130) + 1;
+}
+
 /* A span of up to VECS pieces in `scattered` with gaps between them; returns its length. */
 static size_t make_span(struct cistern_vec v[VECS], struct cistern_span *s, size_t one)
 {
-    size_t at = any(130), bytes = 0;
+    bool whole = any(2);
+    size_t at = gap(whole), bytes = 0;
     uint32_t i, n = one ? 1 : any(VECS) + 1;
 
     for (i = 0; i < n; i++) {
-        size_t len = one ? one : any_length();
+        size_t len = one ? one : whole && any(20) ? 1024 * any(24) : any_length();
 
         v[i] = (struct cistern_vec){scattered + at, len};
-        at += len + any(130) + 1;
+        at += len + gap(whole);
+        if (whole)
+            at += (size_t)(-at % GUARD);
         bytes += len;
     }
     *s = (struct cistern_span){v, n};
@@ -88,7 +98,7 @@ static void join(const struct cistern_span *s)
 static void check_gather(size_t one)
 {
     const struct mem_ops *m = mem_ops_get(CISTERN_MEM_HOST);
-    uint8_t *to = staging + any(GUARD);
+    uint8_t *to = staging + any(2) * any(GUARD);
     struct cistern_vec v[VECS];
     struct cistern_span s;
     uint64_t hash = 0;
@@ -136,6 +146,8 @@ static void spans_are_gathered(void **state)
     (void)state;
     for (i = 0; i < 30; i++)
         check_gather(0);
+    for (i = 0; i < 20; i++) /* the end of the hash looks back into what was copied */
+        check_gather((24 << 10) + 1 + any(70));
     check_gather(128 << 10);
     check_gather((128 << 10) - 1);
     check_gather(ROOM);
@@ -148,6 +160,8 @@ static void spans_are_scattered(void **state)
     (void)state;
     for (i = 0; i < 30; i++)
         check_scatter(0);
+    for (i = 0; i < 20; i++)
+        check_scatter((2 << 10) + 1 + any(70));
     check_scatter(2 << 10);
     check_scatter(ROOM);
 }
