@@ -1,0 +1,19 @@
+# Simulated storage (tests/sim/simfs.h is its model) and what runs on it.
+#
+#   make test-sim             the simulator itself, fail-at-N, and some twenty scenarios
+#   make sim SEED=n           one scenario again
+#   make sim SEEDS=200        so many with fresh seeds; FROM=n for the seeds n, n+1, ...
+#   make check-sim            200, two at a time
+SIM_COMMON := $(call objs,$(patsubst %,tests/sim/%.c,simfs sim_files sim_ring sim_verbs))
+SIM_TESTS  := $(sort $(wildcard tests/sim/test_*.c))
+SIM_PROGS  := $(patsubst tests/sim/%.c,$(O)/tests/sim/%,$(SIM_TESTS))
+SIM_FLAGS  := -Itests/sim
+$(O)/obj/tests/sim/%.o: CPPFLAGS += $(SIM_FLAGS)
+
+# Not position-independent, so that a return address names a line of code.
+$(O)/tests/sim/%: $(O)/obj/tests/sim/%.o $(SIM_COMMON) $(O)/libcistern_internal.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -no-pie -o $@ $(filter %.o %.a,$^) $(ALL_LDFLAGS) -lcmocka $(CISTERN_LIBS) -lm
+.PHONY: test-sim
+test-sim: setup-test $(SIM_PROGS)
+	@for t in $(SIM_PROGS); do $$t || exit 1; done
