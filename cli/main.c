@@ -15,6 +15,7 @@ static const struct cli_verb verbs[] = {
     {"bench", "measure put, get, match and open beside raw baselines", cmd_bench},
     {"stat", "what is in a directory: spaces, shards, writers, blocks, bytes", cmd_stat},
     {"ls", "list the segments or the blocks of a directory", cmd_ls},
+    {"fsck", "check a directory, and mend what can be mended", cmd_fsck},
     {"version", "print the version", cmd_version},
     {"help", "this page, or `cistern help <verb>`", cmd_help},
 };

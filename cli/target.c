@@ -7,7 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include "cli.h"
 
@@ -23,7 +25,7 @@ static bool file_in(const char *dir, const char *name)
     return stat(path, &st) == 0 && S_ISREG(st.st_mode);
 }
 
-static int root_check(const struct target *t)
+static int root_check(const struct target *t, bool damaged)
 {
     struct stat st;
 
@@ -36,7 +38,7 @@ static int root_check(const struct target *t)
         return cli_fail(CLI_ENVIRONMENT, "root %s: %s; name another with --root", t->root_path,
                         strerror(errno));
     }
-    if (!S_ISDIR(st.st_mode) || !file_in(t->root_path, ROOT_FILE))
+    if (!S_ISDIR(st.st_mode) || (!damaged && !file_in(t->root_path, ROOT_FILE)))
         return cli_fail(CLI_ENVIRONMENT,
                         "%s is not a Cistern root: there is no " ROOT_FILE
                         " in it; name the right one with --mount and --root",
@@ -44,7 +46,7 @@ static int root_check(const struct target *t)
     return CLI_OK;
 }
 
-int target_resolve(struct target *t)
+static int resolve(struct target *t, bool damaged)
 {
     struct cistern_options *o = &t->options;
     int r;
@@ -77,5 +79,60 @@ int target_resolve(struct target *t)
     r = (int)strlen(t->root_path);
     while (r > 1 && t->root_path[r - 1] == '/')
         t->root_path[--r] = '\0';
-    return root_check(t);
+    return root_check(t, damaged);
+}
+
+int target_resolve(struct target *t)
+{
+    return resolve(t, false);
+}
+
+int target_resolve_damaged(struct target *t)
+{
+    return resolve(t, true);
+}
+
+/* Up from the root to what is to be the mount: its parent, or where the FUSE mount begins. */
+static void mount_of(char *path)
+{
+    struct stat here, above;
+    struct statfs fs;
+    char up[PATH_MAX + 4];
+    char *slash;
+
+    while ((slash = strrchr(path, '/')) != NULL) {
+        if (slash == path)
+            slash++;
+        *slash = '\0';
+        if (path[1] == '\0' || statfs(path, &fs) != 0 || fs.f_type != FUSE_SUPER_MAGIC)
+            return;
+        snprintf(up, sizeof(up), "%s/..", path);
+        if (stat(path, &here) != 0 || stat(up, &above) != 0 || here.st_dev != above.st_dev)
+            return;
+    }
+}
+
+int target_word(struct target *t, const char *word)
+{
+    char *full;
+    size_t skip;
+
+    if (word == NULL)
+        return CLI_OK;
+    if (t->mount != NULL || t->root != NULL)
+        return cli_fail(CLI_USAGE, "%s: give the root as a word, or with --mount and --root", word);
+    full = realpath(word, NULL);
+    if (full == NULL)
+        return cli_fail(CLI_ENVIRONMENT, "root %s: %s", word, strerror(errno));
+    snprintf(t->word_mount, sizeof(t->word_mount), "%s", full);
+    mount_of(t->word_mount);
+    skip = strlen(t->word_mount);
+    skip += full[skip] == '/';
+    snprintf(t->word_root, sizeof(t->word_root), "%s", full + skip);
+    free(full);
+    if (t->word_root[0] == '\0')
+        return cli_fail(CLI_USAGE, "%s: a root is a directory below a mount", word);
+    t->mount = t->word_mount;
+    t->root = t->word_root;
+    return CLI_OK;
 }

@@ -12,7 +12,8 @@ struct target {
     const char *mount, *root, *provider, *provider_path; /* as given, NULL = from the environment */
     char mount_path[PATH_MAX];                           /* absolute, once resolved */
     char root_path[PATH_MAX];
-    struct cistern_options options; /* points into this struct */
+    char word_mount[PATH_MAX], word_root[PATH_MAX]; /* of target_word() */
+    struct cistern_options options;                 /* points into this struct */
 };
 
 /* Rows for a verb's table of options. */
@@ -48,5 +49,10 @@ struct target {
  * root. CLI_OK, or an exit code after it said what is wrong and what to do.
  */
 int target_resolve(struct target *t);
+/* The same, but a root without cistern.json will do: what is wrong with it is the question. */
+int target_resolve_damaged(struct target *t);
+/* A root as one word, "/mnt/kv/rtp_llm", in place of --mount and --root. NULL is fine. CLI_OK or an
+ * exit code. */
+int target_word(struct target *t, const char *word);
 
 #endif

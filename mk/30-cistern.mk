@@ -1,5 +1,5 @@
 # libcistern.so
-CISTERN_SRC := $(BASE_SRC) $(sort $(foreach d,metrics io pool mem key segment index engine,$(wildcard src/$(d)/*.c)))
+CISTERN_SRC := $(BASE_SRC) $(sort $(foreach d,metrics io pool mem key segment index engine admin,$(wildcard src/$(d)/*.c)))
 CISTERN_SO  := $(O)/libcistern.so.0
 CISTERN_LIBS := -lcrypto -ljansson -ldl
 CFLAGS_src_base_xxh3_avx2 := $(if $(filter x86_64,$(shell uname -m)),-mavx2)

@@ -23,6 +23,7 @@ FORCE:
 install: all $(O)/cistern.pc $(if $(CLI_SRC),$(O)/install/cistern)
 	$(INSTALL) -d $(addprefix $(DESTDIR),$(bindir) $(libdir)/pkgconfig $(USRBIO_DIR) $(includedir)/cistern)
 	$(INSTALL) -m 644 include/cistern.h $(DESTDIR)$(includedir)/cistern.h
+	$(INSTALL) -m 644 include/cistern_admin.h $(DESTDIR)$(includedir)/cistern_admin.h
 	$(INSTALL) -m 644 include/hf3fs_usrbio.h $(DESTDIR)$(includedir)/cistern/hf3fs_usrbio.h
 	$(INSTALL) -m 755 $(CISTERN_SO) $(DESTDIR)$(libdir)/libcistern.so.0
 	ln -sf libcistern.so.0 $(DESTDIR)$(libdir)/libcistern.so
@@ -32,6 +33,7 @@ install: all $(O)/cistern.pc $(if $(CLI_SRC),$(O)/install/cistern)
 	$(if $(DESTDIR),,-[ "$$(id -u)" -ne 0 ] || ldconfig)
 
 uninstall:
-	rm -f $(DESTDIR)$(bindir)/cistern $(DESTDIR)$(includedir)/cistern.h $(DESTDIR)$(libdir)/libcistern.so* \
+	rm -f $(DESTDIR)$(bindir)/cistern $(DESTDIR)$(includedir)/cistern.h \
+	    $(DESTDIR)$(includedir)/cistern_admin.h $(DESTDIR)$(libdir)/libcistern.so* \
 	    $(DESTDIR)$(libdir)/pkgconfig/cistern.pc
 	rm -rf $(DESTDIR)$(libdir)/cistern $(DESTDIR)$(includedir)/cistern

@@ -19,18 +19,21 @@ _cistern()
         ;;
     esac
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "bench stat ls version help --help --version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "bench stat ls fsck version help --help --version" -- "$cur")
         return
     fi
     case $verb in
     help)
-        mapfile -t COMPREPLY < <(compgen -W "bench stat ls version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "bench stat ls fsck version" -- "$cur")
         ;;
     stat)
         mapfile -t COMPREPLY < <(compgen -W "$target --json --help" -- "$cur")
         ;;
     ls)
         mapfile -t COMPREPLY < <(compgen -W "$target --space --shard --segments --blocks --json --help" -- "$cur")
+        ;;
+    fsck)
+        mapfile -t COMPREPLY < <(compgen -d -W "$target --space --repair --dry-run --silence --list --json --help" -- "$cur")
         ;;
     bench)
         if [ "$COMP_CWORD" -eq 2 ] && [ "${cur:0:1}" != - ]; then

@@ -51,6 +51,7 @@ struct io_done {
 
 struct io_stat {
     uint64_t size, disk_bytes, mtime_s;
+    uint32_t mode; /* permission bits */
     bool is_dir;
 };
 
@@ -106,6 +107,7 @@ struct io_ops {
     int (*small_write)(struct io *io, const char *path, const void *data, size_t len,
                        bool exclusive);
     void (*close)(struct io *io);
+    int (*remove_dir)(struct io *io, const char *path); /* an empty one; NULL: this row cannot */
 };
 
 struct io {

@@ -94,6 +94,7 @@ int verb_list(struct io *io, const char *path, int (*visit)(void *arg, const cha
               void *arg);
 int verb_stat(struct io *io, const char *path, struct io_stat *out);
 int verb_unlink(struct io *io, const char *path);
+int verb_remove_dir(struct io *io, const char *path);
 int verb_sync_dir(struct io *io, const char *path);
 int verb_space(struct io *io, struct io_space *out);
 

@@ -174,6 +174,7 @@ int verb_stat(struct io *io, const char *path, struct io_stat *out)
     *out = (struct io_stat){.size = (uint64_t)st.st_size,
                             .disk_bytes = (uint64_t)st.st_blocks * 512,
                             .mtime_s = (uint64_t)st.st_mtime,
+                            .mode = st.st_mode & 07777u,
                             .is_dir = S_ISDIR(st.st_mode)};
     return 0;
 }
@@ -183,6 +184,13 @@ int verb_unlink(struct io *io, const char *path)
     const struct usrbio *u = io->private_data;
 
     return unlinkat(u->dir, mount_relative(path), 0) == 0 ? 0 : -errno;
+}
+
+int verb_remove_dir(struct io *io, const char *path)
+{
+    const struct usrbio *u = io->private_data;
+
+    return unlinkat(u->dir, mount_relative(path), AT_REMOVEDIR) == 0 ? 0 : -errno;
 }
 
 /* File systems that cannot sync a directory make names durable in another way. */

@@ -15,8 +15,8 @@ BUILD = os.environ.get("CISTERN_BUILD", os.path.join(TOP, "build"))
 CISTERN = os.path.join(BUILD, "libcistern.so.0")
 DROP_IN = os.path.join(BUILD, "hf3fs", "libhf3fs_api_shared.so")
 MAPS = {CISTERN: "src/engine/cistern.map", DROP_IN: "src/usrbio/usrbio.map"}
-HEADERS = {CISTERN: ("include/cistern.h", r"\bCISTERN_API\b[^;]*?\b(cistern_\w+)\s*\("),
-           DROP_IN: ("include/hf3fs_usrbio.h", r"\b(hf3fs_\w+)\s*\(")}
+HEADERS = {CISTERN: (("include/cistern.h", "include/cistern_admin.h"), r"\bCISTERN_API\b[^;]*?\b(cistern_\w+)\s*\("),
+           DROP_IN: (("include/hf3fs_usrbio.h",), r"\b(hf3fs_\w+)\s*\(")}
 CC = shlex.split(os.environ.get("CC", "cc"))
 CXX = shlex.split(os.environ.get("CXX", "c++"))
 MAKE = shlex.split(os.environ.get("MAKE", "make"))
@@ -55,8 +55,8 @@ def in_map(lib):
 
 
 def in_header(lib):
-    path, pattern = HEADERS[lib]
-    text = re.sub(r"^\s*#.*(?:\\\n.*)*$", "", source(path), flags=re.M)
+    paths, pattern = HEADERS[lib]
+    text = "".join(re.sub(r"^\s*#.*(?:\\\n.*)*$", "", source(path), flags=re.M) for path in paths)
     return set(re.findall(pattern, text))
 
 
@@ -133,7 +133,7 @@ def test_load_use_in_a_thread_unload_a_hundred_times(lib, tmp_path):
 
 
 def test_public_headers_compile_alone():
-    for header in ("cistern.h", "hf3fs_usrbio.h"):
+    for header in ("cistern.h", "cistern_admin.h", "hf3fs_usrbio.h"):
         path = os.path.join(TOP, "include", header)
         for command in (CC + ["-std=c11", "-x", "c"], CXX + ["-std=c++17", "-x", "c++"]):
             subprocess.run(command + ["-pedantic", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", path], check=True)

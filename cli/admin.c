@@ -1,0 +1,56 @@
+/*
+ * admin.c - common options of the operator's verbs, and progress as one line on stderr, only where
+ * stderr is a terminal.
+ */
+#include "admin.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#include "cli.h"
+#include "text.h"
+
+static int show(void *arg, const struct cistern_progress *p)
+{
+    struct admin_args *x = arg;
+    char done[32], total[32];
+
+    if (p->total == 0)
+        fprintf(stderr, "\r%s ...\033[K", p->doing);
+    else if (p->doing[0] == 'w') /* watching: milliseconds */
+        fprintf(stderr, "\r%s, %llu of %llu s\033[K", p->doing,
+                (unsigned long long)(p->done / 1000), (unsigned long long)(p->total / 1000));
+    else
+        fprintf(stderr, "\r%s, %s of %s (%llu %%)\033[K", p->doing,
+                text_size(p->done, done, sizeof(done)), text_size(p->total, total, sizeof(total)),
+                (unsigned long long)(100.0 * (double)p->done / (double)p->total));
+    fflush(stderr);
+    x->shown = true;
+    return 0;
+}
+
+void admin_quiet(struct admin_args *x)
+{
+    if (x->shown)
+        fputs("\r\033[K", stderr);
+    x->shown = false;
+}
+
+int admin_resolve(struct admin_args *x, const char *word, bool damaged)
+{
+    int r = target_word(&x->t, word);
+
+    if (r == CLI_OK)
+        r = damaged ? target_resolve_damaged(&x->t) : target_resolve(&x->t);
+    if (r != CLI_OK)
+        return r;
+    x->a.size = sizeof(x->a);
+    x->a.store = &x->t.options;
+    x->a.space = x->space;
+    x->a.silence_ms = (uint32_t)(1000 * x->silence_s);
+    if (isatty(STDERR_FILENO)) {
+        x->a.progress = show;
+        x->a.progress_arg = x;
+    }
+    return CLI_OK;
+}

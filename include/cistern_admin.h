@@ -1,0 +1,109 @@
+/*
+ * cistern_admin.h - the operator's side of Cistern: check a root directory, without opening a space.
+ *
+ * Engines do not need this header; `cistern fsck` and its neighbours are made from it.
+ *
+ * Threads and time. Every function here blocks, on storage and some on purpose for as long as
+ * silence_ms; call them where that is all right. No handle is involved; two calls may run at once.
+ * Callbacks run on the calling thread and must not call the library, except that they may use
+ * cistern_error_*(). A non-zero result of a callback ends the function, which returns it. Strings
+ * that a callback gets live for the callback only.
+ *
+ * Other processes. Everything here may run while engines use the root. What removes files touches
+ * only those of a writer that ended: one that closed its head, or whose head and files did not
+ * change while they were watched for silence_ms and whose process, if it is one of this host, is
+ * gone. Payloads that verify are removed by cistern_wipe() alone.
+ *
+ * Paths in reports are relative to the mount. Errors are those of cistern.h.
+ */
+#ifndef CISTERN_ADMIN_H
+#define CISTERN_ADMIN_H
+
+#include "cistern.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum cistern_admin_flags {
+    CISTERN_ADMIN_DRY_RUN = 1, /* say what would be removed, remove nothing */
+    CISTERN_ADMIN_REPAIR = 2,  /* fsck: mend what can be mended without losing anything */
+    CISTERN_ADMIN_FORCE = 4,   /* wipe: also where a writer may be alive */
+    CISTERN_ADMIN_SALT = 8,    /* export: put the root's salt into the file */
+    CISTERN_ADMIN_READ = 16    /* explain: read the payloads too */
+};
+
+struct cistern_progress {
+    const char *doing;    /* "watching heads", "reading", ... static */
+    uint64_t done, total; /* bytes; of "watching heads": milliseconds. total 0 = not known */
+};
+
+/* What all functions here take. Pointers need to live until the call returns. */
+struct cistern_admin {
+    size_t size;
+    /* Required; mount, root, provider, provider_path, read_timeout_ms, write_timeout_ms, log are
+     * used. */
+    const struct cistern_options *store;
+    const char *space;   /* only spaces whose directory's name begins so; NULL = all */
+    uint32_t flags;      /* enum cistern_admin_flags */
+    uint32_t silence_ms; /* how long a head must not change; 60,000 */
+    uint64_t rate_bytes; /* most bytes of payload that are read a second; 0 = no limit */
+    int (*progress)(void *arg, const struct cistern_progress *p); /* NULL = not asked for */
+    void *progress_arg;
+};
+
+/* ---- fsck */
+
+enum cistern_severity {
+    CISTERN_NOTE = 0, /* worth knowing; nothing is wrong */
+    CISTERN_WARN = 1, /* somebody should look; blocks may have become misses */
+    CISTERN_BAD = 2   /* blocks are lost, or the store cannot be opened as it is */
+};
+
+/* A check, as documented in docs/FSCK.md. Ids never change their meaning. */
+struct cistern_check {
+    const char *id;      /* "CF101"; static, like all here */
+    uint32_t severity;   /* enum cistern_severity */
+    uint32_t repairable; /* fsck with CISTERN_ADMIN_REPAIR mends it where its writer has ended */
+    const char *title, *meaning, *advice;
+};
+/* Fills up to max; returns how many there are. */
+CISTERN_API int cistern_fsck_checks(struct cistern_check *out, int max);
+
+enum cistern_repair {
+    CISTERN_REPAIR_NONE = 0,   /* not asked for, or there is nothing to mend */
+    CISTERN_REPAIR_DONE = 1,   /* mended */
+    CISTERN_REPAIR_WAITS = 2,  /* its writer may be alive: left alone */
+    CISTERN_REPAIR_FAILED = 3, /* storage refused; `detail` says how */
+    CISTERN_REPAIR_WOULD = 4   /* would be mended, but for CISTERN_ADMIN_DRY_RUN */
+};
+
+struct cistern_finding {
+    const struct cistern_check *check;
+    const char *path;   /* the file or directory */
+    const char *detail; /* what exactly, with numbers */
+    uint32_t repair;    /* enum cistern_repair */
+};
+
+struct cistern_fsck_sum {
+    size_t size;
+    uint64_t spaces, shards, writers, segments, blocks, files;
+    uint64_t disk_bytes, capacity_bytes; /* capacity 0 = not limited */
+    uint64_t notes, warnings, errors;    /* findings, repaired ones included */
+    uint64_t repaired;
+    uint64_t unrepaired; /* warnings and errors that are still there */
+};
+
+/*
+ * Looks at everything but payloads. -ENOENT: no such directory, or nothing in it is a store's.
+ * `sum` may be NULL.
+ */
+CISTERN_API CISTERN_MUST int cistern_fsck(const struct cistern_admin *a,
+                                          int (*callback)(void *arg,
+                                                          const struct cistern_finding *finding),
+                                          void *arg, struct cistern_fsck_sum *sum);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

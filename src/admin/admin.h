@@ -1,0 +1,73 @@
+/*
+ * admin.h - what the operator's functions share: a mount opened for looking, reads through a ring,
+ * and the clock of their progress.
+ *
+ * One thread per call. Reads have a deadline; when storage does not answer, the function fails and
+ * the memory that storage still owns is left to the process.
+ */
+#ifndef ADMIN_ADMIN_H
+#define ADMIN_ADMIN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "cistern_admin.h"
+#include "engine/config.h"
+#include "io/io.h"
+
+#define ADMIN_PIECE  (1u << 20) /* bytes of one read */
+#define ADMIN_WINDOW 8u         /* reads in flight */
+#define ADMIN_PATH   768u
+
+struct admin {
+    struct cistern_admin opt; /* grown to our size, defaults filled in */
+    struct config cfg;
+    struct io *io;
+    struct io_mem mem; /* ADMIN_WINDOW pieces for a stream, one for single reads */
+    struct io_ring ring;
+    bool ring_open;
+    uint64_t timeout_ns;            /* of one read */
+    uint64_t paced_from, paced;     /* the rate limit: since when, how many bytes */
+    uint64_t shown_ns, done, total; /* progress */
+};
+
+int admin_open(struct admin *ad, const struct cistern_admin *a) MUST_CHECK;
+void admin_close(struct admin *ad); /* accepts a zeroed one */
+
+/* "<root>/<a>/<b>" without empty pieces. -ENAMETOOLONG. */
+int admin_path(const struct admin *ad, char out[ADMIN_PATH], const char *a,
+               const char *b) MUST_CHECK;
+bool admin_wants_space(const struct admin *ad, const char *dir);
+/* Tells the caller, at most ten times a second unless `now`; its answer. */
+int admin_progress(struct admin *ad, const char *doing, bool now) MUST_CHECK;
+/* Sleeps, telling the caller now and then. */
+int admin_sleep(struct admin *ad, const char *doing, uint64_t ms) MUST_CHECK;
+
+/* Up to ADMIN_PIECE bytes at any offset, in memory that the next single read uses again. Bytes
+ * read, fewer at the end of the file, or what storage answered; -ETIMEDOUT. */
+int64_t admin_read(struct admin *ad, struct io_file *f, uint64_t offset, uint32_t len,
+                   const uint8_t **out) MUST_CHECK;
+
+/* Whole pieces of one file in the order of a plan, read ahead. */
+struct admin_stream {
+    struct admin *ad;
+    struct io_file *file;
+    const uint64_t *plan; /* piece numbers, ascending */
+    size_t count, sent, taken, seen;
+    int64_t result[ADMIN_WINDOW];
+    bool here[ADMIN_WINDOW];
+};
+void admin_stream_begin(struct admin_stream *s, struct admin *ad, struct io_file *file,
+                        const uint64_t *plan, size_t count);
+/* Piece plan[i]: its bytes (fewer than ADMIN_PIECE: the file ends) or a negative errno. Asking for
+ * a later i gives up the earlier ones; an earlier one is read again. -ETIMEDOUT and what progress
+ * says end the stream. */
+int64_t admin_stream_piece(struct admin_stream *s, size_t i, const uint8_t **out) MUST_CHECK;
+int admin_stream_end(struct admin_stream *s); /* waits for what is in flight */
+
+/* Room for one more element of `size` bytes behind `count`, zeroed; NULL: no memory. */
+void *admin_grow(void *list, size_t count, size_t size);
+
+#endif

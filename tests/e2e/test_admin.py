@@ -1,0 +1,429 @@
+"""The operator's verbs on stores that are really damaged: ids, exit codes, and what is left afterwards.
+
+Stores are made by tests/admin/writer.c, a program that can be left alive, closed or killed. Damage is done with plain
+writes, so that a check is known by what was done and not by what the library believes.
+"""
+
+import json
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+os.umask(0o077)  # as the library makes its files
+
+TOP = Path(__file__).resolve().parents[2]
+BUILD = Path(os.environ.get("CISTERN_BUILD", TOP / "build"))
+CISTERN = os.environ.get("CISTERN", str(BUILD / "cistern"))
+WRITER = BUILD / "tests" / "admin" / "writer"
+TOKENS = 16
+sys.path.insert(0, str(TOP / "tools"))
+
+import cistern_read as cr  # noqa: E402
+from xxh3 import xxh3_64  # noqa: E402
+
+
+def clean_env():
+    drop = re.compile(r"(CISTERN|THREEFS|REUSE_CACHE|ENABLE_3FS|HF3FS)")
+    return {k: v for k, v in os.environ.items() if not drop.match(k)}
+
+
+def run(*args, timeout=120, **kw):
+    return subprocess.run([CISTERN, *map(str, args)], timeout=timeout, text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, env=clean_env(), **kw)
+
+
+def words(r):
+    return f"exit {r.returncode}\nstdout: {r.stdout}\nstderr: {r.stderr}"
+
+
+def answer(*args, code=0, **kw):
+    """The JSON of a verb that must end with `code`."""
+    r = run(*args, "--json", **kw)
+    assert r.returncode == code, words(r)
+    return json.loads(r.stdout)
+
+
+class Writer:
+    """A process that stores; leave it alive, close() it, or kill() it."""
+
+    def __init__(self, mount, name="main", model="m1", shard=0, shards=1, seed=1, root="r"):
+        self.p = subprocess.Popen([WRITER, mount, root, name, model, str(shard), str(shards), str(seed)], text=True,
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=clean_env())
+        line = self.p.stdout.readline()
+        assert line.startswith("open 0"), line
+
+    def say(self, command):
+        self.p.stdin.write(command + "\n")
+        self.p.stdin.flush()
+        return self.p.stdout.readline().strip()
+
+    def put(self, n):
+        assert self.say(f"put {n}") == f"stored {n} flush 0"
+        return self
+
+    def close(self):
+        assert self.say("close") == "close 0"
+        assert self.p.wait(60) == 0
+
+    def kill(self):
+        self.p.kill()
+        self.p.wait(60)
+
+
+def fill(mount, blocks, **kw):
+    w = Writer(mount, **kw)
+    w.put(blocks)
+    w.close()
+
+
+def prompt(seed, tokens):
+    """The text that the writer's prompt is made of."""
+    return "".join(chr(97 + (i * 7 + i // 26 + seed * 11 + (i >> 5) * seed) % 26) for i in range(tokens))
+
+
+def hits(mount, blocks, **kw):
+    """(hits, wrong) as a new process sees them; it leaves no trace that matters."""
+    w = Writer(mount, **kw)
+    m = re.fullmatch(r"hits (\d+) wrong (\d+)", w.say(f"check {blocks}"))
+    w.close()
+    return int(m[1]), int(m[2])
+
+
+def files(mount, pattern):
+    return sorted(Path(mount).glob(pattern))
+
+
+def snapshot(top):
+    return {p.relative_to(top): p.read_bytes() for p in Path(top).rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory):
+    """Two closed writers with several segments each: 64 blocks of two parts."""
+    mount = tmp_path_factory.mktemp("template")
+    fill(mount, 40)
+    fill(mount, 24, seed=2)
+    return mount
+
+
+@pytest.fixture
+def store(template, tmp_path):
+    mount = tmp_path / "mount"
+    shutil.copytree(template, mount)
+    return mount
+
+
+def toc(store, n=0):
+    return [p for p in files(store, "r/*/s0of1/*.toc") if p.stat().st_size > 4096][n]
+
+
+def flip(path, at, bit=0):
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1 << bit
+    path.write_bytes(data)
+
+
+def sealed_frame(data, at, change):
+    """Frame at `at` with fields changed and its checksum put right: a liar that passes for a frame."""
+    records = struct.unpack_from("<H", data, at + 4)[0]
+    frame = bytearray(data[at:at + 64 * (1 + records)])
+    change(frame)
+    frame[56:64] = bytes(8)
+    frame[56:64] = struct.pack("<Q", xxh3_64(bytes(frame)))
+    return frame
+
+
+def fsck(store, *args, code=0):
+    return answer("fsck", store / "r", *args, code=code)
+
+
+def ids(result):
+    return sorted({f["id"] for f in result["findings"]})
+
+
+# ---- fsck ----
+
+
+def test_a_good_store_has_no_findings(store):
+    r = fsck(store)
+    assert r["findings"] == []
+    assert r["summary"]["blocks"] == 64 and r["summary"]["writers"] == 2
+    text = run("fsck", "--mount", store, "--root", "r")
+    assert text.returncode == 0 and "64 blocks" in text.stdout and text.stderr == "", words(text)
+
+
+def test_fsck_writes_nothing_without_repair(store):
+    (store / "r" / ".tmp-0123").write_bytes(b"x")
+    flip(toc(store), 4096 + 70)
+    before = snapshot(store)
+    fsck(store, code=1)
+    assert snapshot(store) == before
+
+
+def damage_json(text):
+    return lambda s: (s / "r" / "cistern.json").write_text(text)
+
+
+def space_dir(s):
+    return next(p for p in (s / "r").iterdir() if p.is_dir())
+
+
+def edit_space(change):
+    def do(s):
+        path = space_dir(s) / "space.json"
+        path.write_bytes(change(path.read_bytes()))
+    return do
+
+
+def pick(suffix, n=0):
+    return lambda s: files(s, f"r/*/s0of1/*{suffix}")[n]
+
+
+def swap(suffix):
+    def do(s):
+        a, b = files(s, f"r/*/s0of1/*{suffix}")[:2]
+        x, y = a.read_bytes(), b.read_bytes()
+        a.write_bytes(y)
+        b.write_bytes(x)
+    return do
+
+
+def head_says_more(s):
+    """A head of a closed writer that published a page more than its contents have."""
+    path = pick(".head")(s)
+    page = bytearray(path.read_bytes())
+    page[88:96] = struct.pack("<Q", struct.unpack_from("<Q", page, 88)[0] + 4096)
+    page[176:184] = bytes(8)
+    page[176:184] = struct.pack("<Q", xxh3_64(bytes(page[:4096])))
+    path.write_bytes(page)
+
+
+def frame_change(at, value, fmt):
+    def do(s):
+        path = toc(s)
+        data = bytearray(path.read_bytes())
+        frame = sealed_frame(data, 4096, lambda f: struct.pack_into(fmt, f, at, value))
+        data[4096:4096 + len(frame)] = frame
+        path.write_bytes(data)
+    return do
+
+
+def last_data(s):
+    """The data file of a segment with blocks, and where its last payload ends."""
+    reader = cr.Reader(str(s / "r"), verify=False)
+    for space in reader.store()["spaces"]:
+        for shard in space["shards"]:
+            for seg in shard["segments"]:
+                if seg["blocks"]:
+                    path = Path(os.path.join(s, "r", space["dir"], f"s{shard['shard']}of{shard['shards']}",
+                                             os.path.basename(seg["path"]))).with_suffix(".seg")
+                    return path, max(p["offset"] + p["length"] for b in seg["blocks"] for p in b["parts"])
+
+
+def cut_data(s):
+    path, end = last_data(s)
+    os.truncate(path, end - 1)
+
+
+def copy_segment(s):
+    """A copy under another name: its header gives it away; and one in another shard directory with its own header
+    rewritten, as a person with a hex editor would."""
+    src = toc(s)
+    data = bytearray(src.read_bytes())
+    data[72:80] = struct.pack("<Q", 77)
+    data[120:128] = bytes(8)
+    data[120:128] = struct.pack("<Q", xxh3_64(bytes(data[:4096])))
+    dst = src.with_name(src.name.replace(src.name[17:25], f"{77:08x}"))
+    dst.write_bytes(data)
+    shutil.copy(src.with_suffix(".seg"), dst.with_suffix(".seg"))
+
+
+def foreign_space_contents(s):
+    """A header of another space, with its checksum in order."""
+    path = toc(s)
+    data = bytearray(path.read_bytes())
+    data[16:48] = bytes(range(32))
+    data[120:128] = bytes(8)
+    data[120:128] = struct.pack("<Q", xxh3_64(bytes(data[:4096])))
+    path.write_bytes(data)
+
+
+def later(path_of, at, fmt, value, checksum):
+    def do(s):
+        path = path_of(s)
+        data = bytearray(path.read_bytes())
+        struct.pack_into(fmt, data, at, value)
+        data[checksum:checksum + 8] = bytes(8)
+        data[checksum:checksum + 8] = struct.pack("<Q", xxh3_64(bytes(data[:4096])))
+        path.write_bytes(data)
+    return do
+
+
+DAMAGE = {
+    "CF001": (lambda s: (s / "r" / "cistern.json").unlink(), 1),
+    "CF002": (damage_json("{]"), 1),
+    "CF003": (damage_json('{"format":9,"capacity_bytes":0,"segment_bytes":0,"created_s":0}'), 1),
+    "CF010": (lambda s: (s / "r" / "salt").unlink(), 1),
+    "CF011": (lambda s: (s / "r" / "salt").write_bytes(b"short"), 1),
+    "CF012": (lambda s: (s / "r" / "salt").chmod(0o644), 1),
+    "CF020": (lambda s: toc(s).chmod(0o644), 1),
+    "CF030": (damage_json('{"format":1,"capacity_bytes":4096,"segment_bytes":4096,"created_s":0}'), 1),
+    "CF040": (lambda s: (space_dir(s) / "s0of1" / "notes.txt").write_text("mine"), 0),
+    "CF041": (lambda s: (space_dir(s) / ".tmp-00").write_text("half"), 0),
+    "CF100": (lambda s: (space_dir(s) / "space.json").unlink(), 1),
+    "CF101": (edit_space(lambda b: b"nonsense"), 1),
+    "CF102": (edit_space(lambda b: b.replace(b'"m1"', b'"m2"')), 1),
+    "CF103": (edit_space(lambda b: b.replace(b",", b", ")), 1),
+    "CF104": (lambda s: space_dir(s).rename(s / "r" / "by-hand"), 0),
+    "CF110": (lambda s: (space_dir(s) / "s0of2").mkdir(mode=0o700), 1),
+    "CF200": (lambda s: flip(pick(".head")(s), 60), 1),
+    "CF201": (lambda s: pick(".head")(s).unlink(), 0),
+    "CF202": (later(pick(".head"), 8, "<I", 9, 176), 0),
+    "CF203": (later(pick(".head"), 12, "<I", 1, 176), 0),
+    "CF204": (head_says_more, 1),
+    "CF205": (lambda s: [p.unlink() for p in (toc(s), toc(s).with_suffix(".seg"))], 0),
+    "CF300": (lambda s: flip(toc(s), 20), 1),
+    "CF301": (swap(".toc"), 1),
+    "CF302": (foreign_space_contents, 1),
+    "CF303": (lambda s: flip(toc(s), 4096 + 100), 1),
+    "CF304": (frame_change(8, 5, "<Q"), 1),
+    "CF305": (frame_change(64 + 44, 0, "<I"), 1),
+    "CF306": (frame_change(6, 0x8000, "<H"), 0),
+    "CF307": (lambda s: [pick(".head", 1)(s).with_name(pick(".head", 1)(s).stem + "-00000099" + x).write_bytes(b"")
+                         for x in (".seg", ".toc")], 0),
+    "CF308": (copy_segment, 1),
+    "CF400": (None, 1),
+    "CF401": (cut_data, 1),
+    "CF402": (lambda s: toc(s).unlink(), 0),
+    "CF403": (lambda s: toc(s).with_suffix(".seg").unlink(), 1),
+}
+
+
+@pytest.mark.parametrize("check", sorted(k for k, v in DAMAGE.items() if v[0]))
+def test_damage_is_told_by_its_id(store, check):
+    do, code = DAMAGE[check]
+    do(store)
+    result = fsck(store, code=code)
+    assert check in ids(result), result["findings"]
+    assert all(f["advice"] and f["title"] and f["path"].startswith("r") for f in result["findings"])
+
+
+def test_data_that_is_missing_and_contents_with_marks(tmp_path):
+    """Contents that declare other blocks dead are no litter, whatever became of their data."""
+    w = Writer(tmp_path).put(20)
+    assert w.say("delete 3") == "deleted 1 flush 0"
+    w.close()
+    for p in files(tmp_path, "r/*/s0of1/*.seg"):
+        p.unlink()
+    result = fsck(tmp_path, "--repair", "--silence", 1, code=1)
+    assert "CF400" in ids(result)
+    assert files(tmp_path, "r/*/s0of1/*.toc"), "the mark is gone"
+
+
+def test_an_aside_is_told(store):
+    """Kind 4 in a frame behind the last one: the whole segment."""
+    path = toc(store)
+    data = path.read_bytes()
+    reader = cr.Reader(str(store / "r"), verify=False)
+    number, at = 0, 4096
+    while at + 64 <= len(data) and data[at:at + 4] == b"CFRM":
+        number += 1
+        at += 64 * (1 + struct.unpack_from("<H", data, at + 4)[0])
+        if data[at:at + 4] != b"CFRM":
+            at = at if data[(at + 4095) // 4096 * 4096:][:4] != b"CFRM" else (at + 4095) // 4096 * 4096
+    assert number and reader
+    record = bytes(32) + data[48:64] + bytes([4, 2]) + bytes(14)
+    frame = bytearray(struct.pack("<4sHHQQ16sQQQ", b"CFRM", 1, 0, number, at, data[48:64], 1 << 20, 0, 0) + record)
+    frame[56:64] = struct.pack("<Q", xxh3_64(bytes(frame)))
+    path.write_bytes(data[:at] + frame)
+    assert "CF309" in ids(fsck(store))
+
+
+def test_every_check_has_a_damage_or_a_reason():
+    listed = {c["id"] for c in answer("fsck", "--list")}
+    elsewhere = {"CF206",  # test_repair_removes_what_dead_writers_left
+                 "CF309",  # test_an_aside_is_told
+                 "CF310"}  # storage that refuses: root reads everything here
+    assert set(DAMAGE) | elsewhere == listed
+
+
+def test_the_document_has_every_check():
+    text = (TOP / "docs" / "FSCK.md").read_text()
+    for c in answer("fsck", "--list"):
+        assert f"| {c['id']} | {c['severity']} |" in text
+
+
+def test_repair_removes_what_dead_writers_left(store):
+    shard = space_dir(store) / "s0of1"
+    before = snapshot(store)
+    (space_dir(store) / ".tmp-00").write_bytes(b"half")
+    (shard / "00000000000000aa.head").write_bytes(b"")
+    (shard / "00000000000000aa-00000000.seg").write_bytes(b"")
+    (shard / "00000000000000aa-00000000.toc").write_bytes(b"")
+    (shard / "00000000000000ab-00000000.seg").write_bytes(b"data" * 2000)
+    (shard / "keep.me").write_bytes(b"mine")
+    edit_space(lambda b: b.replace(b":", b": "))(store)
+    would = fsck(store, "--repair", "--dry-run", "--silence", 1, code=1)
+    assert {f["repair"] for f in would["findings"]} == {"", "would be repaired"}
+    assert (shard / "00000000000000ab-00000000.seg").exists()
+    done = fsck(store, "--repair", "--silence", 1)
+    assert {"CF041", "CF103", "CF206", "CF307", "CF402"} <= set(ids(done))
+    assert done["summary"]["unrepaired"] == 0
+    after = snapshot(store)
+    assert after.pop(Path("r") / space_dir(store).name / "s0of1" / "keep.me") == b"mine"
+    assert after == before
+    assert hits(store, 40) == (40, 0)
+
+
+def test_repair_leaves_a_live_writer_alone(tmp_path):
+    """It is quiet for longer than --silence; but its process is one of this host and runs."""
+    w = Writer(tmp_path).put(4)
+    shard = space_dir(tmp_path) / "s0of1"
+    head = files(tmp_path, "r/*/s0of1/*.head")[0]
+    spare = shard / (head.stem + "-00000009.toc")
+    spare.write_bytes(b"")
+    result = fsck(tmp_path, "--repair", "--silence", 1)
+    assert spare.exists()
+    assert {f["repair"] for f in result["findings"] if f["id"] == "CF307"} == {"its writer may be alive"}
+    assert any("it lives" in f["detail"] for f in result["findings"] if f["id"] == "CF203")
+    w.put(30)
+    w.close()
+    assert hits(tmp_path, 30) == (30, 0)
+
+
+def test_repair_cleans_up_after_a_killed_writer(tmp_path):
+    w = Writer(tmp_path).put(30)
+    w.kill()
+    fsck(tmp_path, "--repair", "--silence", 1)
+    after = fsck(tmp_path)
+    assert not {"CF307", "CF402"} & set(ids(after))
+    assert hits(tmp_path, 30) == (30, 0)
+
+
+def test_a_directory_without_anything_of_ours(tmp_path):
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "x").write_text("x")
+    r = run("fsck", tmp_path / "r")
+    assert r.returncode == 3 and "nothing of Cistern" in r.stderr, words(r)
+
+
+def test_space_limits_fsck_to_a_space(store):
+    fill(store, 4, name="other", model="m9")
+    assert fsck(store, "--space", "other")["summary"]["blocks"] == 4
+    assert fsck(store)["summary"]["blocks"] == 68
+
+
+@pytest.mark.parametrize("args,expected", [
+    (["fsck", "a", "b"], "unexpected word 'b'"),
+    (["fsck", "--dry-run"], "--repair"),
+    (["fsck", "--silence", "0"], "--silence"),
+])
+def test_usage(args, expected):
+    r = run(*args)
+    assert r.returncode == 2 and expected in r.stderr, words(r)
