@@ -17,7 +17,7 @@
 #define STRIPES         16u
 #define SECRET_STEP     8u
 #define SECRET_SCRAMBLE 128u /* of 192 bytes the last 64 */
-#define AHEAD           8192u
+#define AHEAD           4096u
 
 #if defined(__x86_64__) && XXH_VERSION_NUMBER >= 800 && XXH_VERSION_NUMBER < 900
 #include <immintrin.h>
