@@ -16,6 +16,7 @@ static const struct cli_verb verbs[] = {
     {"stat", "what is in a directory: spaces, shards, writers, blocks, bytes", cmd_stat},
     {"ls", "list the segments or the blocks of a directory", cmd_ls},
     {"fsck", "check a directory, and mend what can be mended", cmd_fsck},
+    {"verify", "read and check every payload", cmd_verify},
     {"version", "print the version", cmd_version},
     {"help", "this page, or `cistern help <verb>`", cmd_help},
 };

@@ -1,5 +1,6 @@
 /*
- * cistern_admin.h - the operator's side of Cistern: check a root directory, without opening a space.
+ * cistern_admin.h - the operator's side of Cistern: check a root directory, without opening a
+ * space.
  *
  * Engines do not need this header; `cistern fsck` and its neighbours are made from it.
  *
@@ -102,6 +103,45 @@ CISTERN_API CISTERN_MUST int cistern_fsck(const struct cistern_admin *a,
                                           int (*callback)(void *arg,
                                                           const struct cistern_finding *finding),
                                           void *arg, struct cistern_fsck_sum *sum);
+
+/* ---- verify */
+
+enum cistern_block_state {
+    CISTERN_BLOCK_GOOD = 0,
+    CISTERN_BLOCK_CHECKSUM = 1, /* the bytes are not what was stored */
+    CISTERN_BLOCK_SHORT = 2,    /* the data file ends inside the block */
+    CISTERN_BLOCK_MISSING = 3,  /* there is no data file */
+    CISTERN_BLOCK_IO = 4        /* storage failed; `error` says how */
+};
+
+/* A bad block, or the end of a segment (`segment_done`). */
+struct cistern_verify_item {
+    const char *space, *path; /* of the data file */
+    uint32_t shard, segment_done;
+    /* segment_done: */
+    uint64_t blocks, dead, bad, bytes; /* dead ones are not read; bytes of payload that were */
+    const char *note;                  /* "" or why the segment was left out */
+    /* a bad block: */
+    uint32_t state; /* enum cistern_block_state */
+    uint32_t part;
+    uint64_t offset, length; /* of the part in the data file */
+    int32_t error;
+    cistern_key key;
+};
+
+struct cistern_verify_sum {
+    size_t size;
+    uint64_t segments, blocks, dead, bad_blocks, bytes;
+    uint64_t unreadable; /* segments whose contents are not valid, or end torn */
+    uint64_t nanoseconds;
+};
+
+/* Reads every payload that contents name and nobody declared dead, and checks it. Marks nothing:
+ * only a writer declares blocks dead, and a get does it by itself. */
+CISTERN_API CISTERN_MUST int cistern_verify(const struct cistern_admin *a,
+                                            int (*callback)(void *arg,
+                                                            const struct cistern_verify_item *item),
+                                            void *arg, struct cistern_verify_sum *sum);
 
 #ifdef __cplusplus
 }

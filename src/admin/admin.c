@@ -79,15 +79,28 @@ bool admin_wants_space(const struct admin *ad, const char *dir)
     return !ad->opt.space || strncmp(dir, ad->opt.space, strlen(ad->opt.space)) == 0;
 }
 
-int admin_progress(struct admin *ad, const char *doing, bool now)
+int admin_answer(struct admin *ad, int answer)
+{
+    if (!answer)
+        return 0;
+    ad->stopped = answer;
+    return -ECANCELED;
+}
+
+int admin_result(const struct admin *ad, int rc)
+{
+    return rc == -ECANCELED && ad->stopped ? ad->stopped : rc;
+}
+
+int admin_progress(struct admin *ad, const char *doing)
 {
     struct cistern_progress p = {.doing = doing, .done = ad->done, .total = ad->total};
     uint64_t t = clock_ns();
 
-    if (!ad->opt.progress || (!now && t - ad->shown_ns < SHOW_NS))
+    if (!ad->opt.progress || t - ad->shown_ns < SHOW_NS)
         return 0;
     ad->shown_ns = t;
-    return ad->opt.progress(ad->opt.progress_arg, &p);
+    return admin_answer(ad, ad->opt.progress(ad->opt.progress_arg, &p));
 }
 
 static void sleep_ns(uint64_t ns)
@@ -106,7 +119,7 @@ int admin_sleep(struct admin *ad, const char *doing, uint64_t ms)
     ad->total = ms;
     while (!rc && (now = clock_ns()) < until) {
         ad->done = (now - from) / NS_PER_MS;
-        rc = admin_progress(ad, doing, false);
+        rc = admin_progress(ad, doing);
         sleep_ns(min_u64(until - now, SHOW_NS));
     }
     ad->done = ad->total = 0;
@@ -144,6 +157,15 @@ void *admin_grow(void *list, size_t count, size_t size)
     }
     memset(p + count * size, 0, size);
     return p + count * size;
+}
+
+void admin_give(void *theirs, void *own, size_t own_size)
+{
+    size_t size;
+
+    memcpy(&size, theirs, sizeof size);
+    memcpy(own, &size, sizeof size);
+    memcpy(theirs, own, size < own_size ? size : own_size);
 }
 
 /* ---- Reading ---- */
@@ -270,7 +292,7 @@ int64_t admin_stream_piece(struct admin_stream *s, size_t i, const uint8_t **out
         s->seen = i + 1;
         if (s->result[slot] > 0)
             pace(s->ad, (uint64_t)s->result[slot]);
-        if ((rc = admin_progress(s->ad, "reading", false)))
+        if ((rc = admin_progress(s->ad, "reading")))
             return rc;
     }
     *out = s->ad->mem.base + (size_t)slot * ADMIN_PIECE;

@@ -31,6 +31,7 @@ struct admin {
     uint64_t timeout_ns;            /* of one read */
     uint64_t paced_from, paced;     /* the rate limit: since when, how many bytes */
     uint64_t shown_ns, done, total; /* progress */
+    int stopped;                    /* a callback's non-zero answer */
 };
 
 int admin_open(struct admin *ad, const struct cistern_admin *a) MUST_CHECK;
@@ -40,8 +41,12 @@ void admin_close(struct admin *ad); /* accepts a zeroed one */
 int admin_path(const struct admin *ad, char out[ADMIN_PATH], const char *a,
                const char *b) MUST_CHECK;
 bool admin_wants_space(const struct admin *ad, const char *dir);
-/* Tells the caller, at most ten times a second unless `now`; its answer. */
-int admin_progress(struct admin *ad, const char *doing, bool now) MUST_CHECK;
+/* What a callback answered: 0, or -ECANCELED from here up, where admin_result() gives the answer
+ * back. */
+int admin_answer(struct admin *ad, int answer) MUST_CHECK;
+int admin_result(const struct admin *ad, int rc) MUST_CHECK;
+/* Tells the caller, at most ten times a second. */
+int admin_progress(struct admin *ad, const char *doing) MUST_CHECK;
 /* Sleeps, telling the caller now and then. */
 int admin_sleep(struct admin *ad, const char *doing, uint64_t ms) MUST_CHECK;
 
@@ -62,10 +67,13 @@ struct admin_stream {
 void admin_stream_begin(struct admin_stream *s, struct admin *ad, struct io_file *file,
                         const uint64_t *plan, size_t count);
 /* Piece plan[i]: its bytes (fewer than ADMIN_PIECE: the file ends) or a negative errno. Asking for
- * a later i gives up the earlier ones; an earlier one is read again. -ETIMEDOUT and what progress
- * says end the stream. */
+ * a later i gives up the earlier ones; an earlier one is read again. -ETIMEDOUT and -ECANCELED end
+ * the stream. */
 int64_t admin_stream_piece(struct admin_stream *s, size_t i, const uint8_t **out) MUST_CHECK;
 int admin_stream_end(struct admin_stream *s); /* waits for what is in flight */
+
+/* Copies a result into a caller's struct that begins with its size. */
+void admin_give(void *theirs, void *own, size_t own_size);
 
 /* Room for one more element of `size` bytes behind `count`, zeroed; NULL: no memory. */
 void *admin_grow(void *list, size_t count, size_t size);

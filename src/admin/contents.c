@@ -23,7 +23,7 @@ static int open_file(struct admin *ad, const char *path, struct io_file *f)
 /* Storage that does not answer ends everything; a bad file is only bad. */
 static bool ends_all(int64_t rc)
 {
-    return rc == -ETIMEDOUT || rc == -EBUSY || rc == -ENOMEM;
+    return rc == -ETIMEDOUT || rc == -EBUSY || rc == -ENOMEM || rc == -ECANCELED;
 }
 
 /* What stands where a frame should: enough of it for a word about what is wrong? */
@@ -124,7 +124,7 @@ int contents_read(struct admin *ad, const struct survey_shard *sh, struct survey
     seg->toc_rc = rc;
     (void)snprintf(seg->toc_text, sizeof seg->toc_text, "%s",
                    rc && err_text()[0] ? err_text() : cistern_error_string(rc));
-    return rc > 0 || ends_all(rc) ? rc : 0;
+    return ends_all(rc) ? rc : 0;
 }
 
 int contents_head(struct admin *ad, const struct survey_shard *sh, struct survey_writer *w,

@@ -61,8 +61,7 @@ int fsck_say(struct fsck *f, enum fsck_id id, const char *path, uint32_t repair,
         f->sum.repaired++;
     else if (c->severity != NOTE || repair == CISTERN_REPAIR_FAILED)
         f->sum.unrepaired++;
-    f->answer = f->callback(f->arg, &finding);
-    return f->answer;
+    return admin_answer(&f->ad, f->callback(f->arg, &finding));
 }
 
 /* ---- The root ---- */
@@ -275,10 +274,9 @@ static int on_litter(void *arg, const struct litter *l)
             repair = rc ? CISTERN_REPAIR_FAILED : CISTERN_REPAIR_DONE;
         }
     }
-    rc = fsck_say(f, ids[l->kind], l->path, repair, "%" PRIu64 " bytes on disk%s%s", l->disk_bytes,
-                  survey_ended(l->state) ? "" : "; its writer may be alive",
-                  rc ? "; it cannot be removed" : "");
-    return rc ? -ECANCELED : 0;
+    return fsck_say(f, ids[l->kind], l->path, repair, "%" PRIu64 " bytes on disk%s%s",
+                    l->disk_bytes, survey_ended(l->state) ? "" : "; its writer may be alive",
+                    rc ? "; it cannot be removed" : "");
 }
 
 static int fsck_run(struct fsck *f)
@@ -291,9 +289,7 @@ static int fsck_run(struct fsck *f)
     rc = rc ? rc : fsck_root(f);
     for (i = 0; i < f->v.nspaces && !rc; i++)
         rc = fsck_space(f, &f->v.spaces[i]);
-    if (!rc && (rc = litter_visit(&f->v, on_litter, f)) && f->answer)
-        rc = f->answer;
-    return rc;
+    return rc ? rc : litter_visit(&f->v, on_litter, f);
 }
 
 int cistern_fsck(const struct cistern_admin *a,
@@ -308,14 +304,10 @@ int cistern_fsck(const struct cistern_admin *a,
         return err_set(-EINVAL, "callback is NULL, or the sum's size is not set");
     if ((rc = admin_open(&f.ad, a)))
         return rc;
-    rc = fsck_run(&f);
+    rc = admin_result(&f.ad, fsck_run(&f));
     survey_free(&f.v);
     admin_close(&f.ad);
-    if (!rc && sum) {
-        size_t size = sum->size;
-
-        f.sum.size = size;
-        memcpy(sum, &f.sum, min_u64(size, sizeof f.sum));
-    }
+    if (!rc && sum)
+        admin_give(sum, &f.sum, sizeof f.sum);
     return rc;
 }

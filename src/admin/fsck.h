@@ -19,7 +19,6 @@ struct fsck {
     struct survey v;
     int (*callback)(void *arg, const struct cistern_finding *finding);
     void *arg;
-    int answer; /* non-zero: the callback has had enough */
     struct cistern_fsck_sum sum;
 };
 

@@ -114,17 +114,10 @@ static int fsck_contents(struct fsck *f, const struct survey_space *sp,
         return 0;
     if (seg->toc_rc)
         return fsck_say(f, CF310, path, 0, "%s", seg->toc_text);
-    /* A name proves the first half of the fingerprint; a space.json that fits it, the rest. */
-    if (!sp->inspect_rc && memcmp(seg->header.space, sp->fingerprint, 32) != 0) {
-        char named[34];
-        unsigned i;
-
-        (void)snprintf(named, sizeof named, "-");
-        for (i = 0; i < 16; i++)
-            (void)snprintf(named + 1 + 2 * i, 3, "%02x", seg->header.space[i]);
-        if (!strstr(sp->name, named))
-            rc = fsck_say(f, CF302, path, 0, "its fingerprint begins with %s", named + 1);
-    }
+    if (!survey_space_is(sp, seg->header.space))
+        rc = fsck_say(f, CF302, path, 0, "its fingerprint begins with %02x%02x%02x%02x",
+                      seg->header.space[0], seg->header.space[1], seg->header.space[2],
+                      seg->header.space[3]);
     rc = rc ? rc : contents_end(f, seg, path);
     if (!rc && seg->aside)
         rc = fsck_say(f, CF309, path, 0, "%" PRIu64 " blocks", seg->cursor.blocks);

@@ -230,7 +230,7 @@ static int read_contents(struct admin *ad, struct survey_shard *sh)
 
         if (r.seg->has_toc)
             rc = contents_read(ad, sh, r.seg, &sink);
-        rc = rc ? rc : admin_progress(ad, "reading contents", false);
+        rc = rc ? rc : admin_progress(ad, "reading contents");
     }
     if (sh->nmarks)
         qsort(sh->marks, sh->nmarks, sizeof *sh->marks, by_mark);
@@ -503,6 +503,21 @@ void survey_head_path(const struct survey_shard *sh, uint64_t writer, char out[A
 
     head_name(name, writer);
     (void)snprintf(out, ADMIN_PATH, "%.720s/%s", sh->dir, name);
+}
+
+bool survey_space_is(const struct survey_space *sp, const uint8_t fingerprint[32])
+{
+    size_t len = strlen(sp->name);
+    char digits[33];
+    unsigned i;
+
+    if (!sp->inspect_rc && memcmp(sp->fingerprint, fingerprint, 32) == 0)
+        return true;
+    if (!named_like_space(sp->name))
+        return sp->inspect_rc != 0; /* nothing says what it should be */
+    for (i = 0; i < 16; i++)
+        (void)snprintf(digits + 2 * i, 3, "%02x", fingerprint[i]);
+    return strcmp(sp->name + len - 32, digits) == 0;
 }
 
 uint64_t survey_usage(const struct survey *v)

@@ -427,3 +427,113 @@ def test_space_limits_fsck_to_a_space(store):
 def test_usage(args, expected):
     r = run(*args)
     assert r.returncode == 2 and expected in r.stderr, words(r)
+
+
+# ---- verify ----
+
+
+def verify(store, *args, code=0):
+    return answer("verify", store / "r", *args, code=code)
+
+
+def payloads(store):
+    """Every part as the independent reader sees it: {(key, part): (data file, offset, length)}."""
+    found = {}
+    for space in cr.Reader(str(store / "r"), verify=False).store()["spaces"]:
+        for shard in space["shards"]:
+            for seg in shard["segments"]:
+                for b in seg["blocks"]:
+                    for p in b["parts"]:
+                        found[b["key"], p["part"]] = (Path(seg["path"]).with_suffix(".seg"), p["offset"], p["length"])
+    return found
+
+
+def overwrite(path, at, data):
+    with open(path, "r+b") as f:
+        f.seek(at)
+        f.write(data)
+
+
+def test_verify_reads_everything_of_a_good_store(store):
+    r = verify(store)
+    assert r["bad"] == []
+    assert r["summary"]["blocks"] == 64 and r["summary"]["bytes"] == 64 * 13000
+    assert sum(s["blocks"] for s in r["segments"]) == 64
+    text = run("verify", store / "r")
+    assert text.returncode == 0 and "64 blocks" in text.stdout and text.stderr == "", words(text)
+
+
+def test_verify_shows_each_bad_block_and_nothing_else(store):
+    found = payloads(store)
+    chosen = sorted(found)[::17]
+    for key, part in chosen:
+        path, offset, length = found[key, part]
+        byte = path.read_bytes()[offset + length - 1]
+        overwrite(path, offset + length - 1, bytes([byte ^ 64]))
+    r = verify(store, code=1)
+    assert sorted((b["key"], b["part"]) for b in r["bad"]) == chosen
+    for b in r["bad"]:
+        path, offset, length = found[b["key"], b["part"]]
+        assert b["state"] == "checksum" and (b["offset"], b["length"]) == (offset, length)
+        assert (store / b["segment"]).samefile(path)
+    text = run("verify", store / "r")
+    assert text.returncode == 1 and text.stdout.count("bad checksum") == len(chosen), words(text)
+
+
+def test_verify_takes_an_exchange_for_what_it_is(store):
+    """Two blocks of one length, exchanged: every byte is some block's, and none is right."""
+    found = payloads(store)
+    (a, b) = sorted(k for k in found if k[1] == 0)[:2]
+    (pa, oa, n), (pb, ob, m) = found[a], found[b]
+    assert n == m
+    x, y = pa.read_bytes()[oa:oa + n], pb.read_bytes()[ob:ob + n]
+    overwrite(pa, oa, y)
+    overwrite(pb, ob, x)
+    assert sorted(b["key"] for b in verify(store, code=1)["bad"]) == sorted([a[0], b[0]])
+
+
+def test_verify_of_data_cut_and_gone(store):
+    path, end = last_data(store)
+    os.truncate(path, end - 1)
+    states = {b["state"] for b in verify(store, code=1)["bad"]}
+    assert states == {"short"}
+    path.unlink()
+    r = verify(store, code=1)
+    assert {b["state"] for b in r["bad"]} == {"missing"}
+    assert next(s for s in r["segments"] if (store / s["segment"]) == path)["bad"] == len(r["bad"])
+
+
+def test_verify_leaves_out_what_is_dead(tmp_path):
+    w = Writer(tmp_path).put(8)
+    assert w.say("delete 3") == "deleted 1 flush 0"
+    w.close()
+    found = payloads(tmp_path)
+    alive = {b["key"] for b in verify(tmp_path)["bad"]}
+    assert alive == set()
+    for path, offset, length in found.values():
+        overwrite(path, offset, b"\xff" * length)
+    r = verify(tmp_path, code=1)
+    assert r["summary"]["dead"] == 1 and r["summary"]["bad"] == 7
+
+
+def test_verify_counts_contents_that_cannot_be_read(store):
+    flip(toc(store), 30)
+    r = verify(store, code=1)
+    assert r["summary"]["unreadable"] == 1 and r["bad"] == []
+
+
+def test_verify_while_a_writer_lives_and_with_a_rate(tmp_path):
+    w = Writer(tmp_path).put(20)
+    assert verify(tmp_path, "--rate", 100)["summary"]["blocks"] == 20
+    w.put(40)
+    assert verify(tmp_path)["summary"]["blocks"] == 40
+    w.kill()
+    assert verify(tmp_path)["summary"]["bytes"] == 40 * 13000
+
+
+def test_the_rate_is_kept(tmp_path):
+    """As a floor on time only, which a loaded machine cannot break: 6.3 MiB at 10 MiB/s."""
+    fill(tmp_path, 512)
+    r = verify(tmp_path, "--rate", 10)
+    assert r["summary"]["bytes"] == 512 * 13000
+    assert r["summary"]["seconds"] > 0.5
