@@ -1,6 +1,9 @@
 /*
  * err.c - error codes and the text of a thread's last failure. The text lives in thread-local
  * storage: no lock, no allocation, cut off at its size.
+ *
+ * A text may quote what lay on disk or came from a caller, and ends up in logs and on terminals: it
+ * is one line of UTF-8 without control characters, whatever it quotes.
  */
 #include "base/err.h"
 
@@ -12,6 +15,39 @@
 
 static __thread char last_text[512];
 
+/* Bytes of the character at s; 0: no character, or one that controls a terminal. */
+static size_t char_length(const unsigned char *s)
+{
+    size_t n = s[0] < 0x80 ? 1 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4, i;
+
+    if (s[0] < 0x20 || s[0] == 0x7f || (s[0] >= 0x80 && s[0] < 0xc2) || s[0] > 0xf4)
+        return 0;
+    for (i = 1; i < n; i++) {
+        if (s[i] < 0x80 || s[i] > 0xbf)
+            return 0;
+    }
+    /* C1 controls; overlong forms; surrogates; beyond Unicode */
+    if ((s[0] == 0xc2 && s[1] < 0xa0) || (s[0] == 0xe0 && s[1] < 0xa0) ||
+        (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
+        (s[0] == 0xf4 && s[1] > 0x8f))
+        return 0;
+    return n;
+}
+
+static void text_clean(char *text)
+{
+    unsigned char *s = (unsigned char *)text;
+    size_t n;
+
+    for (; *s; s += n) {
+        n = char_length(s);
+        if (n == 0) {
+            *s = '?';
+            n = 1;
+        }
+    }
+}
+
 int err_set(int code, const char *format, ...)
 {
     va_list args;
@@ -19,6 +55,7 @@ int err_set(int code, const char *format, ...)
     va_start(args, format);
     (void)vsnprintf(last_text, sizeof last_text, format, args);
     va_end(args);
+    text_clean(last_text);
     return code;
 }
 
@@ -34,6 +71,7 @@ void err_prefix(const char *format, ...)
     va_end(args);
     n = strlen(last_text);
     (void)snprintf(last_text + n, sizeof last_text - n, ": %.500s", old);
+    text_clean(last_text);
 }
 
 void err_clear(void)

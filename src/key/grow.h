@@ -11,8 +11,8 @@
 
 /*
  * Copies a caller's struct into ours of own_size bytes, both beginning with `size_t size`. What an
- * older caller does not have is zero. -EINVAL: NULL, no size, or a newer caller set something that
- * we do not know.
+ * older caller does not have is zero. -EINVAL: NULL, no size, one that no version's struct has (it
+ * would cut a pointer in two), or a newer caller set something that we do not know.
  */
 static inline int grow_take(void *own, size_t own_size, const void *given)
 {
@@ -21,7 +21,7 @@ static inline int grow_take(void *own, size_t own_size, const void *given)
     if (!given)
         return -EINVAL;
     memcpy(&size, given, sizeof size);
-    if (size < sizeof size || size > 65536)
+    if (size < sizeof size || size > 65536 || size % sizeof size)
         return -EINVAL;
     for (i = own_size; i < size; i++) {
         if (((const uint8_t *)given)[i])

@@ -228,17 +228,31 @@ void space_dir_name(const struct cistern_space *s, const uint8_t fingerprint[32]
 
 /* ---- Comparing ---- */
 
+struct cut_text {
+    char *buf;
+    size_t used, size;
+};
+
+static int cut_add(const char *bytes, size_t n, void *arg)
+{
+    struct cut_text *t = arg;
+    size_t room = t->size - 1 - t->used;
+
+    n = n < room ? n : room;
+    memcpy(t->buf + t->used, bytes, n);
+    t->used += n;
+    t->buf[t->used] = 0;
+    return 0;
+}
+
 /* "absent" or the JSON of a value, cut to size. */
 static void value_text(const json_t *j, char *buf, size_t size)
 {
-    size_t n;
+    struct cut_text t = {.buf = buf, .size = size};
 
-    if (!j) {
-        (void)snprintf(buf, size, "absent");
-        return;
-    }
-    n = json_dumpb(j, buf, size - 1, JSON_FLAGS | JSON_ENCODE_ANY);
-    buf[n < size ? n : size - 1] = 0;
+    (void)snprintf(buf, size, "absent");
+    if (j)
+        (void)json_dump_callback(j, cut_add, &t, JSON_FLAGS | JSON_ENCODE_ANY);
 }
 
 /* Names the first difference of two objects, in the order of the names of both. 0: none. */

@@ -194,6 +194,8 @@ static void test_structs_are_checked(void **state)
     assert_int_equal(space_check(NULL), -EINVAL);
     grown.s.size = 0;
     assert_int_equal(space_check(&grown.s), -EINVAL);
+    grown.s.size = offsetof(struct cistern_space, model) + 1; /* half a pointer */
+    assert_int_equal(space_check(&grown.s), -EINVAL);
     grown.s.size = sizeof grown;
     assert_int_equal(space_check(&grown.s), 0);
     grown.later = 1;
@@ -261,6 +263,29 @@ static void test_differences_name_both_values(void **state)
     assert_non_null(strstr(err_text(), "parts is [{"));
 }
 
+/* What is said about a long value begins with it and is one line, whatever it holds. */
+static void test_long_and_odd_values_are_cut_clean(void **state)
+{
+    char value[301], text[400], want[160];
+    struct cistern_space s = demo;
+
+    (void)state;
+    memset(value, 'm', 300);
+    value[300] = 0;
+    s.model = value;
+    assert_int_equal(space_compare(demo_json, strlen(demo_json), &s), CISTERN_ESPACE);
+    (void)snprintf(want, sizeof want, "and \"%.126s was asked for", value);
+    if (!strstr(err_text(), want))
+        fail_msg("\"%s\" does not quote the model", err_text());
+    (void)snprintf(text, sizeof text, "{\"\\n\xc2\x9b%.78s\xc3\xa9\":1}", value);
+    assert_int_equal(space_compare(text, strlen(text), &demo), CISTERN_ESPACE);
+    (void)snprintf(want, sizeof want, "space: ???%.77s is 1", value);
+    if (strncmp(err_text(), want, strlen(want)))
+        fail_msg("\"%s\" is not clean", err_text());
+    assert_int_equal(space_compare("\033[31m\n", 6, &demo), -EBADMSG);
+    assert_int_equal(strcspn(err_text(), "\033\n"), strlen(err_text()));
+}
+
 static void test_text_of_others_is_read(void **state)
 {
     static const char loose[] = "{ \"b\": 1, \"shards\": 3 }",
@@ -304,6 +329,7 @@ int main(void)
         cmocka_unit_test(test_structs_are_checked),
         cmocka_unit_test(test_every_field_is_compared),
         cmocka_unit_test(test_differences_name_both_values),
+        cmocka_unit_test(test_long_and_odd_values_are_cut_clean),
         cmocka_unit_test(test_text_of_others_is_read),
     };
 
