@@ -16,7 +16,7 @@ static void refresh_gauges(cistern *c)
     metric_set(m, METRIC_index_blocks, index_blocks(c->index));
     metric_set(m, METRIC_index_bytes,
                index_memory_bytes(c->index) + (c->others ? presence_memory_bytes(c->others) : 0));
-    metric_set(m, METRIC_segments, atomic_load(&c->segs.count));
+    metric_set(m, METRIC_segments, atomic_load(&c->segs.live));
     metric_set(m, METRIC_ops_open, ops_open_count(&c->ops));
     for (i = 0; i < TICKETS; i++)
         tickets += atomic_load_explicit(&c->tickets[i], memory_order_relaxed) != 0;

@@ -206,7 +206,7 @@ static void apply_head(cistern *c, const struct contents_job *job)
     for (i = 0; i < n; i++) {
         struct segment *s = &c->segs.at[i];
 
-        if (s->writer != job->writer || s->own)
+        if (!segtab_in_use(&c->segs, i) || s->writer != job->writer || s->own)
             continue;
         /* The contents may have been read before their last frame and the head after it: only a
          * look that began when they were over is the last one. */

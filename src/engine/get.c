@@ -16,6 +16,9 @@
 #include "engine/lane_internal.h"
 #include "engine/memory.h"
 
+#define FIND_TRIES 4 /* segments forgotten between the look-up and the hold, one after the other   \
+                      */
+
 static bool by_part(const struct op *op)
 {
     return op->by_part || op->direct;
@@ -126,6 +129,7 @@ static void settle_asked(struct lane *l, struct share *s, uint16_t asked, uint8_
     }
 }
 
+/* The segment is held; the group releases it when it is free. */
 static bool open_group(struct lane *l, struct share *s, uint32_t segment, uint64_t from)
 {
     struct group *g = l->free_groups;
@@ -181,40 +185,72 @@ static bool joins(const struct lane *l, const struct group *g, const struct shar
 
 enum step { STEP_SETTLED, STEP_JOINED, STEP_OTHER, STEP_STUCK };
 
-/* Looks at the block under the cursor: settles it as a miss, or adds it to *g (opened if NULL). */
-static enum step plan_block(struct lane *l, struct share *s, struct group **g)
+/* Where to read a block from; true: its segment is held, and its data file is open. A segment that
+ * was forgotten meanwhile gave up its copies: there may be another. */
+static bool find_readable(cistern *c, const cistern_key *key, struct index_place *place)
 {
-    cistern *c = l->c;
-    struct index_place place;
-    uint16_t asked = asked_parts(l, s), chosen;
-    uint64_t from, to;
+    int tries;
 
-    if (!asked)
-        return STEP_SETTLED;
-    if (engine_tripped(c) || !index_find(c->index, &s->op->r.keys[s->next], &place) ||
-        c->segs.at[place.segment].data.fd < 0) {
-        settle_asked(l, s, asked, CISTERN_MISS);
-        return STEP_SETTLED;
+    for (tries = 0; tries < FIND_TRIES && !engine_tripped(c); tries++) {
+        if (!index_find(c->index, key, place))
+            return false;
+        if (!segment_hold(&c->segs, place->segment))
+            continue;
+        if (c->segs.at[place->segment].data.fd >= 0)
+            return true;
+        segment_release(&c->segs, place->segment);
+        return false;
     }
-    chosen = choose_parts(l, s, &place, asked, &from, &to);
+    return false;
+}
+
+/* Adds the block under the cursor to *g (opened if NULL). *kept: the group took over the hold of
+ * its segment. */
+static enum step plan_at(struct lane *l, struct share *s, struct group **g, uint16_t asked,
+                         const struct index_place *place, bool *kept)
+{
+    uint64_t from, to;
+    uint16_t chosen = choose_parts(l, s, place, asked, &from, &to);
+
     if (!chosen)
         return STEP_SETTLED;
-    if (!s->op->direct && to - from > pool_slot_bytes(c->read_pool)) {
+    if (!s->op->direct && to - from > pool_slot_bytes(l->c->read_pool)) {
         settle_asked(l, s, chosen, CISTERN_MISS);
         return STEP_SETTLED;
     }
-    if (*g && !joins(l, *g, s, place.segment, from, to))
+    if (*g && !joins(l, *g, s, place->segment, from, to))
         return STEP_OTHER;
     if (!*g) {
-        if (!open_group(l, s, place.segment, from))
+        if (!open_group(l, s, place->segment, from))
             return STEP_STUCK;
         *g = l->live;
+        *kept = true;
     }
-    (*g)->places[(*g)->count] = place;
+    (*g)->places[(*g)->count] = *place;
     (*g)->parts[(*g)->count] = chosen;
     (*g)->count++;
     (*g)->len = to - (*g)->offset;
     return STEP_JOINED;
+}
+
+/* Looks at the block under the cursor: settles it as a miss, or adds it to *g. */
+static enum step plan_block(struct lane *l, struct share *s, struct group **g)
+{
+    struct index_place place;
+    uint16_t asked = asked_parts(l, s);
+    bool kept = false;
+    enum step step;
+
+    if (!asked)
+        return STEP_SETTLED;
+    if (!find_readable(l->c, &s->op->r.keys[s->next], &place)) {
+        settle_asked(l, s, asked, CISTERN_MISS);
+        return STEP_SETTLED;
+    }
+    step = plan_at(l, s, g, asked, &place, &kept);
+    if (!kept)
+        segment_release(&l->c->segs, place.segment);
+    return step;
 }
 
 struct group *get_plan(struct lane *l, struct share *s, bool *stuck)

@@ -34,6 +34,7 @@ void lane_free_group(struct lane *l, struct group *g)
         pool_give(l->c->read_pool, g->buf);
     else
         op_buffer_free(&l->c->ops, g->op);
+    segment_release(&l->c->segs, g->segment);
     if (g->before)
         g->before->next = g->next;
     else

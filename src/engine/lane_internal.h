@@ -17,7 +17,7 @@ struct group {
     struct share *share;         /* NULL: abandoned */
     struct op *op;               /* of a direct read: whose buffer it is, also when abandoned */
     uint32_t block, count;       /* the operation's blocks [block, block + count) */
-    uint32_t segment;
+    uint32_t segment; /* held */
     uint8_t *buf;
     bool staged;          /* buf is a slot of the pool */
     bool late;            /* its deadline passed */

@@ -197,8 +197,13 @@ static struct wgroup *open_group(struct writer *w)
 
     if (!g || !(slot = pool_take(w->c->write_pool)))
         return NULL;
+    if (!segment_hold(&w->c->segs, w->current->number)) { /* never: it is being written */
+        pool_give(w->c->write_pool, slot);
+        return NULL;
+    }
     w->free_groups = g->link;
     *g = (struct wgroup){.seg = w->current,
+                         .number = w->current->number,
                          .slot = slot,
                          .offset = w->current->reserved,
                          .blocks = g->blocks,
@@ -288,9 +293,7 @@ bool put_layout(struct writer *w)
     if (g && g->count) {
         append_group(w, g);
     } else if (g) {
-        pool_give(w->c->write_pool, g->slot);
-        g->link = w->free_groups;
-        w->free_groups = g;
+        writer_free_group(w, g);
         g = NULL;
     }
     for (s = w->shares; s; s = next) {

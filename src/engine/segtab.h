@@ -1,9 +1,14 @@
 /*
  * segtab.h - the segments that a handle knows, by a number that the index stores.
  *
- * Numbers are given out once and never reused. Only the keeper and the opener add segments (under
- * the lock); lanes read them without one: a number that came out of the index was published by the
- * index's own release.
+ * Life of a number: free, in use from segtab_add() to segtab_forget(), leaving while somebody still
+ * holds the segment, then its data file is closed and the number waits SEGTAB_REST_NS before it is
+ * given out again: a lane that looked the number up in the index just before it was forgotten must
+ * not meet another segment under it. (If a thread is stopped for longer than that, the check of the
+ * block still tells the two apart.)
+ *
+ * Threads: the keeper and the opener add, forget and collect (under the lock). Lanes read a segment
+ * while they hold it; a number that came out of the index was published by the index's own release.
  */
 #ifndef ENGINE_SEGTAB_H
 #define ENGINE_SEGTAB_H
@@ -16,25 +21,35 @@
 #include "io/io.h"
 #include "segment/toc.h"
 
-#define SEGTAB_MAX (1u << 16)
+#define SEGTAB_MAX     (1u << 16)
+#define SEGTAB_REST_NS (30ull * 1000 * 1000 * 1000)
+#define SEGMENT_GONE   (1u << 31) /* in `holds`: not in use, nobody can take hold of it any more */
 
 struct segment {
-    uint8_t id[16];       /* constant once added */
+    uint8_t id[16];       /* constant while in use */
     uint64_t writer, seq; /* likewise */
     uint32_t shard;
-    bool own;            /* this handle writes it */
-    struct io_file data; /* fd -1: other shard, or not there */
+    bool own;               /* this handle writes it */
+    struct io_file data;    /* fd -1: other shard, or not there; looked at by those who hold it */
+    _Atomic uint32_t holds; /* how many hold it, and SEGMENT_GONE */
     _Atomic uint32_t touches;
     /* Of the follower: guarded by the keeper being one thread. */
     struct toc_cursor cursor;
     bool over;  /* its head said so, after a look that may have been too early */
     bool ended; /* no more contents will come */
+    /* Of the table. */
+    uint32_t link;     /* next leaving or free number + 1; 0 = none */
+    uint64_t freed_ns; /* when its data file was closed */
 };
 
 struct segtab {
-    struct segment *at; /* SEGTAB_MAX of them, reserved */
-    _Atomic uint32_t count;
-    uint32_t *slots; /* id -> number + 1, open addressing, 2 * SEGTAB_MAX */
+    struct segment *at;     /* SEGTAB_MAX of them, reserved */
+    _Atomic uint32_t count; /* numbers that were ever given out: 0 .. count - 1 */
+    _Atomic uint32_t live;  /* of these in use */
+    /* Guarded by lock; number + 1, 0 = none. Tables: open addressing, 2 * SEGTAB_MAX. */
+    uint32_t *by_id, *by_file;
+    _Atomic uint32_t leaving; /* read without the lock as a hint */
+    uint32_t free_first, free_last;
     pthread_mutex_t lock;
 };
 
@@ -47,5 +62,19 @@ int64_t segtab_add(struct segtab *t, const struct segment *s) MUST_CHECK;
 int64_t segtab_find(struct segtab *t, const uint8_t id[16]) MUST_CHECK;
 /* The segment that a writer's file name names, or NULL. */
 struct segment *segtab_find_file(struct segtab *t, uint32_t shard, uint64_t writer, uint64_t seq);
+/* In use, for walks over 0 .. count - 1. */
+bool segtab_in_use(const struct segtab *t, uint32_t number);
+
+/* Takes hold: as long as it is held its fields stay and its data file is open. False: it is
+ * forgotten. Any thread. */
+bool segment_hold(struct segtab *t, uint32_t number) MUST_CHECK;
+void segment_release(struct segtab *t, uint32_t number);
+
+/* Nobody finds it or takes hold of it any more; false: it was not in use. segtab_collect() closes
+ * it. */
+bool segtab_forget(struct segtab *t, uint32_t number);
+/* Closes the data files of forgotten segments that nobody holds any more; how many are still held.
+ * May hang on storage. */
+uint32_t segtab_collect(struct segtab *t, struct io *io);
 
 #endif

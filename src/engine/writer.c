@@ -23,6 +23,7 @@ void writer_free_group(struct writer *w, struct wgroup *g)
         pool_unquarantine(w->c->write_pool, g->slot);
     else
         pool_give(w->c->write_pool, g->slot);
+    segment_release(&w->c->segs, g->number);
     g->link = w->free_groups;
     w->free_groups = g;
 }

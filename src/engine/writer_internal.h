@@ -54,6 +54,7 @@ struct wblock {
 struct wgroup {
     struct wgroup *link; /* of the free list, or of the order of layout */
     struct wseg *seg;
+    uint32_t number; /* of its segment, held: a write that is late still goes to its file */
     uint8_t *slot;
     uint64_t offset, len, issued;
     uint32_t ios;

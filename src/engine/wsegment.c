@@ -223,7 +223,8 @@ static void discard(cistern *c, struct wseg *s)
     char name[SEGMENT_NAME_MAX], path[PATH_BYTES];
 
     c->io->ops->file_close(c->io, &s->toc);
-    c->io->ops->file_close(c->io, &c->segs.at[s->number].data);
+    (void)segtab_forget(&c->segs, s->number);
+    (void)segtab_collect(&c->segs, c->io);
     segment_name(name, c->writer->id, s->seq, ".seg");
     path_of(c, path, name);
     (void)c->io->ops->unlink(c->io, path);
