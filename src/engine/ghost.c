@@ -1,10 +1,11 @@
 /*
  * ghost.c - the ghost list and the admission filter on top of it. See policy.h.
  *
- * One table of 32-bit words in sets of 16, a cache line each: 22 bits of the hash, 10 bits of a
- * coarse time that counts notes. 0 = free. The table turns over once in 512 ticks, so within a set
- * the word that is most ticks behind is the oldest; what is more than 1,023 ticks behind looks
- * younger than it is, but has long been written over unless its set is never used.
+ * One table of 32-bit words in sets of 64: 22 bits of the hash, 10 bits of a coarse time that
+ * counts notes. 0 = free. An entry counts for as many notes as the list has entries (LIFE_TICKS),
+ * then it is as good as free. The table has a third more words than entries and the sets are wide,
+ * so that hardly a key is pushed out before its time: a chain of blocks is remembered as a whole or
+ * not at all, else it would come back in pieces to both generations.
  *
  * Invariant: a word is written as a whole, so a reader sees an entry or another, never a mixture.
  * Threads: any; relaxed order is enough, since nothing else hangs on an entry.
@@ -17,7 +18,7 @@
 
 #include "base/bits.h"
 
-#define SET_WAYS    16u
+#define SET_WAYS    64u
 #define STAMP_BITS  10u
 #define STAMP_MASK  ((1u << STAMP_BITS) - 1)
 #define LIFE_TICKS  512u
@@ -45,9 +46,9 @@ int ghost_create(uint64_t entries, struct ghost **out)
     g = calloc(1, sizeof *g);
     if (!g)
         return -ENOMEM;
-    g->sets = round_up(entries, SET_WAYS) / SET_WAYS;
+    g->sets = round_up(entries + entries / 3 + 1, SET_WAYS) / SET_WAYS;
     words = g->sets * SET_WAYS;
-    g->notes_per_tick = max_u64(1, words / LIFE_TICKS);
+    g->notes_per_tick = max_u64(1, (entries + LIFE_TICKS - 1) / LIFE_TICKS);
     g->words = aligned_alloc(64, words * sizeof *g->words);
     if (!g->words) {
         free(g);
@@ -87,37 +88,48 @@ static uint32_t now_of(const struct ghost *g)
     return (uint32_t)(notes / g->notes_per_tick) & STAMP_MASK;
 }
 
+/* Ticks since a word was written, modulo the clock; a free one is as old as can be. */
+static uint32_t age_of(uint32_t word, uint32_t now)
+{
+    return word ? (now - word) & STAMP_MASK : STAMP_MASK + 1;
+}
+
+/* The word of a key; NULL: it is not there, or no longer counts. */
 static _Atomic uint32_t *entry_of(const struct ghost *g, uint64_t hash)
 {
     _Atomic uint32_t *set = set_of(g, hash);
-    uint32_t tag = tag_of(hash), i;
+    uint32_t tag = tag_of(hash), now = now_of(g), i, w;
 
-    for (i = 0; i < SET_WAYS; i++)
-        if ((atomic_load_explicit(&set[i], memory_order_relaxed) & ~STAMP_MASK) == tag)
+    for (i = 0; i < SET_WAYS; i++) {
+        w = atomic_load_explicit(&set[i], memory_order_relaxed);
+        if ((w & ~STAMP_MASK) == tag && age_of(w, now) <= LIFE_TICKS)
             return &set[i];
+    }
     return NULL;
+}
+
+static _Atomic uint32_t *oldest_of(const struct ghost *g, uint64_t hash)
+{
+    _Atomic uint32_t *set = set_of(g, hash), *oldest = set;
+    uint32_t now = now_of(g), most = 0, i, age;
+
+    for (i = 0; i < SET_WAYS; i++) {
+        age = age_of(atomic_load_explicit(&set[i], memory_order_relaxed), now);
+        if (age > most) {
+            most = age;
+            oldest = &set[i];
+        }
+    }
+    return oldest;
 }
 
 void ghost_note(struct ghost *g, uint64_t hash)
 {
-    _Atomic uint32_t *set = set_of(g, hash), *place = entry_of(g, hash);
-    uint32_t now = now_of(g), oldest = 0, w, behind, i;
+    _Atomic uint32_t *place = entry_of(g, hash);
 
-    for (i = 0; !place && i < SET_WAYS; i++)
-        if (!atomic_load_explicit(&set[i], memory_order_relaxed))
-            place = &set[i];
-    if (!place) {
-        place = &set[0];
-        for (i = 0; i < SET_WAYS; i++) {
-            w = atomic_load_explicit(&set[i], memory_order_relaxed);
-            behind = (now - w) & STAMP_MASK;
-            if (behind > oldest) {
-                oldest = behind;
-                place = &set[i];
-            }
-        }
-    }
-    atomic_store_explicit(place, tag_of(hash) | now, memory_order_relaxed);
+    if (!place)
+        place = oldest_of(g, hash);
+    atomic_store_explicit(place, tag_of(hash) | now_of(g), memory_order_relaxed);
     atomic_fetch_add_explicit(&g->notes, 1, memory_order_relaxed);
 }
 

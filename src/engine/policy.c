@@ -138,26 +138,43 @@ size_t policy_merge(const struct policy_segment *segs, size_t n, const struct po
     return tiny && tiny >= p->tiny_count ? oldest : POLICY_NONE;
 }
 
+/* Bytes that may be carried since there is a history, to stay within the budget. */
+static uint64_t budget_earned(const struct policy_params *p, const struct policy_history *h)
+{
+    return (h->stored + p->capacity / BUDGET_CREDIT) / 100 * p->carry_budget;
+}
+
+/* 1 while there is budget, less and less when it runs short: so that what is left of it goes to the
+ * blocks that were used last, whichever segment they are in. */
+static double budget_scale(const struct policy_params *p, const struct policy_history *h)
+{
+    uint64_t earned = budget_earned(p, h);
+    double spent = earned ? (double)h->carried / (double)earned : 1;
+
+    if (spent <= BUDGET_EASE)
+        return 1;
+    return spent < 1 ? (1 - spent) / (1 - BUDGET_EASE) : 0;
+}
+
 bool policy_carry(const struct policy_segment *victim, const struct policy_block *b,
-                  const struct policy_params *p)
+                  const struct policy_params *p, const struct policy_history *h)
 {
     if (victim->rank == POLICY_RANK_EXPIRED || b->copied)
         return false;
     if (b->pinned)
         return true;
-    return b->used && (double)b->use_age * 100 < segment_idle(victim) * p->carry_idle;
+    return b->used &&
+           (double)b->use_age * 100 < segment_idle(victim) * p->carry_idle * budget_scale(p, h);
 }
 
 uint64_t policy_carry_limit(const struct policy_segment *victim, const struct policy_params *p,
                             const struct policy_history *h)
 {
-    uint64_t share, earned;
+    uint64_t share = victim->bytes / 100 * p->carry_victim, earned = budget_earned(p, h);
 
-    if (victim->rank == POLICY_RANK_EXPIRED)
+    if (victim->rank == POLICY_RANK_EXPIRED || earned <= h->carried)
         return 0;
-    share = victim->bytes / 100 * p->carry_victim;
-    earned = (h->stored + p->capacity / BUDGET_CREDIT) / 100 * p->carry_budget;
-    return earned > h->carried ? min_u64(share, earned - h->carried) : 0;
+    return min_u64(share, earned - h->carried);
 }
 
 enum policy_generation policy_place(bool ghost)

@@ -103,7 +103,7 @@ size_t policy_choose(const struct policy_segment *segs, size_t n, const struct p
 size_t policy_merge(const struct policy_segment *segs, size_t n, const struct policy_params *p);
 /* Whether a live block of a victim that policy_choose() chose is carried over. */
 bool policy_carry(const struct policy_segment *victim, const struct policy_block *b,
-                  const struct policy_params *p);
+                  const struct policy_params *p, const struct policy_history *h);
 /*
  * How many bytes of a victim may be carried over, so that an eviction always gives room and write
  * amplification stays within the budget. Offer the blocks in the order of the file (parents first)
@@ -115,9 +115,9 @@ uint64_t policy_carry_limit(const struct policy_segment *victim, const struct po
 enum policy_generation policy_place(bool ghost);
 
 /*
- * Ghost list: keys that were evicted lately without being carried over. Fixed memory (4 bytes an
- * entry), set-associative: a note takes the place of the oldest of its set. A wrong yes comes about
- * four times in a million questions. `hash`: any 64 well-mixed bits of the key.
+ * Ghost list: keys that were evicted lately without being carried over. Fixed memory (5.3 bytes
+ * an entry), set-associative: a note takes the place of the oldest of its set. A wrong yes comes
+ * about in a hundred thousand questions. `hash`: any 64 well-mixed bits of the key.
  */
 struct ghost;
 /* Remembers about `entries` keys, 1 .. 2^32. -ENOMEM, -EINVAL. */
@@ -128,7 +128,7 @@ bool ghost_seen(const struct ghost *g, uint64_t hash);
 /* The same, and forgets it. */
 bool ghost_take(struct ghost *g, uint64_t hash);
 uint64_t ghost_bytes(const struct ghost *g);
-/* How many entries pay: four capacities of blocks, at most 2^24 (64 MiB). */
+/* How many entries pay: four capacities of blocks, at most 2^24 (85 MiB). */
 uint64_t ghost_entries_for(uint64_t capacity, uint64_t block_bytes);
 
 /*
