@@ -17,6 +17,8 @@
 /* Credit of the carry budget at open, as a part of the capacity, so that a full store that is
  * opened need not lose its used blocks before the first puts. */
 #define BUDGET_CREDIT      8u
+/* Part of the budget that is spent without a second thought. */
+#define BUDGET_EASE        0.6
 
 void policy_defaults(struct policy_params *p, uint64_t capacity)
 {
