@@ -17,6 +17,8 @@ static const struct cli_verb verbs[] = {
     {"ls", "list the segments or the blocks of a directory", cmd_ls},
     {"fsck", "check a directory, and mend what can be mended", cmd_fsck},
     {"verify", "read and check every payload", cmd_verify},
+    {"gc", "remove what dead writers left over", cmd_gc},
+    {"wipe", "remove a space, a model, or everything", cmd_wipe},
     {"version", "print the version", cmd_version},
     {"help", "this page, or `cistern help <verb>`", cmd_help},
 };

@@ -143,6 +143,49 @@ CISTERN_API CISTERN_MUST int cistern_verify(const struct cistern_admin *a,
                                                             const struct cistern_verify_item *item),
                                             void *arg, struct cistern_verify_sum *sum);
 
+/* ---- gc and wipe */
+
+struct cistern_removal {
+    const char *space; /* directory; "" = in the root */
+    const char *path;
+    const char *why;
+    uint64_t disk_bytes;
+    uint32_t is_dir;
+    int32_t result; /* 0 = removed; 1 = would be; 2 = left, its writer may be alive; < 0 failed */
+};
+struct cistern_removal_sum {
+    size_t size;
+    uint64_t files, disk_bytes; /* removed, or that would be */
+    uint64_t waiting;           /* left because a writer may be alive */
+    uint64_t failed;
+};
+
+/*
+ * Removes what nobody needs of writers that ended: files of segments in which nothing was
+ * published, data that no contents name, contents that name nothing, heads without segments,
+ * temporary files.
+ */
+CISTERN_API CISTERN_MUST int cistern_gc(const struct cistern_admin *a,
+                                        int (*callback)(void *arg,
+                                                        const struct cistern_removal *removal),
+                                        void *arg, struct cistern_removal_sum *sum);
+
+struct cistern_wipe {
+    size_t size;
+    const char *model;     /* only spaces of this model, by space.json; NULL = any */
+    uint64_t older_than_s; /* only spaces in which nothing was written for so long; 0 = any */
+};
+/*
+ * Removes whole spaces: those that a->space, `model` and `older_than_s` all admit. A space with a
+ * writer that may be alive is left (result 2), unless CISTERN_ADMIN_FORCE: then such a writer goes
+ * on into files without names and what it stores is lost; its engine stays right. cistern.json and
+ * salt stay, and so do files that are not Cistern's and the directories that hold them.
+ */
+CISTERN_API CISTERN_MUST int
+cistern_wipe(const struct cistern_admin *a, const struct cistern_wipe *w,
+             int (*callback)(void *arg, const struct cistern_removal *removal), void *arg,
+             struct cistern_removal_sum *sum);
+
 #ifdef __cplusplus
 }
 #endif

@@ -19,12 +19,12 @@ _cistern()
         ;;
     esac
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "bench stat ls fsck verify version help --help --version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "bench stat ls fsck verify gc wipe version help --help --version" -- "$cur")
         return
     fi
     case $verb in
     help)
-        mapfile -t COMPREPLY < <(compgen -W "bench stat ls fsck verify version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "bench stat ls fsck verify gc wipe version" -- "$cur")
         ;;
     stat)
         mapfile -t COMPREPLY < <(compgen -W "$target --json --help" -- "$cur")
@@ -37,6 +37,12 @@ _cistern()
         ;;
     verify)
         mapfile -t COMPREPLY < <(compgen -d -W "$target --space --rate --segments --json --help" -- "$cur")
+        ;;
+    gc)
+        mapfile -t COMPREPLY < <(compgen -d -W "$target --space --silence --dry-run --verbose --json --help" -- "$cur")
+        ;;
+    wipe)
+        mapfile -t COMPREPLY < <(compgen -d -W "$target --space --model --older-than --all --yes --dry-run --force --silence --verbose --json --help" -- "$cur")
         ;;
     bench)
         if [ "$COMP_CWORD" -eq 2 ] && [ "${cur:0:1}" != - ]; then

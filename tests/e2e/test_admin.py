@@ -537,3 +537,115 @@ def test_the_rate_is_kept(tmp_path):
     r = verify(tmp_path, "--rate", 10)
     assert r["summary"]["bytes"] == 512 * 13000
     assert r["summary"]["seconds"] > 0.5
+
+
+# ---- gc and wipe ----
+
+
+def test_gc_removes_litter_and_nothing_else(store):
+    shard = space_dir(store) / "s0of1"
+    before = snapshot(store)
+    (store / "r" / ".tmp-9").write_bytes(b"x")
+    (shard / "00000000000000ab-00000000.seg").write_bytes(b"data" * 2000)
+    (shard / "00000000000000ac.head").write_bytes(b"")
+    (shard / "stranger").write_bytes(b"")
+    would = answer("gc", store / "r", "--dry-run", "--silence", 1)
+    assert would["would_remove"] == 3 and (store / "r" / ".tmp-9").exists()
+    done = answer("gc", store / "r", "--silence", 1)
+    assert done["removed"] == 3 and {f["result"] for f in done["files"]} == {"removed"}
+    (shard / "stranger").unlink()
+    assert snapshot(store) == before
+    assert answer("gc", store / "r")["removed"] == 0
+
+
+def test_gc_after_crashes_leaves_what_was_stored(tmp_path):
+    for n in (4, 9, 14):
+        Writer(tmp_path).put(n).kill()
+    Writer(tmp_path, seed=5).kill()
+    answer("gc", tmp_path / "r", "--silence", 1)
+    assert answer("gc", tmp_path / "r", "--silence", 1, "--dry-run")["would_remove"] == 0
+    assert hits(tmp_path, 14) == (14, 0)
+
+
+def test_gc_leaves_what_grows_while_it_watches(tmp_path):
+    """A head without a process number, so that only watching can tell."""
+    w = Writer(tmp_path).put(2)
+    w.kill()
+    shard = space_dir(tmp_path) / "s0of1"
+    orphan = shard / "00000000000000ab-00000000.seg"
+    orphan.write_bytes(b"data")
+    p = subprocess.Popen([CISTERN, "gc", tmp_path / "r", "--silence", "3", "--json"], text=True,
+                         stdout=subprocess.PIPE, env=clean_env())
+    size = 4
+    while p.poll() is None:
+        size += 4
+        with open(orphan, "ab") as f:
+            f.write(b"more")
+    out = json.loads(p.stdout.read())
+    assert orphan.exists() and out["left"] == 1
+
+
+def test_wipe_shows_first(store):
+    before = snapshot(store)
+    r = run("wipe", store / "r", "--all")
+    assert r.returncode == 0 and "would remove" in r.stdout and "--yes" in r.stderr, words(r)
+    r = run("wipe", store / "r", "--all", "--yes", "--dry-run")
+    assert r.returncode == 0 and snapshot(store) == before, words(r)
+
+
+def test_wipe_takes_a_space_a_model_or_everything(store):
+    fill(store, 4, name="other", model="m9")
+    fill(store, 4, name="third", model="m9")
+    one = answer("wipe", store / "r", "--space", "other", "--yes")
+    assert {f["space"].split("-")[0] for f in one["files"]} == {"other"}
+    names = {p.name.split("-")[0] for p in (store / "r").iterdir() if p.is_dir()}
+    assert names == {"main", "third"}
+    answer("wipe", store / "r", "--model", "m9", "--yes")
+    assert {p.name.split("-")[0] for p in (store / "r").iterdir() if p.is_dir()} == {"main"}
+    assert hits(store, 40) == (40, 0)
+    fill(store, 2, name="other", model="m9")
+    answer("wipe", store / "r", "--all", "--yes")
+    assert sorted(p.name for p in (store / "r").iterdir()) == ["cistern.json", "salt"]
+    fill(store, 2)
+    assert hits(store, 2) == (2, 0)
+
+
+def test_wipe_by_age(store):
+    assert answer("wipe", store / "r", "--older-than", "1h", "--yes")["removed"] == 0
+    for p in (store / "r").rglob("*"):
+        os.utime(p, (1, 1))
+    # Heads say when they were written, too, and that was now.
+    assert answer("wipe", store / "r", "--older-than", "1h", "--yes")["removed"] == 0
+    for p in files(store, "r/*/s0of1/*.head"):
+        p.unlink()
+    assert answer("wipe", store / "r", "--older-than", "1h", "--yes", "--silence", 1)["removed"] > 4
+
+
+def test_wipe_keeps_what_is_not_ours(store):
+    note = space_dir(store) / "s0of1" / "notes.txt"
+    note.write_text("mine")
+    answer("wipe", store / "r", "--all", "--yes")
+    left = {p.name for p in (store / "r").rglob("*") if p.is_file()}
+    assert left == {"cistern.json", "salt", "notes.txt"}
+
+
+def test_wipe_refuses_a_live_writer_unless_forced(tmp_path):
+    w = Writer(tmp_path).put(4)
+    before = snapshot(tmp_path)
+    r = answer("wipe", tmp_path / "r", "--all", "--yes", "--silence", 1, code=1)
+    assert r["left"] == 1 and r["removed"] == 0
+    assert snapshot(tmp_path) == before
+    assert w.say("check 4") == "hits 4 wrong 0"
+    assert answer("wipe", tmp_path / "r", "--all", "--yes", "--force")["removed"] >= 4
+    assert re.fullmatch(r"hits \d wrong 0", w.say("check 4"))
+    w.close()
+
+
+@pytest.mark.parametrize("args,expected", [
+    (["wipe"], "wipe what?"),
+    (["wipe", "--all", "--model", "x"], "wipe what?"),
+    (["wipe", "--older-than", "soon"], "an age"),
+])
+def test_usage_of_wipe(args, expected):
+    r = run(*args)
+    assert r.returncode == 2 and expected in r.stderr, words(r)

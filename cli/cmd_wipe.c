@@ -1,0 +1,98 @@
+/*
+ * cmd_wipe.c - removes whole spaces: one, those of a model, old ones, or all. Without --yes it only
+ * shows what would go.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "args.h"
+#include "cli.h"
+#include "removal.h"
+#include "text.h"
+
+#define OLDER_MAX (100ull * 365 * 86400)
+
+/* "90", "36h", "30d" in seconds. */
+static bool age_parse(const char *s, uint64_t *out)
+{
+    static const char letters[] = "smhdw";
+    static const uint64_t units[] = {1, 60, 3600, 86400, 7 * 86400};
+    size_t len = strlen(s);
+    const char *letter = len ? strchr(letters, s[len - 1]) : NULL;
+    char digits[24];
+    uint64_t v;
+
+    if (letter != NULL)
+        len--;
+    if (len == 0 || len >= sizeof(digits))
+        return false;
+    memcpy(digits, s, len);
+    digits[len] = '\0';
+    if (!text_number_parse(digits, 1, OLDER_MAX, &v))
+        return false;
+    *out = v * (letter != NULL ? units[letter - letters] : 1);
+    return *out <= OLDER_MAX;
+}
+
+static int wipe(struct removal *x, const struct cistern_wipe *how, bool yes)
+{
+    struct cistern_removal_sum sum = {.size = sizeof(sum)};
+    int r;
+
+    x->list = x->x.json ? json_array() : NULL;
+    r = cistern_wipe(&x->x.a, how, removal_on_item, x, &sum);
+    r = removal_end(x, r, &sum);
+    if (r == CLI_OK && !yes && sum.files)
+        cli_note("nothing was removed: --yes does it");
+    return r == CLI_OK && sum.waiting ? CLI_FINDINGS : r;
+}
+
+int cmd_wipe(int argc, char **argv)
+{
+    struct removal x = {0};
+    struct cistern_wipe how = {.size = sizeof(how)};
+    const char *older = NULL;
+    bool yes = false, force = false, all = false;
+    const struct arg args[] = {
+        TARGET_ARGS(&x.x.t),
+        ADMIN_SPACE_ARG(&x.x),
+        {"model", "NAME", ARG_STRING, &how.model, 0, 0, "only spaces of this model"},
+        {"older-than", "AGE", ARG_STRING, &older, 0, 0,
+         "only spaces in which nothing was written for so long: 90s, 36h, 30d"},
+        {"all", NULL, ARG_FLAG, &all, 0, 0, "every space"},
+        {"yes", NULL, ARG_FLAG, &yes, 0, 0, "do it; without it, only say what would go"},
+        {"dry-run", NULL, ARG_FLAG, &x.dry_run, 0, 0, "only say what would go, also with --yes"},
+        {"force", NULL, ARG_FLAG, &force, 0, 0, "also spaces with a writer that may be alive"},
+        ADMIN_SILENCE_ARG(&x.x),
+        {"verbose", NULL, ARG_FLAG, &x.verbose, 0, 0, "a line for each file"},
+        ADMIN_JSON_ARG(&x.x),
+    };
+    const struct arg_page page = {
+        .usage = "cistern wipe [ROOT] [options]",
+        .about =
+            "Removes whole spaces with all their blocks. cistern.json, the salt and files that\n"
+            "are not Cistern's stay.\n",
+        .args = args,
+        .nargs = sizeof(args) / sizeof(args[0]),
+        .tail = "A space is left, and the exit status is 1, when one of its writers may be alive:\n"
+                "its head is not closed and changed within --silence seconds, or its process runs\n"
+                "on this host. An engine that has the space open without having stored anything\n"
+                "cannot be seen: its puts are dropped until it opens the space again.\n",
+    };
+    int words, r;
+
+    r = args_parse(&page, argc, argv, 1, &words);
+    if (r != ARG_GO)
+        return r;
+    if (older != NULL && !age_parse(older, &how.older_than_s))
+        return cli_fail(CLI_USAGE, "--older-than %s: an age is needed, such as 90s, 36h or 30d",
+                        older);
+    if (all == (x.x.space != NULL || how.model != NULL || older != NULL))
+        return cli_fail(CLI_USAGE, "wipe what? --space, --model, --older-than, or --all alone");
+    r = admin_resolve(&x.x, words ? argv[0] : NULL, false);
+    if (r != CLI_OK)
+        return r;
+    x.dry_run = x.dry_run || !yes;
+    x.x.a.flags = (x.dry_run ? CISTERN_ADMIN_DRY_RUN : 0) | (force ? CISTERN_ADMIN_FORCE : 0);
+    return wipe(&x, &how, yes);
+}

@@ -1,0 +1,173 @@
+/*
+ * wipe.c - cistern_wipe(): whole spaces, payloads included.
+ *
+ * Contents go before data, so that a process that opens the space meanwhile finds less and never
+ * contents without data. A wipe that is cut short leaves data without contents, which gc removes.
+ * Files that are not Cistern's stay, and with them the directories that they lie in.
+ */
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "admin/removal.h"
+#include "base/bits.h"
+#include "base/clock.h"
+#include "engine/config.h"
+
+struct wipe {
+    struct remover r;
+    struct cistern_wipe how;
+};
+
+/* When something was last written in a space, as far as file times and heads tell. */
+static uint64_t last_written(const struct survey_space *sp)
+{
+    uint64_t last = sp->json_stat.mtime_s;
+    size_t i, j;
+
+    for (i = 0; i < sp->nshards; i++) {
+        const struct survey_shard *sh = &sp->shards[i];
+
+        for (j = 0; j < sh->nsegments; j++)
+            last = max_u64(
+                last, max_u64(sh->segments[j].toc_stat.mtime_s, sh->segments[j].data_stat.mtime_s));
+        for (j = 0; j < sh->nwriters; j++)
+            last =
+                max_u64(last, max_u64(sh->writers[j].head_stat.mtime_s,
+                                      sh->writers[j].head_rc ? 0 : sh->writers[j].head.written_s));
+    }
+    return last;
+}
+
+static bool model_is(const struct survey_space *sp, const char *model)
+{
+    json_t *o = sp->json_len > 0 ? json_loadb(sp->json, (size_t)sp->json_len, 0, NULL) : NULL;
+    const char *text = json_string_value(json_object_get(o, "model"));
+    bool same = text && strcmp(text, model) == 0;
+
+    json_decref(o);
+    return same;
+}
+
+static bool admitted(const struct wipe *w, const struct survey_space *sp)
+{
+    uint64_t now = clock_wall_s();
+
+    if (w->how.model && !model_is(sp, w->how.model))
+        return false;
+    return !w->how.older_than_s || last_written(sp) + w->how.older_than_s <= now;
+}
+
+static bool space_ended(const struct survey_space *sp)
+{
+    size_t i, j;
+
+    for (i = 0; i < sp->nshards; i++)
+        for (j = 0; j < sp->shards[i].nwriters; j++)
+            if (!survey_ended(sp->shards[i].writers[j].state))
+                return false;
+    return true;
+}
+
+static int take_file(struct wipe *w, const struct survey_space *sp, const char *path,
+                     const struct io_stat *st, bool is_dir)
+{
+    struct litter l = {.space = sp->name, .disk_bytes = st->disk_bytes};
+
+    (void)snprintf(l.path, sizeof l.path, "%s", path);
+    return remover_take(&w->r, &l, "wiped", is_dir, true);
+}
+
+static int take_temporary(struct wipe *w, const struct survey_space *sp, const char *dir,
+                          const struct survey_others *list)
+{
+    char path[ADMIN_PATH];
+    size_t i;
+    int rc = 0;
+
+    for (i = 0; i < list->count && !rc; i++) {
+        if (list->at[i].kind != OTHER_TEMPORARY)
+            continue;
+        (void)snprintf(path, sizeof path, "%.510s/%.255s", dir, list->at[i].name);
+        rc = take_file(w, sp, path, &list->at[i].stat, false);
+    }
+    return rc;
+}
+
+static int wipe_shard(struct wipe *w, const struct survey_space *sp, const struct survey_shard *sh)
+{
+    char path[ADMIN_PATH];
+    size_t i;
+    int rc = 0;
+
+    for (i = 0; i < sh->nsegments && !rc; i++) {
+        const struct survey_segment *seg = &sh->segments[i];
+
+        survey_segment_path(sh, seg, ".toc", path);
+        if (seg->has_toc)
+            rc = take_file(w, sp, path, &seg->toc_stat, false);
+        survey_segment_path(sh, seg, ".seg", path);
+        if (!rc && seg->has_data)
+            rc = take_file(w, sp, path, &seg->data_stat, false);
+    }
+    for (i = 0; i < sh->nwriters && !rc; i++) {
+        survey_head_path(sh, sh->writers[i].id, path);
+        if (sh->writers[i].has_head)
+            rc = take_file(w, sp, path, &sh->writers[i].head_stat, false);
+    }
+    rc = rc ? rc : take_temporary(w, sp, sh->dir, &sh->others);
+    return rc || sh->others.count ? rc : take_file(w, sp, sh->dir, &sh->stat, true);
+}
+
+static int wipe_space(struct wipe *w, const struct survey_space *sp)
+{
+    struct litter l = {.space = sp->name};
+    char path[ADMIN_PATH];
+    size_t i;
+    int rc = 0;
+
+    if (!space_ended(sp) && !(w->r.ad.opt.flags & CISTERN_ADMIN_FORCE)) {
+        (void)snprintf(l.path, sizeof l.path, "%s", sp->dir);
+        return remover_take(&w->r, &l, "a writer may be alive", true, false);
+    }
+    for (i = 0; i < sp->nshards && !rc; i++)
+        rc = wipe_shard(w, sp, &sp->shards[i]);
+    rc = rc ? rc : take_temporary(w, sp, sp->dir, &sp->others);
+    if (!rc)
+        rc = admin_path(&w->r.ad, path, sp->name, SPACE_FILE);
+    if (!rc && sp->json_len != -ENOENT)
+        rc = take_file(w, sp, path, &sp->json_stat, false);
+    return rc || sp->others.count ? rc : take_file(w, sp, sp->dir, &sp->stat, true);
+}
+
+static int wipe_run(struct wipe *w)
+{
+    struct survey *v = &w->r.v;
+    bool wait = false;
+    size_t i;
+    int rc = survey_take(&w->r.ad, false, v);
+
+    if (rc)
+        return rc;
+    for (i = 0; i < v->nspaces; i++)
+        wait = wait || (admitted(w, &v->spaces[i]) && !space_ended(&v->spaces[i]));
+    if (wait && !(w->r.ad.opt.flags & CISTERN_ADMIN_FORCE))
+        rc = survey_watch(&w->r.ad, v);
+    for (i = 0; i < v->nspaces && !rc; i++)
+        if (admitted(w, &v->spaces[i]))
+            rc = wipe_space(w, &v->spaces[i]);
+    return rc;
+}
+
+int cistern_wipe(const struct cistern_admin *a, const struct cistern_wipe *how,
+                 int (*callback)(void *arg, const struct cistern_removal *removal), void *arg,
+                 struct cistern_removal_sum *sum)
+{
+    struct wipe w = {.r = {.callback = callback, .arg = arg}};
+    int rc = config_take_struct(&w.how, sizeof w.how, how);
+
+    if (rc || (rc = remover_open(&w.r, a, sum)))
+        return rc;
+    return remover_close(&w.r, wipe_run(&w), sum);
+}
