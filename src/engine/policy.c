@@ -77,14 +77,15 @@ struct score {
     double cold;
 };
 
-/* Room that holds nothing is as good as free: a half-dead segment is twice as cold. */
+/* Room that holds nothing is as good as free: a half-dead segment is twice as cold, and one that is
+ * all dead costs nothing at all. */
 static struct score segment_score(const struct policy_segment *s, double weight)
 {
-    struct score c = {.rank = s->rank};
-    double live = (double)min_u64(s->live_bytes, s->bytes);
+    uint64_t live = min_u64(s->live_bytes, s->bytes);
+    struct score c = {.rank = live ? s->rank : POLICY_RANK_EXPIRED};
 
-    c.cold = (segment_idle(s) + 1) * (double)s->bytes / (live > 1 ? live : 1);
-    if (s->generation == POLICY_OLD && live > 0)
+    c.cold = (segment_idle(s) + 1) * (double)s->bytes / (double)max_u64(live, 1);
+    if (s->generation == POLICY_OLD)
         c.cold /= weight;
     return c;
 }
