@@ -1,0 +1,11 @@
+# What eviction and admission are worth; quoted in docs/BENCHMARKS.md. Counts, no times.
+#   make bench-policy TRACE=FILE.jsonl POLICY_ARGS="--capacity 1000,5000"
+# Without TRACE: a synthetic trace.
+REPLAY_POLICY := $(O)/bench/replay_policy
+$(REPLAY_POLICY): $(call objs,bench/replay_policy.c $(wildcard bench/replay/*.c) src/engine/policy.c src/engine/ghost.c)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -o $@ $^ $(ALL_LDFLAGS) -ljansson
+
+.PHONY: bench-policy test-policy
+bench-policy: $(REPLAY_POLICY)
+	@$(REPLAY_POLICY) $(if $(TRACE),--trace $(TRACE)) $(POLICY_ARGS)
