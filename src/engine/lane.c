@@ -426,12 +426,13 @@ static int warm(cistern *c, struct pool *pool, struct io_file *f)
     if (!slot)
         return err_set(-EIO, "a staging area has no slot");
     rc = c->io->ops->prep(c->io, &l->ring, pool_mem(pool), slot, f, 0, PAGE_BYTES, slot);
-    if (rc >= 0)
-        rc = c->io->ops->submit(c->io, &l->ring);
     if (rc < 0) {
         pool_give(pool, slot);
-        return err_set(rc, "a first read could not be sent: %s", cistern_error_string(rc));
+    } else if ((rc = c->io->ops->submit(c->io, &l->ring)) < 0) {
+        pool_quarantine(pool, slot); /* prepared is storage's, sent or not */
     }
+    if (rc < 0)
+        return err_set(rc, "a first read could not be sent: %s", cistern_error_string(rc));
     if (c->io->ops->wait(c->io, &l->ring, &done, 1, 1,
                          10ull * c->cfg.read_timeout_ms * NS_PER_MS) != 1) {
         pool_quarantine(pool, slot);
