@@ -9,3 +9,7 @@ $(REPLAY_POLICY): $(call objs,bench/replay_policy.c $(wildcard bench/replay/*.c)
 .PHONY: bench-policy test-policy
 bench-policy: $(REPLAY_POLICY)
 	@$(REPLAY_POLICY) $(if $(TRACE),--trace $(TRACE)) $(POLICY_ARGS)
+
+# What it must be worth. Real traces: $CISTERN_TRACES, by default beside the repository; without them a synthetic one.
+test-policy: setup-test $(REPLAY_POLICY)
+	@$(PYTEST) -rs tests/trace
