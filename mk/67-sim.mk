@@ -13,7 +13,20 @@ $(O)/obj/tests/sim/%.o: CPPFLAGS += $(SIM_FLAGS)
 # Not position-independent, so that a return address names a line of code.
 $(O)/tests/sim/%: $(O)/obj/tests/sim/%.o $(SIM_COMMON) $(O)/libcistern_internal.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -no-pie -o $@ $(filter %.o %.a,$^) $(ALL_LDFLAGS) -lcmocka $(CISTERN_LIBS) -lm
-.PHONY: test-sim
-test-sim: setup-test $(SIM_PROGS)
+	$(CC) $(ALL_CFLAGS) -no-pie -o $@ $(filter %.o,$^) $(filter %.a,$^) $(ALL_LDFLAGS) -lcmocka $(CISTERN_LIBS) -lm
+SCENARIO := $(O)/tests/sim/scenario
+$(SCENARIO): $(call objs,$(patsubst %,tests/sim/%.c,world checks audit))
+
+# How many, and from which seed on: fresh ones unless told.
+SEEDS ?= 200
+FROM  ?=
+SEED  ?=
+
+.PHONY: sim test-sim check-sim
+sim: $(SCENARIO)
+	@$(SCENARIO) $(if $(SEED),--seed $(SEED) $(V),--seeds $(SEEDS) $(if $(FROM),--from $(FROM)))
+test-sim: setup-test $(SIM_PROGS) $(SCENARIO)
 	@for t in $(SIM_PROGS); do $$t || exit 1; done
+	@$(SCENARIO) --seeds 20 $(if $(FROM),--from $(FROM))
+check-sim: setup-test $(SCENARIO)
+	@$(SCENARIO) --seeds $(SEEDS) $(if $(FROM),--from $(FROM))

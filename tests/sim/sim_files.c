@@ -89,9 +89,12 @@ static void chunk_dirty(struct simfs *fs, struct sim_chunk *c, uint32_t from, ui
         memcpy(c->durable, c->bytes, fs->o.chunk_bytes);
         c->durable_len = c->len;
         memset(c->dirty, 0, sizeof c->dirty);
+        memset(c->stuck, 0, sizeof c->stuck);
     }
-    for (s = from / SECTOR; s <= (from + len - 1) / SECTOR; s++)
+    for (s = from / SECTOR; s <= (from + len - 1) / SECTOR; s++) {
         c->dirty[s / 8] |= (uint8_t)(1u << s % 8);
+        c->stuck[s / 8] &= (uint8_t) ~(1u << s % 8);
+    }
 }
 
 int64_t sim_bytes_read(struct simfs *fs, struct sim_inode *ino, uint64_t offset, uint8_t *to,
@@ -208,16 +211,48 @@ void sim_inode_tell(struct simfs *fs, struct sim_inode *ino)
     ino->told_length = ino->length;
 }
 
+/* What is in the chunk becomes durable, except where a sync failed before. */
+static void chunk_sync(struct simfs *fs, struct sim_chunk *c)
+{
+    bool any = false;
+    uint32_t s;
+
+    if (!c->durable)
+        return;
+    for (s = 0; s < fs->o.chunk_bytes / SECTOR; s++) {
+        uint8_t bit = (uint8_t)(1u << s % 8);
+
+        if (c->stuck[s / 8] & bit) {
+            any = true;
+        } else if (c->dirty[s / 8] & bit) {
+            memcpy(c->durable + s * SECTOR, c->bytes + s * SECTOR, SECTOR);
+            c->dirty[s / 8] &= (uint8_t)~bit;
+        }
+    }
+    c->durable_len = c->len;
+    if (!any) {
+        free(c->durable);
+        c->durable = NULL;
+    }
+}
+
 void sim_inode_sync(struct simfs *fs, struct sim_inode *ino)
 {
     uint32_t i;
 
-    for (i = 0; i < ino->nchunks; i++) {
-        free(ino->chunks[i].durable);
-        ino->chunks[i].durable = NULL;
-    }
+    for (i = 0; i < ino->nchunks; i++)
+        chunk_sync(fs, &ino->chunks[i]);
     ino->durable_length = ino->length;
     sim_inode_tell(fs, ino);
+}
+
+/* The pages count as clean from now on, though they never reached the disk. */
+void sim_inode_sync_failed(struct sim_inode *ino)
+{
+    uint32_t i;
+
+    for (i = 0; i < ino->nchunks; i++)
+        memcpy(ino->chunks[i].stuck, ino->chunks[i].dirty, sizeof ino->chunks[i].stuck);
 }
 
 bool sim_chunks_pending(const struct simfs *fs, const struct sim_inode *ino, uint64_t offset,

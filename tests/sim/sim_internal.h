@@ -56,6 +56,7 @@ struct sim_chunk {
     uint8_t *durable; /* what a power cut may bring back; NULL: all is durable */
     uint32_t durable_len;
     uint8_t dirty[64]; /* bit per sector, relative to durable */
+    uint8_t stuck[64]; /* of these: a sync failed, no later one makes them durable */
     uint32_t pending;  /* writes that landed and did not complete */
 };
 
@@ -207,6 +208,7 @@ int sim_bytes_write(struct simfs *fs, struct sim_inode *ino, uint32_t host, uint
 int sim_reserve(struct simfs *fs, struct sim_inode *ino, uint64_t from, uint64_t len);
 void sim_truncate(struct simfs *fs, struct sim_inode *ino, uint64_t size);
 void sim_inode_sync(struct simfs *fs, struct sim_inode *ino);
+void sim_inode_sync_failed(struct sim_inode *ino);
 void sim_inode_tell(struct simfs *fs, struct sim_inode *ino); /* other hosts see its length */
 uint64_t sim_size_seen(struct sim_proc *p, const char *path, struct sim_inode *ino);
 uint64_t sim_inode_used(const struct simfs *fs, const struct sim_inode *ino);

@@ -217,6 +217,10 @@ static void watch_memory(struct simfs *fs, const struct sim_op *op)
     const struct sim_op *other;
 
     for (other = fs->ops; other; other = other->next) {
+        if (!op->read && !other->read && !other->ready && other->inode == op->inode &&
+            op->offset < other->offset + other->len && other->offset < op->offset + op->len)
+            sim_violate(fs, "%s: two writes are under way to %s at %llu", op->proc->name,
+                        op->inode->path, (unsigned long long)op->offset);
         if (other->mem != op->mem || other->snapshot) /* what was not handed out is storage's */
             continue;
         if (other->ptr < op->ptr + op->len && op->ptr < other->ptr + other->len &&
@@ -466,6 +470,19 @@ static uint64_t move_on(struct simfs *fs, struct sim_op *op, uint64_t now)
     pend(fs, op, false);
     op->ready = true;
     return SIM_NEVER;
+}
+
+uint64_t simfs_orphans(struct simfs *fs)
+{
+    struct sim_op *op;
+    uint64_t n = 0;
+
+    (void)pthread_mutex_lock(&fs->lock);
+    (void)sim_pump(fs);
+    for (op = fs->ops; op; op = op->next)
+        n += op->snapshot != NULL;
+    (void)pthread_mutex_unlock(&fs->lock);
+    return n;
 }
 
 uint64_t sim_pump(struct simfs *fs)

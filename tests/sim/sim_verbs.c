@@ -174,6 +174,8 @@ static int file_sync(struct io *io, struct io_file *f)
 
     if (!rc)
         sim_inode_sync(proc_of(io)->fs, file->inode);
+    else if (file && !proc_of(io)->dead)
+        sim_inode_sync_failed(file->inode);
     return leave(io, rc);
 }
 

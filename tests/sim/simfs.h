@@ -44,7 +44,8 @@
  * run `factor` times as fast as the clock of the machine, and simfs_advance() jumps.
  *
  * What is watched all the time (simfs_violation() has the first finding): memory that is given to a
- * second I/O while storage owns it, the source of a write that changes while storage owns it,
+ * second I/O while storage owns it, the source of a write that changes under it, two writes under
+ * way to one place of a file,
  * memory that is destroyed under an I/O, I/O on a closed file, a read through a closed handle.
  *
  * Locks: one, for everything. No function here may be called from an audit callback, except
@@ -171,6 +172,7 @@ void simfs_each(struct simfs *fs, const char *suffix, void (*visit)(void *arg, c
                 void *arg);
 uint64_t simfs_used(struct simfs *fs); /* bytes of all files, unlinked and open ones included */
 uint64_t simfs_in_flight(struct simfs *fs, const char *process);
+uint64_t simfs_orphans(struct simfs *fs); /* writes of the dead that may still land */
 
 /* ---- Findings and counts ---- */
 /* "" or the first finding; `fs` keeps it. */

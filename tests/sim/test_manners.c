@@ -195,6 +195,7 @@ static void pending_chunks(void **state)
 {
     struct fixture *f = *state;
     struct io_file w, r;
+    uint64_t at;
     int naive;
 
     for (naive = 1; naive >= 0; naive--) {
@@ -206,11 +207,13 @@ static void pending_chunks(void **state)
         w = open_file(&f->a, "x", IO_WRITE | IO_CREATE);
         assert_int_equal(put(&f->a, &w, 0, 1, PAGE_BYTES), PAGE_BYTES);
         r = open_file(&f->b, "x", IO_READ);
-        do { /* until the late write has landed and only its answer is late */
+        at = 0;
+        do { /* until a late write has landed and only its answer is late */
+            at += PAGE_BYTES;
             simfs_arm(f->fs, SIM_LATE, 1, false);
-            send(&f->a, false, &w, PAGE_BYTES, PAGE_BYTES);
+            send(&f->a, false, &w, at, PAGE_BYTES);
             (void)answer(&f->a, false, 0);
-        } while (simfs_peek(f->fs, "x", PAGE_BYTES, f->b.mem.base, 1) != 1);
+        } while (simfs_peek(f->fs, "x", at, f->b.mem.base, 1) != 1);
         send(&f->b, true, &r, 0, PAGE_BYTES);
         if (naive) {
             assert_int_equal(answer(&f->b, true, 20), INT64_MIN);

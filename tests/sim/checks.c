@@ -1,0 +1,232 @@
+/*
+ * checks.c - what must hold in a scenario: after every step, and on storage that works again.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "world.h"
+
+#define IDLE_BYTE 0xc5
+#define IDLE_SIZE ((size_t)RUN_MAX * (KV_BYTES + TAIL_BYTES))
+
+/* Memory that was declared free is as its owner left it. */
+static void check_idle_memory(struct world *w)
+{
+    uint32_t i;
+
+    for (i = 0; i < SLOTS; i++) {
+        const struct slot *s = &w->slots[i];
+
+        if (s->busy || s->waits_for_buffer)
+            continue;
+        if (s->bytes[0] != IDLE_BYTE || memcmp(s->bytes, s->bytes + 1, IDLE_SIZE - 1) != 0)
+            world_wrong(w, "memory of an operation that was over has changed (slot %u)", i);
+    }
+}
+
+/* Ours, plus one growing segment for each that writes, plus what names and heads take. */
+static void check_bound(struct world *w)
+{
+    uint64_t bound = w->capacity, used = simfs_used(w->fs);
+    uint32_t i;
+    bool evicts = false;
+
+    for (i = 0; i < STORES; i++) {
+        if (!w->stores[i].c)
+            continue;
+        bound += w->segment_bytes;
+        evicts |= store_metric(w->stores[i].c, "evicted_segments") != 0;
+    }
+    w->evicted += evicts;
+    if (evicts && used > bound + (256 << 10))
+        world_wrong(w, "%llu KiB are used, the bound is %llu KiB", (unsigned long long)used >> 10,
+                    (unsigned long long)bound >> 10);
+}
+
+void check_step(struct world *w)
+{
+    const char *finding = simfs_violation(w->fs);
+
+    check_idle_memory(w);
+    if (w->capacity)
+        check_bound(w);
+    if (finding[0])
+        world_wrong(w, "%s", finding);
+}
+
+/* ---- Rebuilt against live ---- */
+
+static bool masks_of(struct world *w, cistern *c, uint16_t masks[KEYS])
+{
+    cistern_key keys[KEYS];
+    uint32_t k;
+    int rc;
+
+    for (k = 0; k < KEYS; k++)
+        world_key(k, &keys[k]);
+    rc = cistern_exists(c, keys, KEYS, masks);
+    if (rc)
+        world_wrong(w, "exists: %s", cistern_error_name(rc));
+    return !rc;
+}
+
+/* What a fresh open finds in a shard: everything sure, and nothing that nobody put. */
+static void check_rebuilt(struct world *w, uint32_t shard, const uint16_t masks[KEYS])
+{
+    uint32_t k;
+
+    for (k = 0; k < KEYS; k++) {
+        const struct block_model *b = &w->blocks[shard][k];
+
+        if (masks[k] && !b->attempted)
+            world_wrong(w, "a fresh open of shard %u finds block %u, which nobody put", shard, k);
+        if (!masks[k] && b->sure && !w->capacity)
+            world_wrong(w, "a fresh open of shard %u does not find block %u, which store %d stored",
+                        shard, k, (int)b->stored_by);
+    }
+}
+
+/* "" or how they differ. */
+static void compare(struct world *w, uint32_t store, const uint16_t rebuilt[KEYS],
+                    const uint16_t live[KEYS], char *text, size_t size)
+{
+    const struct store *s = &w->stores[store];
+    uint32_t k;
+
+    text[0] = 0;
+    for (k = 0; k < KEYS && !s->damaged; k++) {
+        if (rebuilt[k] != live[k] && !s->unlike[k]) {
+            (void)snprintf(text, size,
+                           "block %u of shard %u: parts %x after a fresh open, %x in "
+                           "store %u",
+                           k, s->shard, rebuilt[k], live[k], store);
+            return;
+        }
+    }
+}
+
+/* Everything sure can be read. */
+static void check_readable(struct world *w, uint32_t shard, cistern *c)
+{
+    static uint8_t bytes[KV_BYTES + TAIL_BYTES], want[KV_BYTES + TAIL_BYTES];
+    uint32_t k;
+
+    for (k = 0; k < KEYS && !w->wrong[0]; k++) {
+        struct cistern_vec v[PARTS] = {{bytes, KV_BYTES}, {bytes + KV_BYTES, TAIL_BYTES}};
+        struct cistern_span spans[PARTS] = {{&v[0], 1}, {&v[1], 1}};
+        uint8_t results[PARTS];
+        struct cistern_event e;
+        cistern_key key;
+        struct cistern_request r = {
+            .size = sizeof r, .keys = &key, .spans = spans, .results = results, .blocks = 1};
+        int rc;
+
+        if (!w->blocks[shard][k].attempted)
+            continue;
+        world_key(k, &key);
+        rc = cistern_get_sync(c, &r, &e);
+        world_fill(k, shard, 0, want, KV_BYTES);
+        world_fill(k, shard, 1, want + KV_BYTES, TAIL_BYTES);
+        if (!rc && results[0] == CISTERN_HIT && results[1] == CISTERN_HIT) {
+            if (memcmp(bytes, want, sizeof bytes) != 0)
+                world_wrong(w, "wrong bytes in a fresh open: block %u of shard %u", k, shard);
+            w->hits++;
+        } else if (w->blocks[shard][k].sure && !w->capacity) {
+            world_wrong(w, "block %u of shard %u was stored and cannot be read: %d, %u, %u", k,
+                        shard, rc, results[0], results[1]);
+        }
+    }
+}
+
+/* Whether each live store of the shard has what a fresh open has; "" or how they differ. */
+static void compare_all(struct world *w, uint32_t shard, const uint16_t rebuilt[KEYS],
+                        uint32_t *store, char *text, size_t size)
+{
+    uint16_t live[KEYS];
+    uint32_t i;
+
+    text[0] = 0;
+    for (i = 0; i < STORES && !text[0]; i++) {
+        if (w->stores[i].shard != shard || !w->stores[i].c)
+            continue;
+        (void)op_refresh(w, i, true);
+        if (masks_of(w, w->stores[i].c, live))
+            compare(w, i, rebuilt, live, text, size);
+        *store = i;
+    }
+}
+
+static void check_shard(struct world *w, uint32_t shard)
+{
+    uint16_t rebuilt[KEYS];
+    char text[200] = "";
+    int tries = w->capacity ? 4 : 1; /* eviction goes on meanwhile */
+    uint32_t store;
+    cistern *c;
+
+    while (tries--) {
+        c = store_look(w, shard);
+        if (!c || !masks_of(w, c, rebuilt)) {
+            (void)cistern_close(c);
+            return;
+        }
+        check_rebuilt(w, shard, rebuilt);
+        compare_all(w, shard, rebuilt, &store, text, sizeof text);
+        if (text[0] && !w->strict) { /* a fault made it miss something: it must not stay so */
+            w->stale++;
+            world_say(w, "stale: %s", text);
+            store_close(w, store);
+            (void)store_open(w, store, true);
+            compare_all(w, shard, rebuilt, &store, text, sizeof text);
+        }
+        if (!text[0] || !tries)
+            break;
+        (void)cistern_close(c);
+    }
+    if (text[0])
+        world_wrong(w, "rebuilt is not live: %s", text);
+    check_readable(w, shard, c);
+    (void)cistern_close(c);
+    w->checks++;
+}
+
+/* Another host finds what is stored at once, whatever it is told of sizes. */
+static void check_at_once(struct world *w, uint32_t shard)
+{
+    cistern *c = store_look(w, shard);
+    uint16_t masks[KEYS];
+
+    if (c && masks_of(w, c, masks))
+        check_rebuilt(w, shard, masks);
+    (void)cistern_close(c);
+}
+
+void check_all(struct world *w)
+{
+    uint64_t until = clock_ns() + 20 * NS_PER_S;
+    uint32_t i;
+
+    simfs_label(w->fs, OP_CHECK);
+    simfs_calm(w->fs);
+    while (simfs_orphans(w->fs) && clock_ns() < until)
+        (void)usleep(1000);
+    op_drain(w);
+    for (i = 0; i < SHARDS && !w->wrong[0]; i++)
+        check_at_once(w, i);
+    simfs_advance(w->fs, 60 * SIM_S);
+    for (i = 0; i < STORES && !w->wrong[0]; i++) {
+        if (w->stores[i].c && simfs_killed(w->fs, w->stores[i].process))
+            store_close(w, i);
+        if (!w->stores[i].c)
+            (void)store_open(w, i, true);
+        (void)op_flush(w, i); /* an error is of the time before */
+        if (op_flush(w, i) && op_flush(w, i))
+            world_wrong(w, "store %u cannot flush on storage that works: %s", i,
+                        cistern_error_text());
+    }
+    for (i = 0; i < SHARDS && !w->wrong[0]; i++)
+        check_shard(w, i);
+    check_step(w);
+}

@@ -1,0 +1,406 @@
+/*
+ * scenario.c - runs scenarios, each in a process of its own: at least 300 operations of three
+ * stores on two hosts over one simulated file system, with three kinds of faults, kills and
+ * restarts.
+ *
+ *   scenario --seed N [-v]                 one again; -v tells every step, -vv the store's log too
+ *   scenario --seeds N [--from N] [--jobs N] [--stop]
+ *
+ * --stop ends at the first that fails. --strict: a live store may not have missed anything.
+ *
+ * Prints each seed that fails with the reason, and the coverage table: how often each kind of fault
+ * was met while which operation was the last begun. Exit status 0: nothing was wrong.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/bits.h"
+#include "base/clock.h"
+#include "world.h"
+
+#define STEPS      320u
+#define CHECK_EACH 80u
+#define LIMIT_S    170u
+
+/* What a seed chooses. */
+struct plan {
+    bool is_3fs;
+    enum sim_fault kinds[3];
+    uint32_t nkinds;
+    uint64_t capacity;
+};
+
+struct totals {
+    sim_cover cover;
+    uint64_t hits, stored, matched, opened, checks, bounded, ops, stale;
+};
+
+static struct totals *totals; /* shared with the children */
+static bool strict;
+
+static bool is_event(enum sim_fault kind)
+{
+    return kind >= SIM_KILL;
+}
+
+static struct plan make_plan(struct world *w, uint64_t seed)
+{
+    struct plan p = {.is_3fs = seed % 2 != 0, .nkinds = seed % 8 == 4 ? 0 : 3};
+    uint32_t i;
+
+    for (i = 0; i < p.nkinds; i++)
+        p.kinds[i] = (enum sim_fault)world_random(w, SIM_FAULT_KINDS);
+    if (seed % 4 == 0)
+        p.capacity = 6 << 20;
+    return p;
+}
+
+static void faults_on(struct world *w, const struct plan *p)
+{
+    uint32_t i;
+
+    for (i = 0; i < p->nkinds; i++) {
+        if (!is_event(p->kinds[i]))
+            simfs_rate(w->fs, p->kinds[i],
+                       p->kinds[i] == SIM_REORDER ? 4000
+                       : p->kinds[i] == SIM_LATE  ? 40 + (uint32_t)world_random(w, 60)
+                                                  : 50 + (uint32_t)world_random(w, 400));
+    }
+}
+
+/* ---- Events ---- */
+
+static void event_kill(struct world *w)
+{
+    uint32_t i = (uint32_t)world_random(w, STORES);
+
+    if (!w->stores[i].c)
+        return;
+    if (world_random(w, 2)) {
+        world_say(w, "kill store %u", i);
+        simfs_kill(w->fs, w->stores[i].process);
+    } else { /* somebody, in the middle of something */
+        simfs_arm(w->fs, SIM_KILL, 1 + world_random(w, 60), false);
+    }
+}
+
+static void event_power(struct world *w)
+{
+    world_say(w, "power cut");
+    simfs_power_cut(w->fs);
+    op_poll(w); /* what was reported before */
+    doubt_power(w);
+}
+
+static void event_hang(struct world *w)
+{
+    world_say(w, "hang");
+    simfs_hang(w->fs, (uint32_t)world_random(w, 2), (100 + world_random(w, 200)) * NS_PER_MS);
+}
+
+/* A store whose daemon died has nothing left to work with: it is opened anew. */
+static void event_daemon(struct world *w)
+{
+    uint32_t host = (uint32_t)world_random(w, 2), i;
+
+    world_say(w, "daemon of host %u dies", host);
+    simfs_daemon_dies(w->fs, host);
+    for (i = 0; i < 4; i++)
+        (void)op_get(w, (uint32_t)world_random(w, STORES), (uint32_t)world_random(w, KEYS - 4), 3,
+                     false);
+    op_drain(w);
+    simfs_daemon_returns(w->fs, host);
+    for (i = 0; i < STORES; i++) {
+        if (w->stores[i].host == host)
+            store_close(w, i);
+    }
+}
+
+static void event_rot(struct world *w)
+{
+    static const char *const where[] = {".seg", ".seg", ".toc", ".head", "space.json"};
+    bool swapped;
+
+    doubt_all(w);
+    swapped = world_random(w, 2) && damage_swap_keys(w);
+    if (!swapped)
+        (void)damage_flip(w, where[world_random(w, ARRAY_LEN(where))]);
+    world_say(w, "rot%s", swapped ? ": two keys change places" : "");
+    doubt_all(w);
+}
+
+static void event_space(struct world *w)
+{
+    uint64_t used = simfs_used(w->fs), room = world_random(w, 3) << 18;
+
+    world_say(w, "a stranger leaves %llu bytes", (unsigned long long)room);
+    if (world_random(w, 3) == 0) {
+        simfs_stranger(w->fs, 0);
+        simfs_capacity(w->fs, 0);
+    } else {
+        simfs_capacity(w->fs, 64ull << 20);
+        simfs_stranger(w->fs, (64ull << 20) - min_u64(64ull << 20, used + room));
+    }
+}
+
+static void event(struct world *w, enum sim_fault kind)
+{
+    switch (kind) {
+    case SIM_KILL:
+        event_kill(w);
+        break;
+    case SIM_POWER_CUT:
+        event_power(w);
+        break;
+    case SIM_HANG:
+        event_hang(w);
+        break;
+    case SIM_DAEMON_DEATH:
+        event_daemon(w);
+        break;
+    case SIM_ROT:
+        event_rot(w);
+        break;
+    case SIM_ENOSPC:
+        event_space(w);
+        break;
+    default:
+        break;
+    }
+}
+
+/* ---- Steps ---- */
+
+static void step(struct world *w)
+{
+    uint32_t store = (uint32_t)world_random(w, STORES);
+    uint32_t blocks = 1 + (uint32_t)world_random(w, RUN_MAX);
+    uint32_t key =
+        (uint32_t)(world_random(w, CHAINS) * CHAIN + world_random(w, CHAIN - RUN_MAX + 1));
+    uint32_t what = (uint32_t)world_random(w, 100);
+
+    if (what < 30)
+        (void)op_put(w, store, key, blocks);
+    else if (what < 55)
+        (void)op_get(w, store, key, blocks, false);
+    else if (what < 60)
+        (void)op_get(w, store, key, blocks, true);
+    else if (what < 72)
+        op_match(w, store, key / CHAIN * CHAIN, CHAIN);
+    else if (what < 76)
+        op_touch(w, store, key, blocks);
+    else if (what < 80)
+        op_delete(w, store, key, 1 + blocks / 3);
+    else if (what < 88)
+        (void)op_refresh(w, store, false);
+    else if (what < 93)
+        (void)op_flush(w, store);
+    else if (what < 97)
+        simfs_advance(w->fs, (1 + world_random(w, 40)) * SIM_S);
+    else if (what < 99)
+        op_drain(w);
+    else
+        store_close(w, store);
+}
+
+/* Stores that were killed or closed come back. */
+static void revive(struct world *w)
+{
+    uint32_t i;
+
+    for (i = 0; i < STORES; i++) {
+        if (w->stores[i].c && simfs_killed(w->fs, w->stores[i].process))
+            store_close(w, i);
+        if (!w->stores[i].c && world_random(w, 3) == 0)
+            (void)store_open(w, i, false);
+    }
+}
+
+static int run(uint64_t seed, int verbose)
+{
+    static struct world w;
+    struct sim_options o = {.seed = seed, .factor = 50, .late_ns = 90 * NS_PER_MS};
+    struct plan p;
+    uint32_t i, n;
+
+    w.random = seed ^ 0x9af1a;
+    w.verbose = verbose;
+    w.strict = strict;
+    p = make_plan(&w, seed);
+    o.manners = p.is_3fs ? sim_manners_3fs : sim_manners_local;
+    world_init(&w, seed, &o, p.capacity);
+    world_say(&w, "seed %llu: %s%s", (unsigned long long)seed, p.is_3fs ? "3FS" : "local",
+              p.capacity ? ", bounded" : "");
+    for (i = 0; i < p.nkinds; i++)
+        world_say(&w, "  %s", sim_fault_names[p.kinds[i]]);
+    for (i = 0; i < STORES; i++)
+        (void)store_open(&w, i, true);
+    faults_on(&w, &p);
+    for (n = 1; n <= STEPS && !w.wrong[0]; n++) {
+        step(&w);
+        op_poll(&w);
+        revive(&w);
+        if (n == STEPS / 2) /* at least one restart in each */
+            store_close(&w, (uint32_t)world_random(&w, STORES));
+        for (i = 0; i < p.nkinds; i++) {
+            if (is_event(p.kinds[i]) && world_random(&w, 60) == 0)
+                event(&w, p.kinds[i]);
+        }
+        if (world_random(&w, 4) == 0)
+            (void)usleep(200);
+        check_step(&w);
+        if (n % CHECK_EACH == 0 && !w.wrong[0]) {
+            simfs_stranger(w.fs, 0);
+            simfs_capacity(w.fs, 0);
+            check_all(&w);
+            faults_on(&w, &p);
+        }
+    }
+    if (!w.wrong[0])
+        world_end(&w);
+    check_step(&w);
+    __atomic_fetch_add(&totals->hits, w.hits, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&totals->stored, w.stored, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&totals->matched, w.matched, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&totals->opened, w.opened, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&totals->checks, w.checks, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&totals->bounded, w.evicted, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&totals->stale, w.stale, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&totals->ops, n, __ATOMIC_RELAXED);
+    if (w.wrong[0])
+        printf("seed %llu: step %u: %s\n", (unsigned long long)seed, n, w.wrong);
+    (void)fflush(stdout);
+    return w.wrong[0] != 0;
+}
+
+/* ---- Many ---- */
+
+static pid_t begin(uint64_t seed)
+{
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        (void)alarm(LIMIT_S);
+        _exit(run(seed, 0));
+    }
+    return pid;
+}
+
+static bool failed(uint64_t seed, int status)
+{
+    if (WIFSIGNALED(status))
+        printf("seed %llu: %s\n", (unsigned long long)seed,
+               WTERMSIG(status) == SIGALRM ? "no end" : strsignal(WTERMSIG(status)));
+    return !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+}
+
+static void print_coverage(void)
+{
+    uint32_t op, kind;
+
+    printf("\nhow often each fault was met while an operation was the last begun\n%-12s", "");
+    for (kind = 0; kind < SIM_FAULT_KINDS; kind++)
+        printf(" %s", sim_fault_names[kind]);
+    printf("\n");
+    for (op = 0; op < OP_KINDS; op++) {
+        printf("%-12s", world_op_names[op]);
+        for (kind = 0; kind < SIM_FAULT_KINDS; kind++)
+            printf(" %*llu", (int)strlen(sim_fault_names[kind]),
+                   (unsigned long long)totals->cover[op][kind]);
+        printf("\n");
+    }
+    printf("\n%llu operations, %llu parts hit, %llu blocks stored, %llu matched, %llu opens, "
+           "%llu checkpoints, %llu steps with eviction behind them, %llu stale stores\n",
+           (unsigned long long)totals->ops, (unsigned long long)totals->hits,
+           (unsigned long long)totals->stored, (unsigned long long)totals->matched,
+           (unsigned long long)totals->opened, (unsigned long long)totals->checks,
+           (unsigned long long)totals->bounded, (unsigned long long)totals->stale);
+}
+
+static int run_many(uint64_t from, uint32_t count, uint32_t jobs, bool stop)
+{
+    struct {
+        pid_t pid;
+        uint64_t seed;
+    } child[16] = {{0}};
+    uint32_t begun = 0, running = 0, bad = 0, i;
+
+    printf("seeds %llu to %llu\n", (unsigned long long)from,
+           (unsigned long long)(from + count - 1));
+    (void)fflush(stdout);
+    while (begun < count || running) {
+        int status;
+        pid_t pid;
+
+        for (i = 0; i < jobs && begun < count && !(stop && bad); i++) {
+            if (child[i].pid)
+                continue;
+            child[i].seed = from + begun++;
+            child[i].pid = begin(child[i].seed);
+            running++;
+        }
+        if (!running)
+            break;
+        pid = wait(&status);
+        for (i = 0; i < jobs; i++) {
+            if (child[i].pid == pid) {
+                child[i].pid = 0;
+                running--;
+                bad += failed(child[i].seed, status);
+            }
+        }
+    }
+    if (!stop)
+        print_coverage();
+    printf("\n%u passed, %u failed\n", begun - bad, bad);
+    return bad != 0;
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t seed = 0, from = (uint64_t)time(NULL) * 1000 % 1000000007;
+    uint32_t count = 0, jobs = 6; /* they mostly wait */
+    bool one = false, stop = false;
+    int i, verbose = 0;
+
+    totals = mmap(NULL, sizeof *totals, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (totals == MAP_FAILED)
+        return 2;
+    sim_coverage = &totals->cover;
+    for (i = 1; i < argc; i++) {
+        const char *value = i + 1 < argc ? argv[i + 1] : "";
+
+        if (strcmp(argv[i], "--seed") == 0) {
+            seed = strtoull(value, NULL, 10);
+            one = true;
+            i++;
+        } else if (strcmp(argv[i], "--seeds") == 0) {
+            count = (uint32_t)strtoul(value, NULL, 10);
+            i++;
+        } else if (strcmp(argv[i], "--from") == 0) {
+            from = strtoull(value, NULL, 10);
+            i++;
+        } else if (strcmp(argv[i], "--jobs") == 0) {
+            jobs = (uint32_t)min_u64(16, max_u64(1, strtoul(value, NULL, 10)));
+            i++;
+        } else if (strcmp(argv[i], "--strict") == 0) {
+            strict = true;
+        } else if (strcmp(argv[i], "--stop") == 0) {
+            stop = true;
+        } else if (strncmp(argv[i], "-v", 2) == 0) {
+            verbose = (int)strlen(argv[i]) - 1;
+        } else {
+            fprintf(stderr, "scenario: %s: see the top of tests/sim/scenario.c\n", argv[i]);
+            return 2;
+        }
+    }
+    if (one)
+        return run(seed, verbose);
+    return run_many(from, count ? count : 20, jobs, stop);
+}
