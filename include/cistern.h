@@ -168,6 +168,10 @@ struct cistern_options {
     uint32_t close_timeout_ms; /* 5,000 */
     cistern_log_fn log;
     void *log_arg;
+    int32_t breaker; /* 0 or 1 = on, -1 = off: when storage fails again and again, everything is a
+                        miss at once until it answers again */
+    uint32_t breaker_failures; /* timeouts or errors in a row that open it; 4 */
+    uint32_t breaker_probe_ms; /* while it is open one small read this often tries storage; 1,000 */
 };
 
 /*

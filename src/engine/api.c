@@ -209,7 +209,8 @@ static struct op *start(cistern *c, const struct cistern_request *r, const struc
     return op;
 }
 
-static void answer_tripped(cistern *c, struct op *op)
+/* Without a lane: nothing is read and nothing is written. */
+static void answer_now(cistern *c, struct op *op, int status)
 {
     uint64_t i, n = (uint64_t)op->r.blocks * c->cfg.nparts;
 
@@ -217,7 +218,9 @@ static void answer_tripped(cistern *c, struct op *op)
         if (op->r.spans[i].count)
             op->r.results[i] = op->is_put ? CISTERN_DROPPED : CISTERN_MISS;
     }
-    atomic_store(&op->status, CISTERN_ETRIPPED);
+    if (op->by_part)
+        op->parts_ready = c->cfg.nparts;
+    atomic_store(&op->status, status);
     if (op->is_put)
         engine_put_done(c, op);
     else
@@ -243,8 +246,9 @@ int cistern_get(cistern *c, const struct cistern_request *theirs, uint64_t *op_i
         return err_set(-EAGAIN, "%u operations are open: take their completions", c->cfg.max_ops);
     init_parts(c, op);
     *op_id = op->id;
-    if (engine_tripped(c)) {
-        answer_tripped(c, op);
+    if (engine_tripped(c) || engine_stops_gets(c)) {
+        metric_add(&c->metrics, METRIC_breaker_gets, !engine_tripped(c));
+        answer_now(c, op, engine_tripped(c) ? CISTERN_ETRIPPED : 0);
         return 0;
     }
     n = (uint32_t)min_u64(min_u64(c->nlanes, OP_SHARES), min_u64(r.blocks, 1 + bytes / SHARE_MIN));
@@ -278,8 +282,9 @@ int cistern_put(cistern *c, const struct cistern_request *theirs, uint64_t *op_i
     if (!(op = start(c, &r, mem, true)))
         return err_set(-EAGAIN, "%u operations are open: take their completions", c->cfg.max_ops);
     *op_id = op->id;
-    if (engine_tripped(c)) {
-        answer_tripped(c, op);
+    if (engine_tripped(c) || engine_stops_puts(c, op->start_ns)) {
+        metric_add(&c->metrics, METRIC_breaker_puts, !engine_tripped(c));
+        answer_now(c, op, engine_tripped(c) ? CISTERN_ETRIPPED : 0);
         return 0;
     }
     op->share[0] = (struct share){.op = op, .from = 0, .to = r.blocks};

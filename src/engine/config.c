@@ -123,8 +123,13 @@ static int take_numbers(const struct cistern_options *o, struct config *c)
         (rc = take_u32(&c->io_bytes, o->io_bytes, 1u << 20, 4096, 64u << 20, "io_bytes")) ||
         (rc = take_u32(&c->lanes, o->lanes, lanes, 1, 64, "lanes")) ||
         (rc = take_u32(&c->depth, o->depth, 32, 1, 1024, "depth")) ||
-        (rc = take_u32(&c->max_ops, o->max_ops, 256, 1, 65536, "max_ops")))
+        (rc = take_u32(&c->max_ops, o->max_ops, 256, 1, 65536, "max_ops")) ||
+        (rc = take_u32(&c->breaker_failures, o->breaker_failures, 4, 1, 16, "breaker_failures")) ||
+        (rc = take_u32(&c->breaker_probe_ms, o->breaker_probe_ms, 1000, 1, (uint32_t)hour,
+                       "breaker_probe_ms")))
         return rc;
+    if (o->breaker < 0)
+        c->breaker_failures = 0;
     if (c->io_bytes % PAGE_BYTES)
         return err_set(CISTERN_ECONFIG, "io_bytes is %u; it must be a multiple of 4096",
                        c->io_bytes);

@@ -103,6 +103,11 @@ int cistern_describe(const cistern *c, char *buf, size_t size)
     line(&t, "hash=%s\n", hash64_build());
     if (c->writer)
         line(&t, "writer=%016llx\n", (unsigned long long)writer_id(c));
+    line(&t, "breaker=%s\n",
+         !c->breaker.limit                             ? "off"
+         : engine_stops_gets(c)                        ? "open"
+         : breaker_is_open(&c->breaker, BREAKER_WRITE) ? "open for puts"
+                                                       : "closed");
     line(&t, "tripped=%s\n", tripped ? tripped : "");
     return (int)t.used;
 }

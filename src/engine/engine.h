@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "engine/breaker.h"
 #include "engine/config.h"
 #include "engine/ops.h"
 #include "engine/segtab.h"
@@ -96,6 +97,8 @@ struct cistern {
     pthread_mutex_t pin_lock;
     const struct mem_ops *_Atomic pinned; /* staging is pinned for this kind of memory */
     struct metrics metrics;
+    struct breaker breaker;
+    _Atomic uint32_t probes;       /* of the breaker, tried so far */
     _Atomic(const char *) tripped; /* NULL, or the first reason: a static string */
     _Atomic uint32_t closing;
     _Atomic uint64_t close_deadline_ns;
@@ -123,6 +126,20 @@ static inline bool engine_tripped(const cistern *c)
     return atomic_load_explicit(&c->tripped, memory_order_relaxed) != NULL;
 }
 
+/* ---- breaker.c ---- */
+/* An I/O that was sent at `epoch` failed or, with -ETIMEDOUT, was not answered in time. */
+void engine_io_failed(cistern *c, enum breaker_side side, uint32_t epoch, int error,
+                      uint64_t place);
+/* Storage is trusted again, on trial. */
+void engine_try_again(cistern *c, enum breaker_side side);
+/* No put is to be taken now. */
+bool engine_stops_puts(cistern *c, uint64_t now);
+/* Every match answers 0 and every get is a miss. */
+static inline bool engine_stops_gets(const cistern *c)
+{
+    return breaker_is_open(&c->breaker, BREAKER_READ);
+}
+
 /* ---- lane.c, get.c ---- */
 int lanes_open(cistern *c) MUST_CHECK;
 /* One read into each staging area, before the lanes run: the first I/O pays for the pinning, and
@@ -148,6 +165,8 @@ int writer_start(cistern *c) MUST_CHECK;
 int writer_stop(cistern *c);
 void writer_close(cistern *c);
 void writer_push(cistern *c, struct share *s);
+/* There may be something new for it to do. */
+void writer_ring(cistern *c);
 /* Takes `n` dead records or none: -EAGAIN when there is no room. */
 struct dead_note {
     uint8_t key[32];

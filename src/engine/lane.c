@@ -7,7 +7,8 @@
  * bell and a short sleep when staging is used up.
  *
  * After a deadline the group is abandoned: its share goes on without it, its slot is in quarantine
- * until storage answers.
+ * until storage answers. What storage does is told to the breaker; while that is open, every share
+ * ends at once.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -24,6 +25,8 @@
 #define SLOT_WAIT_NS (200 * 1000ull)  /* look again for a free slot */
 #define CHECK_NS     (1000 * 1000ull) /* between looks at the deadlines */
 #define IDLE_NS      NS_PER_S
+#define NAP_MOST_NS  (20 * NS_PER_MS) /* between looks at what is late, when nothing else is to do \
+                                       */
 #define REAP         64
 
 void lane_free_group(struct lane *l, struct group *g)
@@ -71,6 +74,23 @@ static void abandon(struct lane *l, struct group *g)
     if (g->share)
         g->share->groups--;
     g->share = NULL;
+}
+
+/* What storage did not answer for is an error; the group's share goes on without it. */
+static void give_up(struct lane *l, struct group *g)
+{
+    uint32_t i, p;
+
+    for (i = 0; i < g->count; i++) {
+        for (p = 0; p < l->c->cfg.nparts; p++) {
+            if (!(g->parts[i] & (1u << p)))
+                continue;
+            *op_result(&l->c->ops, g->op, g->block + i, p) = CISTERN_ERROR;
+            if (g->op->by_part)
+                op_part_settled(&l->c->ops, g->op, p, 1);
+        }
+    }
+    abandon(l, g);
 }
 
 /* Ends a share before its time: what is in flight is abandoned, what has no result gets one. */
@@ -135,6 +155,18 @@ static uint64_t next_len(const struct lane *l, const struct group *g, const stru
     return len;
 }
 
+static uint64_t place_of(const struct group *g)
+{
+    return (uint64_t)g->segment << 32 | g->offset / FORMAT_PAGE;
+}
+
+static void group_failed(struct lane *l, struct group *g, int error)
+{
+    if (!g->error && !g->late)
+        engine_io_failed(l->c, BREAKER_READ, g->epoch, error, place_of(g));
+    g->error = g->error ? g->error : error;
+}
+
 static bool prep_one(struct lane *l, struct group *g)
 {
     cistern *c = l->c;
@@ -154,8 +186,8 @@ static bool prep_one(struct lane *l, struct group *g)
         return false;
     g->issued += len;
     if (rc < 0) {
-        g->error = g->error ? g->error : rc;
         g->bad_from = min_u64(g->bad_from, at);
+        group_failed(l, g, rc);
         return true;
     }
     l->free_rios = io->link;
@@ -181,8 +213,11 @@ static void issue(struct lane *l, uint64_t now)
     struct group *g;
 
     while ((g = l->issue) && l->inflight < l->limit) {
-        if (!g->issued)
+        if (!g->issued) {
             g->deadline_ns = now + l->c->cfg.read_timeout_ms * NS_PER_MS;
+            g->epoch = breaker_epoch(&l->c->breaker, BREAKER_READ);
+            g->struck = false;
+        }
         if (g->late) /* abandoned before all of it went out */
             g->issued = g->len;
         else if (!prep_one(l, g))
@@ -235,14 +270,16 @@ static void answered(struct lane *l, const struct io_done *d)
     struct group *g = io->group;
     int64_t got = d->result;
 
-    if (!HOLDS(l->c, g->ios && l->inflight))
+    if (!g && probe_answered(l, io, got))
+        return;
+    if (!HOLDS(l->c, g && g->ios && l->inflight))
         return;
     if (got < (int64_t)io->len) {
         uint64_t from = io->offset + (uint64_t)(got > 0 ? got : 0);
 
         if (got < 0) {
             metric_add(&l->c->metrics, METRIC_io_read_errors, 1);
-            g->error = (int)got;
+            group_failed(l, g, (int)got);
         } else if (!g->error) {
             g->error = -EBADMSG;
         }
@@ -252,6 +289,10 @@ static void answered(struct lane *l, const struct io_done *d)
         metric_add(&l->c->metrics, METRIC_io_late, 1);
         l->lost--;
     }
+    if (got >= 0 && !g->late)
+        breaker_answered(&l->c->breaker, BREAKER_READ);
+    else if (got >= 0)
+        breaker_hint(&l->c->breaker, BREAKER_READ, clock_ns());
     io->link = l->free_rios;
     l->free_rios = io;
     l->inflight--;
@@ -285,6 +326,16 @@ static void deliver_one(struct lane *l)
 
 /* ---- Deadlines ---- */
 
+/* With failures in a row an I/O gets less and less time: those who wait for it, wait for the same
+ * storage. */
+static bool overdue(const struct lane *l, const struct group *g, uint64_t now)
+{
+    uint64_t full = l->c->cfg.read_timeout_ms * NS_PER_MS;
+
+    return g->ios &&
+           now + (full - breaker_timeout_ns(&l->c->breaker, BREAKER_READ, full)) >= g->deadline_ns;
+}
+
 static void check_deadlines(struct lane *l, uint64_t now)
 {
     struct share *s, *next;
@@ -306,23 +357,34 @@ static void check_deadlines(struct lane *l, uint64_t now)
     }
     for (g = l->live; g; g = g->next) {
         struct share *of = g->share;
-        uint32_t i, p;
 
-        if (!of || !g->ios || now < g->deadline_ns)
+        if (!overdue(l, g, now))
+            continue;
+        if (!g->struck)
+            engine_io_failed(l->c, BREAKER_READ, g->epoch, -ETIMEDOUT, place_of(g));
+        g->struck = true;
+        if (!of)
             continue;
         metric_add(&l->c->metrics, METRIC_io_timeouts, 1);
-        for (i = 0; i < g->count; i++) {
-            for (p = 0; p < l->c->cfg.nparts; p++) {
-                if (!(g->parts[i] & (1u << p)))
-                    continue;
-                *op_result(&l->c->ops, g->op, g->block + i, p) = CISTERN_ERROR;
-                if (g->op->by_part)
-                    op_part_settled(&l->c->ops, g->op, p, 1);
-            }
-        }
-        abandon(l, g);
+        give_up(l, g);
         if (get_planned(of) && !of->groups)
             share_end(l, of, 0);
+    }
+}
+
+/* The breaker is open: nobody waits for storage. */
+static void end_all(struct lane *l)
+{
+    struct share *s, *next;
+    struct group *g;
+
+    for (s = l->shares; s; s = next) {
+        next = s->link;
+        for (g = l->live; g; g = g->next) {
+            if (g->share == s)
+                give_up(l, g);
+        }
+        share_cut(l, s, 0, CISTERN_MISS);
     }
 }
 
@@ -331,7 +393,32 @@ static void check_deadlines(struct lane *l, uint64_t now)
 static bool closed(const struct lane *l)
 {
     return atomic_load(&l->c->closing) && !l->shares &&
-           (!l->live || clock_ns() >= atomic_load(&l->c->close_deadline_ns));
+           ((!l->live && !l->probing) || clock_ns() >= atomic_load(&l->c->close_deadline_ns));
+}
+
+/* Until the next probe, when the breaker is open. */
+static uint64_t idle_ns(const struct lane *l, uint64_t now)
+{
+    uint64_t next = breaker_next_ns(&l->c->breaker);
+
+    return next <= now ? CHECK_NS : min_u64(IDLE_NS, next - now);
+}
+
+/* Waits for storage, but not for long: new work may come. What is late is looked for less and less
+ * often, when that is all there is. */
+static void wait_for_storage(struct lane *l, uint32_t seen)
+{
+    bool only_late = !l->shares && l->lost == l->inflight;
+    int n = reap(l, only_late ? 0 : 1, only_late ? 0 : SLICE_NS);
+
+    if (!only_late || n > 0)
+        l->nap_ns = SLICE_NS;
+    if (only_late && n <= 0) {
+        inbox_sleep(&l->in, seen, l->nap_ns);
+        l->nap_ns = min_u64(2 * l->nap_ns, NAP_MOST_NS);
+    } else if (n < 0) {
+        inbox_sleep(&l->in, seen, SLOT_WAIT_NS); /* a ring that refuses to wait must not spin */
+    }
 }
 
 static void *lane_main(void *arg)
@@ -340,24 +427,27 @@ static void *lane_main(void *arg)
 
     while (!closed(l)) {
         uint32_t seen = atomic_load(&l->in.bell);
+        uint64_t now = clock_ns();
         bool stuck = false;
 
         take_new(l);
-        check_deadlines(l, clock_ns());
+        check_deadlines(l, now);
+        if (engine_stops_gets(l->c)) {
+            end_all(l);
+            probe_send(l, now);
+        }
         if (!l->ready || !l->c->io->inline_reads)
             stuck = plan(l);
         if (l->ready) {
             if (l->inflight)
                 (void)reap(l, 0, 0);
             deliver_one(l);
-        } else if (l->inflight) {
-            if (reap(l, 1, SLICE_NS) < 0)
-                inbox_sleep(&l->in, seen,
-                            SLOT_WAIT_NS); /* a ring that refuses to wait must not spin */
+        } else if (l->inflight || l->probing) {
+            wait_for_storage(l, seen);
         } else if (stuck || l->issue) {
             inbox_sleep(&l->in, seen, SLOT_WAIT_NS);
         } else {
-            inbox_sleep(&l->in, seen, l->shares ? CHECK_NS : IDLE_NS);
+            inbox_sleep(&l->in, seen, l->shares ? CHECK_NS : idle_ns(l, now));
         }
     }
     atomic_store(&l->ended, 1);
@@ -376,9 +466,9 @@ static int lane_open(cistern *c, struct lane *l)
     l->limit = c->io->inline_reads ? 1 : c->cfg.depth;
     groups = 2 * c->cfg.depth + 2;
     rios = c->cfg.depth + 1;
-    rc = c->io->ops->ring_create(c->io, &l->ring, (int)c->cfg.depth + 1, true);
+    rc = c->io->ops->ring_create(c->io, &l->ring, (int)(rios + PROBES), true);
     if (rc)
-        return err_set(rc, "a read ring of %u entries cannot be made: %s", c->cfg.depth + 1,
+        return err_set(rc, "a read ring of %u entries cannot be made: %s", rios + PROBES,
                        cistern_error_string(rc));
     l->ring_open = true;
     l->groups = calloc(groups, sizeof *l->groups);
@@ -488,7 +578,7 @@ int lanes_stop(cistern *c)
             continue;
         (void)pthread_join(c->lanes[i].thread, NULL);
         c->lanes[i].started = false;
-        if (c->lanes[i].inflight)
+        if (c->lanes[i].inflight || c->lanes[i].probing)
             rc = -EBUSY;
     }
     return rc;

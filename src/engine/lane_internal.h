@@ -17,16 +17,18 @@ struct group {
     struct share *share;         /* NULL: abandoned */
     struct op *op;               /* of a direct read: whose buffer it is, also when abandoned */
     uint32_t block, count;       /* the operation's blocks [block, block + count) */
-    uint32_t segment; /* held */
+    uint32_t segment;            /* held */
     uint8_t *buf;
-    bool staged;          /* buf is a slot of the pool */
-    bool late;            /* its deadline passed */
-    uint64_t offset, len; /* range of the data file */
-    uint64_t issued;      /* bytes of it that went to the ring */
-    uint64_t bad_from;    /* file offset from which it did not arrive */
-    int error;            /* why: negative errno; -EBADMSG = the file ended */
-    uint32_t ios;         /* prepared and not answered */
-    uint64_t deadline_ns;
+    bool staged;                /* buf is a slot of the pool */
+    bool late;                  /* its deadline passed */
+    uint64_t offset, len;       /* range of the data file */
+    uint64_t issued;            /* bytes of it that went to the ring */
+    uint64_t bad_from;          /* file offset from which it did not arrive */
+    int error;                  /* why: negative errno; -EBADMSG = the file ended */
+    uint32_t ios;               /* prepared and not answered */
+    uint32_t epoch;             /* of the breaker when it was sent */
+    bool struck;                /* the breaker was told that it is late */
+    uint64_t deadline_ns;       /* of its I/Os, with the whole read timeout */
     uint16_t *parts;            /* [count] parts to deliver per block */
     struct index_place *places; /* [count] */
 };
@@ -37,6 +39,15 @@ struct rio {
     uint64_t offset;
     uint32_t len;
 };
+
+/* A read that only asks whether storage answers (probe.c). */
+struct probe {
+    struct rio io;    /* group NULL */
+    uint8_t *buf;     /* NULL: not under way */
+    uint32_t segment; /* held */
+    uint64_t sent_ns;
+};
+#define PROBES 2u /* that one lane may have under way, in ring entries of their own */
 
 struct lane {
     cistern *c;
@@ -57,6 +68,9 @@ struct lane {
     struct group *ready, *ready_last; /* answered, to be delivered */
     struct share *shares;             /* all that this lane works on, oldest first */
     uint64_t check_ns;                /* when to look at deadlines again */
+    uint64_t nap_ns;                  /* between looks while all that is in flight is late */
+    struct probe probe[PROBES];
+    uint32_t probing; /* of these under way */
 };
 
 /* get.c: planning and delivering */
@@ -69,6 +83,13 @@ bool get_planned(const struct share *s);
 void get_deliver(struct lane *l, struct group *g);
 /* Results of everything in the share that has none yet become `result`. */
 void get_settle_rest(struct lane *l, struct share *s, uint8_t result);
+
+/* probe.c */
+
+/* Sends one if it is due. */
+void probe_send(struct lane *l, uint64_t now);
+/* False: that was no probe. */
+bool probe_answered(struct lane *l, const struct rio *io, int64_t result);
 
 /* lane.c */
 void lane_free_group(struct lane *l, struct group *g);

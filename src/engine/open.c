@@ -280,6 +280,7 @@ int cistern_open(const struct cistern_options *o, cistern **out)
         return err_set(-ENOMEM, "no memory for a handle");
     }
     c->cfg = cfg;
+    breaker_init(&c->breaker, cfg.breaker_failures, cfg.breaker_probe_ms);
     c->ops.event_fd = -1;
     (void)pthread_mutex_init(&c->pin_lock, NULL);
     if ((rc = space_copy_make(o->space, &e->space))) {

@@ -63,6 +63,9 @@ static const struct option table[] = {
     {"capacity_bytes", KIND_U64, AT(capacity_bytes), 0},
     {"segment_bytes", KIND_U64, AT(segment_bytes), 0},
     {"sync_ms", KIND_U32, AT(sync_ms), 0},
+    {"breaker", KIND_SWITCH, AT(breaker), 0},
+    {"breaker_failures", KIND_U32, AT(breaker_failures), 0},
+    {"breaker_probe_ms", KIND_U32, AT(breaker_probe_ms), 0},
 };
 
 static int same_name(const char *given, size_t n, const char *name)

@@ -102,7 +102,7 @@ static struct wseg *publish_segment(struct writer *w)
 
     if (g)
         return group_written(g) ? g->seg : NULL;
-    return w->dead_count ? w->current : NULL;
+    return w->dead_count && !engine_stops_puts(w->c, clock_ns()) ? w->current : NULL;
 }
 
 static void start_toc(struct writer *w)
@@ -125,6 +125,7 @@ static void start_toc(struct writer *w)
     w->batch_seg = seg;
     w->toc_busy = true;
     w->toc_deadline_ns = clock_ns() + w->c->cfg.write_timeout_ms * NS_PER_MS;
+    w->toc_epoch = breaker_epoch(&w->c->breaker, BREAKER_WRITE);
     fault_point("put.payload_written");
     rc = writer_prep(w, &seg->toc, w->toc_buf, w->batch.start - header,
                      (uint32_t)(w->batch.used + header), WIO_TOC, NULL);
@@ -189,10 +190,13 @@ void publish_toc_done(struct writer *w, int64_t result, uint32_t len)
     if (result != (int64_t)len || result < 0) {
         metric_add(&w->c->metrics, METRIC_io_write_errors, 1);
         toc_batch_undo(&w->batch);
+        engine_io_failed(w->c, BREAKER_WRITE, w->toc_epoch, result < 0 ? (int)result : -EIO,
+                         BREAKER_NOWHERE);
         abandon_segment(w, seg);
         writer_pause_if_full(w, (int)result);
         return;
     }
+    breaker_answered(&w->c->breaker, BREAKER_WRITE);
     fault_point("put.frame_written");
     seg->started = true;
     (void)atomic_fetch_add(&seg->written, 1);
@@ -208,7 +212,9 @@ void publish_toc_done(struct writer *w, int64_t result, uint32_t len)
 void publish_toc_late(struct writer *w)
 {
     metric_add(&w->c->metrics, METRIC_io_timeouts, 1);
+    engine_io_failed(w->c, BREAKER_WRITE, w->toc_epoch, -ETIMEDOUT, BREAKER_NOWHERE);
     pool_quarantine(w->c->write_pool, w->toc_buf);
+    w->lost_tocs++;
     w->toc_buf = NULL;
     w->toc_busy = false;
     toc_batch_undo(&w->batch);
@@ -216,6 +222,11 @@ void publish_toc_late(struct writer *w)
 }
 
 /* ---- Head ---- */
+
+static uint32_t health(const cistern *c)
+{
+    return engine_stops_gets(c) ? HEAD_HEALTH_BREAKER : 0;
+}
 
 struct head_record publish_head(struct writer *w, uint32_t state)
 {
@@ -229,7 +240,8 @@ struct head_record publish_head(struct writer *w, uint32_t state)
                             .next_seq = w->published_next,
                             .published = w->published,
                             .written_s = clock_wall_s(),
-                            .pid = (uint32_t)getpid()};
+                            .pid = (uint32_t)getpid(),
+                            .health = health(w->c)};
 
     memcpy(h.space, w->c->fingerprint, sizeof h.space);
     (void)gethostname(h.host, sizeof h.host - 1);
@@ -248,6 +260,7 @@ static void start_head(struct writer *w)
         return;
     h = publish_head(w, HEAD_LIVE);
     head_encode(&h, NULL, 0, w->head_buf);
+    w->health = h.health;
     w->head_dirty = false;
     w->head_busy = true;
     if (writer_prep(w, &w->head, w->head_buf, 0, FORMAT_PAGE, WIO_HEAD, NULL)) {
@@ -272,7 +285,7 @@ void publish_step(struct writer *w)
         settle_failed(w);
         start_toc(w);
     }
-    if (w->head_dirty && !w->head_busy)
+    if ((w->head_dirty || w->health != health(w->c)) && !w->head_busy)
         start_head(w);
 }
 

@@ -16,6 +16,8 @@
 #define IDLE_NS  NS_PER_S
 #define WAIT_NS  (200 * 1000ull) /* look again for a slot or a segment */
 #define REAP     64
+#define NAP_NS   (20 * NS_PER_MS) /* most between looks at what is late, when nothing else is to do \
+                                   */
 
 void writer_free_group(struct writer *w, struct wgroup *g)
 {
@@ -151,6 +153,14 @@ static void drop_shares(struct writer *w, bool all, uint64_t now)
     }
 }
 
+/* What the breaker takes off the time that a write may take now. */
+static uint64_t cut_ns(const struct writer *w)
+{
+    uint64_t full = w->c->cfg.write_timeout_ms * NS_PER_MS;
+
+    return full - breaker_timeout_ns(&w->c->breaker, BREAKER_WRITE, full);
+}
+
 /* Half of the queue or of the staging waits for storage that did not answer in time: a put would
  * only wait behind it. */
 static bool storage_lost(const struct writer *w)
@@ -174,13 +184,15 @@ static void check_deadlines(struct writer *w, uint64_t now)
     if (failed)
         w->pause_until_ns = max_u64(w->pause_until_ns, w->make_after_ns);
     (void)pthread_mutex_unlock(&w->lock);
-    if (now < w->pause_until_ns || engine_tripped(w->c) || (w->shares && storage_lost(w)))
+    if (now < w->pause_until_ns || engine_tripped(w->c) ||
+        (w->shares && (storage_lost(w) || engine_stops_puts(w->c, now))))
         drop_shares(w, true, now);
     drop_shares(w, false, now);
     for (g = w->order; g; g = g->link) {
-        if (g->late || !g->ios || now < g->deadline_ns)
+        if (g->late || !g->ios || now + cut_ns(w) < g->deadline_ns)
             continue;
         metric_add(&w->c->metrics, METRIC_io_timeouts, 1);
+        engine_io_failed(w->c, BREAKER_WRITE, g->epoch, -ETIMEDOUT, BREAKER_NOWHERE);
         pool_quarantine(w->c->write_pool, g->slot);
         g->late = true;
         w->lost += g->ios;
@@ -189,7 +201,7 @@ static void check_deadlines(struct writer *w, uint64_t now)
         if (w->issue == g)
             w->issue = g->link;
     }
-    if (w->toc_busy && now >= w->toc_deadline_ns)
+    if (w->toc_busy && now + cut_ns(w) >= w->toc_deadline_ns)
         publish_toc_late(w);
     if (!w->toc_buf)
         w->toc_buf = pool_take(w->c->write_pool);
@@ -207,13 +219,16 @@ static void issue(struct writer *w, uint64_t now)
                                round_down(at, w->c->cfg.io_bytes) + w->c->cfg.io_bytes - at);
         int rc;
 
-        if (!g->issued)
+        if (!g->issued) {
             g->deadline_ns = now + w->c->cfg.write_timeout_ms * NS_PER_MS;
+            g->epoch = breaker_epoch(&w->c->breaker, BREAKER_WRITE);
+        }
         rc = writer_prep(w, &w->c->segs.at[g->seg->number].data, g->slot + g->issued, at,
                          (uint32_t)len, WIO_DATA, g);
         if (rc == -EAGAIN)
             break;
         if (rc) {
+            engine_io_failed(w->c, BREAKER_WRITE, g->epoch, rc, BREAKER_NOWHERE);
             g->error = rc;
             g->issued = g->len;
         } else {
@@ -238,7 +253,7 @@ static void lay_out(struct writer *w, uint64_t now)
         more = w->current && put_layout(w);
         issue(w, now);
     }
-    if (w->dead_count && !w->current)
+    if (w->dead_count && !w->current && !engine_stops_puts(w->c, now))
         need_segment(w);
     if (w->current && w->current->reserved > w->c->cfg.segment_bytes / 2)
         need_segment(w);
@@ -262,6 +277,9 @@ static void data_done(struct writer *w, struct wgroup *g, int64_t result, uint32
         w->lost--;
     if (result != (int64_t)len) {
         metric_add(&w->c->metrics, METRIC_io_write_errors, 1);
+        if (!g->error && !g->late)
+            engine_io_failed(w->c, BREAKER_WRITE, g->epoch, result < 0 ? (int)result : -EIO,
+                             BREAKER_NOWHERE);
         g->error = result < 0 ? (int)result : -EIO;
         writer_pause_if_full(w, g->error);
     }
@@ -281,6 +299,7 @@ static void data_done(struct writer *w, struct wgroup *g, int64_t result, uint32
 static void toc_answered_late(struct writer *w, void *buf)
 {
     metric_add(&w->c->metrics, METRIC_io_late, 1);
+    w->lost_tocs--;
     pool_unquarantine(w->c->write_pool, buf);
 }
 
@@ -316,7 +335,25 @@ static bool closed(struct writer *w)
     if (clock_ns() >= atomic_load(&w->c->close_deadline_ns))
         return true;
     return !w->shares && !w->inflight && !inbox_waiting(&w->in) &&
-           (publish_idle(w) || (w->pause_until_ns > clock_ns() && !w->order));
+           (publish_idle(w) ||
+            (!w->order && (w->pause_until_ns > clock_ns() || engine_stops_puts(w->c, clock_ns()))));
+}
+
+/* As on a read lane (lane.c): what is late is looked for less and less often. */
+static void wait_for_storage(struct writer *w, uint32_t seen)
+{
+    bool only_late =
+        !w->shares && !w->issue && w->lost + w->lost_tocs + w->head_busy == w->inflight;
+    int n = reap(w, only_late ? 0 : 1, only_late ? 0 : SLICE_NS);
+
+    if (!only_late || n > 0)
+        w->nap_ns = SLICE_NS;
+    if (only_late && n <= 0) {
+        inbox_sleep(&w->in, seen, w->nap_ns);
+        w->nap_ns = min_u64(2 * w->nap_ns, NAP_NS);
+    } else if (n < 0) {
+        inbox_sleep(&w->in, seen, WAIT_NS);
+    }
 }
 
 static void *writer_main(void *arg)
@@ -335,8 +372,7 @@ static void *writer_main(void *arg)
         issue(w, now);
         hand_over_ended(w);
         if (w->inflight) {
-            if (reap(w, 1, SLICE_NS) < 0)
-                inbox_sleep(&w->in, seen, WAIT_NS);
+            wait_for_storage(w, seen);
         } else if (w->shares || w->order || w->dead_count || atomic_load(&w->c->closing)) {
             inbox_sleep(&w->in, seen, w->pause_until_ns > now ? 10 * NS_PER_MS : WAIT_NS);
         } else {
@@ -455,6 +491,11 @@ void writer_close(cistern *c)
 void writer_push(cistern *c, struct share *s)
 {
     inbox_push(&c->writer->in, s);
+}
+
+void writer_ring(cistern *c)
+{
+    inbox_ring(&c->writer->in);
 }
 
 int writer_push_dead(cistern *c, const struct dead_note *notes, size_t n)

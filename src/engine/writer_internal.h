@@ -60,7 +60,8 @@ struct wgroup {
     uint32_t ios;
     int error;
     bool late;
-    uint64_t deadline_ns;
+    uint32_t epoch;          /* of the breaker when it was sent */
+    uint64_t deadline_ns;    /* with the whole write timeout */
     uint32_t count, settled; /* blocks; of these told */
     struct wblock *blocks;   /* [WGROUP_BLOCKS] */
 };
@@ -85,7 +86,8 @@ struct writer {
     bool ring_open;
     uint64_t id;
     uint32_t inflight, prepared;
-    uint32_t lost; /* data writes in flight whose deadline passed */
+    uint32_t lost;      /* data writes in flight whose deadline passed */
+    uint32_t lost_tocs; /* likewise writes of frames */
     struct wgroup *groups, *free_groups;
     struct wgroup *order, *order_last; /* laid out, not yet wholly settled */
     struct wgroup *issue;              /* first of the order with bytes to send; NULL = none */
@@ -101,6 +103,9 @@ struct writer {
     uint8_t *toc_buf, *head_buf; /* slots of the pool */
     bool toc_busy, head_busy, head_dirty;
     uint64_t toc_deadline_ns;
+    uint32_t toc_epoch; /* of the breaker */
+    uint32_t health;    /* that the head was last written with */
+    uint64_t nap_ns;    /* between looks while all that is in flight is late */
     struct toc_batch batch;
     uint32_t batch_blocks, batch_dead;
     struct wseg *batch_seg;

@@ -141,7 +141,7 @@ struct head_record {
     uint64_t published;           /* bytes of the last segment's contents that are valid */
     uint64_t written_s;
     uint32_t pid;
-    uint32_t health; /* 0 = good; bits are given a meaning by later versions */
+    uint32_t health; /* HEAD_HEALTH_...; bits are given a meaning by later versions */
     char host[64];   /* NUL-terminated */
     uint64_t checksum;
     /* From byte 256: touches per live segment, newest first, 32-bit counters; 0 = none. Written
@@ -149,8 +149,9 @@ struct head_record {
 };
 _Static_assert(sizeof(struct head_record) == 184, "head record");
 _Static_assert(offsetof(struct head_record, checksum) == 176, "head checksum");
-#define HEAD_TOUCHES_AT  256u
-#define HEAD_TOUCHES_MAX ((FORMAT_PAGE - HEAD_TOUCHES_AT) / 4u)
+#define HEAD_HEALTH_BREAKER 1u /* reads failed again and again: this writer finds nothing now */
+#define HEAD_TOUCHES_AT     256u
+#define HEAD_TOUCHES_MAX    ((FORMAT_PAGE - HEAD_TOUCHES_AT) / 4u)
 
 /* What a check covers beside the payload. */
 struct check_identity {

@@ -291,6 +291,7 @@ EXPORT int hf3fs_prep_io(const struct hf3fs_ior *ior, const struct hf3fs_iov *io
 
     if (takes_one(&slow_state.prep_again))
         return -EAGAIN;
+    atomic_fetch_add(&slow_state.reads, read);
     if (r && mode != SLOW_PASS && !takes_one(&rule->after) && below_most(rule))
         return hold(r, rule, mode, ptr, fd, off, len, userdata);
     rc = REAL(hf3fs_prep_io)(ior, iov, read, ptr, fd, off, len, userdata);
@@ -359,6 +360,7 @@ EXPORT int hf3fs_wait_for_ios(const struct hf3fs_ior *ior, struct hf3fs_cqe *cqe
     struct ring *r = ring_of(ior);
     int n = 0, got;
 
+    atomic_fetch_add(&slow_state.waits, 1);
     for (;;) {
         n += take_held(ior, r, cqes + n, cqec - n);
         if (n < cqec) {

@@ -31,6 +31,8 @@ struct slow_state {
     _Atomic int hang_ring;    /* iorcreate does not return before this is 0 */
     _Atomic int hang_open;    /* likewise reg_fd */
     _Atomic int held;         /* I/Os that hang now */
+    _Atomic int reads;        /* prepared, of all kinds */
+    _Atomic int waits;        /* calls of wait_for_ios */
     _Atomic int late;         /* that were done after they hung */
     _Atomic int dropped;      /* that hung when their ring was destroyed */
     _Atomic int rings, mems;  /* alive */

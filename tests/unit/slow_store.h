@@ -152,6 +152,7 @@ static inline int setup(void **state)
     f->s.o.get_timeout_ms = f->s.o.put_timeout_ms = LONG_MS;
     f->s.o.read_timeout_ms = f->s.o.write_timeout_ms = SHORT_MS;
     f->s.o.close_timeout_ms = 2000;
+    f->s.o.breaker = -1; /* one failure after the other; test_breaker.c is about that */
     f->s.o.io_blocks = N / 2;
     f->src = malloc((size_t)2 * N * STORE_BLOCK);
     f->dst = malloc((size_t)2 * N * STORE_BLOCK);

@@ -62,6 +62,9 @@ static const struct row rows[] = {
     {"segment_bytes", "64MiB", FIELD(segment_bytes), 64 << 20, NULL, 1},
     {"sync_ms", "100", FIELD(sync_ms), 100, NULL, 1},
     {"close_timeout_ms", "9", FIELD(close_timeout_ms), 9, NULL, 1},
+    {"breaker", "off", FIELD(breaker), -1, NULL, 1},
+    {"breaker_failures", "3", FIELD(breaker_failures), 3, NULL, 1},
+    {"breaker_probe_ms", "250", FIELD(breaker_probe_ms), 250, NULL, 1},
 };
 
 enum { ROWS = sizeof rows / sizeof *rows, SPELLINGS = 5 };
