@@ -25,6 +25,12 @@
  * shard) once; a second open of it for writing in the same process fails with CISTERN_ESHARD. Two
  * processes that store the same block cost space, never correctness.
  *
+ * Sharing. What others store becomes a match by itself. On the same host, as the same user and with
+ * a /dev/shm in common: some milliseconds after it was stored. Elsewhere, and always at the latest:
+ * poll_ms after its writer's head says so, for a writer that is known; list_ms for a new one. What
+ * others took away is forgotten within list_ms; until then it is a miss at the get.
+ * cistern_refresh() waits for all of that.
+ *
  * Errors. Functions return 0 or a count, or a negative errno value, or one of the CISTERN_E*
  * values, also negative. Out-parameters are untouched on failure. cistern_error_text() has a
  * sentence of detail about this thread's last failure. A miss is a result, not an error. No
@@ -130,7 +136,10 @@ enum cistern_open_flags {
     CISTERN_OPEN_MATCH_ONLY =
         1, /* for schedulers that own no KV: no staging, no head; put and get are refused */
     CISTERN_OPEN_READ_ONLY = 2, /* match and get; put is refused; writes nothing in the directory */
-    CISTERN_OPEN_BUFFERED = 4   /* never O_DIRECT for data */
+    CISTERN_OPEN_BUFFERED = 4,  /* never O_DIRECT for data */
+    CISTERN_OPEN_NO_FOLLOW = 8, /* others' blocks are taken up at the open and by cistern_refresh()
+                                   only */
+    CISTERN_OPEN_NO_BELL = 16   /* polling only, on this host too */
 };
 
 /* Pointers need to live until cistern_open() returns, except log and log_arg: until cistern_close()
@@ -168,6 +177,10 @@ struct cistern_options {
     uint32_t close_timeout_ms; /* 5,000 */
     cistern_log_fn log;
     void *log_arg;
+    uint32_t poll_ms;    /* how often the heads of other live writers are read; 1,000 */
+    uint32_t list_ms;    /* how often directories are listed for new writers; 5,000 */
+    uint32_t silence_ms; /* a writer whose head did not change for so long has ended; 60,000. The
+                            same for all who share a root */
     int32_t breaker; /* 0 or 1 = on, -1 = off: when storage fails again and again, everything is a
                         miss at once until it answers again */
     uint32_t breaker_failures; /* timeouts or errors in a row that open it; 4 */

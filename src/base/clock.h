@@ -19,6 +19,16 @@ static inline uint64_t clock_ns(void)
     return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
 }
 
+/* Goes on while the machine sleeps and while the process is stopped: for how long somebody was
+ * silent. */
+static inline uint64_t clock_boot_ns(void)
+{
+    struct timespec t;
+
+    (void)clock_gettime(CLOCK_BOOTTIME, &t);
+    return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
+}
+
 /* Seconds since 1970, for what people read. */
 static inline uint64_t clock_wall_s(void)
 {

@@ -118,6 +118,9 @@ static int take_numbers(const struct cistern_options *o, struct config *c)
         (rc = take_u32(&c->close_timeout_ms, o->close_timeout_ms, 5000, 1, (uint32_t)hour,
                        "close_timeout_ms")) ||
         (rc = take_u32(&c->sync_ms, o->sync_ms, 2000, 1, (uint32_t)hour, "sync_ms")) ||
+        (rc = take_u32(&c->poll_ms, o->poll_ms, 1000, 1, (uint32_t)hour, "poll_ms")) ||
+        (rc = take_u32(&c->list_ms, o->list_ms, 5000, 1, (uint32_t)hour, "list_ms")) ||
+        (rc = take_u32(&c->silence_ms, o->silence_ms, 60000, 100, (uint32_t)hour, "silence_ms")) ||
         (rc = take_u32(&c->io_blocks, o->io_blocks, 16, 1, 64,
                        "io_blocks (max_block_size_per_item)")) ||
         (rc = take_u32(&c->io_bytes, o->io_bytes, 1u << 20, 4096, 64u << 20, "io_bytes")) ||
@@ -220,7 +223,8 @@ int config_make(const struct cistern_options *options, int need_space, struct co
         return err_set(CISTERN_ECONFIG, "shard is %u; the space has %u shards, numbered from 0",
                        c.shard, s.shards ? s.shards : 1);
     if (c.flags &
-        ~(uint32_t)(CISTERN_OPEN_MATCH_ONLY | CISTERN_OPEN_READ_ONLY | CISTERN_OPEN_BUFFERED))
+        ~(uint32_t)(CISTERN_OPEN_MATCH_ONLY | CISTERN_OPEN_READ_ONLY | CISTERN_OPEN_BUFFERED |
+                    CISTERN_OPEN_NO_FOLLOW | CISTERN_OPEN_NO_BELL))
         return err_set(-EINVAL, "options.flags has unknown bits: 0x%x", c.flags);
     take_parts(&s, &c);
     if ((rc = take_staging(&o, &c)))

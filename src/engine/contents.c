@@ -12,7 +12,8 @@
 #include "base/bits.h"
 #include "base/clock.h"
 
-#define PIECE (1u << 20)
+#define PIECE    (1u << 20)
+#define SLICE_NS (50 * NS_PER_MS)
 #define OPENERS_MAX                                                                                \
     128u /* where an open is a round trip: at most 3 in sequence per 100 segments                  \
           */
@@ -42,19 +43,23 @@ int contents_reader_open(struct contents_reader *r, struct io *io, uint64_t time
     return 0;
 }
 
-void contents_reader_close(struct contents_reader *r)
+int contents_reader_close(struct contents_reader *r)
 {
     uint32_t i;
+    int rc = 0;
 
     if (r->ring_open)
         r->io->ops->ring_destroy(r->io, &r->ring);
     for (i = 0; r->pool && i < CONTENTS_WINDOW; i++) {
-        if (r->pieces[i].buf && !r->pieces[i].lost)
+        if (r->pieces[i].lost)
+            rc = -EBUSY;
+        else if (r->pieces[i].buf)
             pool_give(r->pool, r->pieces[i].buf);
     }
-    if (r->pool)
-        (void)pool_close(r->pool);
-    *r = (struct contents_reader){0};
+    if (r->pool && pool_close(r->pool))
+        rc = -EBUSY;
+    memset(r, 0, sizeof *r);
+    return rc;
 }
 
 /* ---- Listing ---- */
@@ -65,34 +70,41 @@ struct listing {
     uint32_t shard;
 };
 
-static int list_one(void *arg, const char *name)
+struct contents_job *contents_list_add(struct contents_list *list, const char *dir, uint32_t shard,
+                                       uint64_t writer)
 {
-    struct listing *l = arg;
-    struct contents_list *list = l->list;
-    uint64_t writer, seq;
-    enum segment_file kind = segment_name_parse(name, &writer, &seq);
     struct contents_job *grown, *job;
 
-    if (kind != SEGMENT_FILE_TOC && kind != SEGMENT_FILE_HEAD)
-        return 0;
     if (list->count == list->room) {
         size_t room = list->room ? 2 * list->room : 64;
 
         grown = realloc(list->at, room * sizeof *grown);
         if (!grown)
-            return -ENOMEM;
+            return NULL;
         list->at = grown;
         list->room = room;
     }
     job = &list->at[list->count++];
-    *job = (struct contents_job){.shard = l->shard,
-                                 .writer = writer,
-                                 .seq = seq,
-                                 .is_head = kind == SEGMENT_FILE_HEAD,
-                                 .fresh = true,
-                                 .file = {.fd = -1},
-                                 .data = {.fd = -1}};
-    (void)snprintf(job->dir, sizeof job->dir, "%s", l->dir);
+    *job = (struct contents_job){
+        .shard = shard, .writer = writer, .file = {.fd = -1}, .data = {.fd = -1}};
+    (void)snprintf(job->dir, sizeof job->dir, "%s", dir);
+    return job;
+}
+
+static int list_one(void *arg, const char *name)
+{
+    struct listing *l = arg;
+    uint64_t writer, seq;
+    enum segment_file kind = segment_name_parse(name, &writer, &seq);
+    struct contents_job *job;
+
+    if (kind != SEGMENT_FILE_TOC && kind != SEGMENT_FILE_HEAD)
+        return 0;
+    if (!(job = contents_list_add(l->list, l->dir, l->shard, writer)))
+        return -ENOMEM;
+    job->seq = seq;
+    job->is_head = kind == SEGMENT_FILE_HEAD;
+    job->fresh = true;
     return 0;
 }
 
@@ -126,6 +138,8 @@ static void open_job(struct io *io, struct contents_job *job, bool buffered)
 {
     char path[640], name[SEGMENT_NAME_MAX];
 
+    if (job->file.fd >= 0)
+        return;
     if (job->is_head)
         head_name(name, job->writer);
     else
@@ -154,8 +168,11 @@ static void open_all(const struct contents_reader *r, struct contents_job *jobs,
     struct openers o = {.io = r->io, .buffered = r->buffered, .jobs = jobs, .n = n};
     bool remote = strcmp(r->io->ops->name, "local") != 0;
     pthread_t threads[OPENERS_MAX];
-    size_t i, want = remote ? min_u64(OPENERS_MAX, n) : min_u64(OPENERS_LOCAL, n / OPENER_LOAD),
-              got = 0;
+    size_t i,
+        want = !n       ? 0
+               : remote ? min_u64(OPENERS_MAX, n - 1)
+                        : min_u64(OPENERS_LOCAL, n / OPENER_LOAD),
+        got = 0;
 
     for (i = 0; i < want; i++) {
         if (pthread_create(&threads[got], NULL, open_some, &o) == 0)
@@ -320,6 +337,21 @@ static void give_up(struct contents_reader *r, struct run *run)
         run->jobs[run->next].result = -ETIMEDOUT;
 }
 
+/* In slices, so that who closes the handle is not kept waiting. */
+static int wait_answers(struct contents_reader *r, struct io_done *done)
+{
+    uint64_t until = clock_ns() + r->timeout_ns, now;
+    int got = 0;
+
+    while (!got && (now = clock_ns()) < until) {
+        if (atomic_load(&r->cancel))
+            return -ECANCELED;
+        got = r->io->ops->wait(r->io, &r->ring, done, CONTENTS_WINDOW, 1,
+                               min_u64(SLICE_NS, until - now));
+    }
+    return got;
+}
+
 static int read_all(struct contents_reader *r, struct contents_job *jobs, size_t n)
 {
     struct run run = {.jobs = jobs, .n = n};
@@ -330,7 +362,7 @@ static int read_all(struct contents_reader *r, struct contents_job *jobs, size_t
     take_answers(r, &run, done, got);
     feed(r, &run);
     while (!rc && (run.flying || run.next < n)) {
-        got = r->io->ops->wait(r->io, &r->ring, done, CONTENTS_WINDOW, 1, r->timeout_ns);
+        got = wait_answers(r, done);
         if (got <= 0)
             rc = err_set(got ? got : -ETIMEDOUT, "storage does not answer reads of contents");
         else
@@ -350,7 +382,7 @@ int contents_run(struct contents_reader *r, struct contents_job *jobs, size_t n)
     open_all(r, jobs, n);
     rc = read_all(r, jobs, n);
     for (i = 0; i < n; i++) {
-        if (jobs[i].file.fd >= 0)
+        if (jobs[i].file.fd >= 0 && !jobs[i].keep)
             r->io->ops->file_close(r->io, &jobs[i].file);
     }
     return rc;

@@ -20,6 +20,7 @@ struct contents_job {
     bool is_head;
     bool want_data; /* open the data file too */
     bool fresh;     /* from its header on; else from cursor on */
+    bool keep;      /* `file` may be open already, and stays open */
     struct io_file file, data;
     int open_rc, data_rc;
     struct toc_header header;
@@ -51,6 +52,7 @@ struct contents_reader {
     bool ring_open;
     struct pool *pool;
     uint64_t timeout_ns; /* one read */
+    _Atomic bool cancel; /* set by any thread: give up what is under way, begin nothing */
     bool buffered;       /* no O_DIRECT for data files */
     struct logger log;
     /* Called when a job's header was read and is of the file that its name says; non-zero: skip the
@@ -63,15 +65,21 @@ struct contents_reader {
 };
 
 int contents_reader_open(struct contents_reader *r, struct io *io, uint64_t timeout_ns) MUST_CHECK;
-void contents_reader_close(struct contents_reader *r); /* accepts a zeroed reader */
+/* -EBUSY: storage still owns some of its memory, which is left to the process. Accepts a zeroed
+ * reader. */
+int contents_reader_close(struct contents_reader *r);
+
+/* A zeroed job with its files closed, at the end of the list; NULL: no memory. Moves the others. */
+struct contents_job *contents_list_add(struct contents_list *list, const char *dir, uint32_t shard,
+                                       uint64_t writer);
 
 /* Appends a job for every .toc and .head in a directory that is there. */
 int contents_list_dir(struct io *io, const char *dir, uint32_t shard,
                       struct contents_list *list) MUST_CHECK;
 void contents_list_free(struct contents_list *list);
 
-/* Opens and reads all jobs, and closes what it opened except data files. -ETIMEDOUT: storage does
- * not answer. */
+/* Opens and reads all jobs, and closes what it opened except data files and what is to be kept.
+ * -ETIMEDOUT: storage does not answer; -ECANCELED. */
 int contents_run(struct contents_reader *r, struct contents_job *jobs, size_t n) MUST_CHECK;
 
 #endif

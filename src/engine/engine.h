@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "engine/breaker.h"
+#include "engine/bell.h"
 #include "engine/config.h"
 #include "engine/ops.h"
 #include "engine/segtab.h"
@@ -54,7 +55,7 @@ enum keeper_job {
     KEEPER_STOP = 1,
     KEEPER_SEGMENT = 2,
     KEEPER_SYNC = 4,
-    KEEPER_REFRESH = 8,
+    KEEPER_FENCE = 8,
     KEEPER_SEAL = 16,
     KEEPER_ALLOCATE = 32
 };
@@ -66,8 +67,7 @@ struct keeper {
     pthread_cond_t wake, changed; /* monotonic clock */
     uint32_t jobs;                /* guarded by lock, like all below */
     uint64_t syncs_asked, syncs_done;
-    uint64_t refreshes_asked, refreshes_done;
-    int sync_result, refresh_result;
+    int sync_result;
     int last_result; /* of the last seals; read when the thread has ended */
     int sync_failed; /* first failure that no flush was told of */
     char refresh_text[256];
@@ -91,6 +91,7 @@ struct cistern {
     _Atomic uint32_t next_lane;
     struct writer *writer; /* NULL when nothing is written */
     struct follower *follower;
+    struct bell bell;
     struct keeper keeper;
     _Atomic uint64_t tickets[TICKETS]; /* 0 = free, else the ticket */
     _Atomic uint64_t ticket_seq;
@@ -189,13 +190,15 @@ int keeper_start(cistern *c) MUST_CHECK;
 void keeper_ask(cistern *c, uint32_t jobs);
 /* Wait for a job that is counted; 0, -ETIMEDOUT, or its result. */
 int keeper_sync_wait(cistern *c, uint64_t deadline_ns) MUST_CHECK;
-int keeper_refresh_wait(cistern *c, uint64_t deadline_ns) MUST_CHECK;
 int keeper_stop(cistern *c, uint64_t deadline_ns);
 
-/* ---- follow.c ---- */
+/* ---- follow.c, watch.c ---- */
 int follower_open(cistern *c) MUST_CHECK;
-/* Takes up what is new in the shard directories. Blocks on storage. */
-int follower_scan(cistern *c) MUST_CHECK;
-void follower_close(cistern *c);
+int follower_start(cistern *c) MUST_CHECK;
+/* Waits until all that was published before the call is taken up; 0, -ETIMEDOUT, or why not. */
+int follower_refresh_wait(cistern *c, uint64_t deadline_ns) MUST_CHECK;
+/* -EBUSY: it hangs on storage. */
+int follower_stop(cistern *c, uint64_t deadline_ns) MUST_CHECK;
+int follower_close(cistern *c) MUST_CHECK; /* -EBUSY: storage owns a part of it */
 
 #endif

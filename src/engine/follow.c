@@ -1,10 +1,14 @@
 /*
- * follow.c - takes up what others wrote: at open all of it, at a refresh what came since.
+ * follow.c - takes up what others wrote: at open all of it, later what came since.
  *
  * Own shard: into the index. Other shards: into the presence table. A dead record names one copy by
  * segment and place, so the order in which contents are read does not matter; they are applied when
- * all is read. Other shards' dead records are not: a presence that is too good costs a miss at the
- * get.
+ * all is read. Other shards' dead records are not, and neither is it told when their segments go: a
+ * presence that is too good costs a miss at the get.
+ *
+ * The keeper may forget a segment while its contents are read here: it removes its blocks from the
+ * index before and after it says that the segment is gone, and here that is looked at after blocks
+ * went in, so that none stays.
  */
 #include "engine/follow.h"
 
@@ -17,8 +21,6 @@
 #include "base/clock.h"
 #include "base/fault.h"
 
-#define MISSING_MAX 64u
-
 /* ---- What the contents say ---- */
 
 /* Gives the batch, all of one segment, to the index or to presence. */
@@ -27,10 +29,13 @@ static void flush_batch(cistern *c)
     struct follower *f = c->follower;
     int rc = 0;
 
-    if (f->batched && f->number_shard == c->cfg.shard)
+    if (f->batched && f->number_shard == c->cfg.shard) {
         rc = index_insert_many(c->index, f->number, f->batch, f->batched, NULL);
-    else if (f->batched)
+        if (!f->first && !segtab_in_use(&c->segs, f->number))
+            (void)index_remove_segment(c->index, f->number);
+    } else if (f->batched) {
         rc = presence_add_blocks(c->others, &c->cfg.rules, f->number_shard, f->batch, f->batched);
+    }
     if (rc)
         metric_add(&c->metrics, METRIC_index_full, 1);
     f->batched = 0;
@@ -119,6 +124,7 @@ static int begin(void *arg, struct contents_job *job)
         return err_set(-EBADMSG, "the contents are of another space");
     memcpy(s.id, job->header.segment_id, sizeof s.id);
     s.cursor = job->cursor;
+    s.seen = c->follower->listing;
     number = segtab_add(&c->segs, &s);
     if (number < 0)
         return err_set((int)number,
@@ -148,32 +154,6 @@ static int sink_block(void *arg, const struct block_info *b)
     return on_block(c, b);
 }
 
-/* Drops the jobs that have nothing new to say: own segments, and those that ended. */
-static size_t choose(cistern *c, struct contents_list *list)
-{
-    size_t i, kept = 0;
-
-    for (i = 0; i < list->count; i++) {
-        struct contents_job job = list->at[i];
-        struct segment *s =
-            job.is_head ? NULL : segtab_find_file(&c->segs, job.shard, job.writer, job.seq);
-
-        if (job.is_head && c->writer && job.writer == writer_id(c))
-            continue;
-        if (s && (s->own || s->ended))
-            continue;
-        if (s) {
-            job.fresh = false;
-            job.cursor = s->cursor;
-            job.number = (uint32_t)(s - c->segs.at);
-        }
-        job.want_data = !s && !job.is_head && job.shard == c->cfg.shard &&
-                        !(c->cfg.flags & CISTERN_OPEN_MATCH_ONLY);
-        list->at[kept++] = job;
-    }
-    return kept;
-}
-
 static void note_end(cistern *c, const struct contents_job *job)
 {
     if (job->end == TOC_TORN && c->follower->first) {
@@ -191,179 +171,67 @@ static void note_bad(cistern *c, const struct contents_job *job)
 {
     if (job->result == -ENODATA || !c->follower->first)
         return;
-    metric_add(&c->metrics, job->is_head ? METRIC_head_bad : METRIC_contents_bad, 1);
-    log_line(&c->cfg.log, LOG_WARN, "%s: %s of writer %016llx cannot be used: %s", job->dir,
-             job->is_head ? "the head" : "contents", (unsigned long long)job->writer,
-             cistern_error_string(job->result));
+    metric_add(&c->metrics, METRIC_contents_bad, 1);
+    log_line(&c->cfg.log, LOG_WARN, "%s: contents of writer %016llx cannot be used: %s", job->dir,
+             (unsigned long long)job->writer, cistern_error_string(job->result));
 }
 
-/* A writer that ended for good, or went on to later segments, adds nothing to these. */
-static void apply_head(cistern *c, const struct contents_job *job)
+/* Also when it fails, whatever was read is taken up. */
+int follow_take(cistern *c, struct contents_list *jobs)
 {
-    const struct head_record *h = &job->head;
-    uint32_t i, n = atomic_load(&c->segs.count);
-
-    for (i = 0; i < n; i++) {
-        struct segment *s = &c->segs.at[i];
-
-        if (!segtab_in_use(&c->segs, i) || s->writer != job->writer || s->own)
-            continue;
-        /* The contents may have been read before their last frame and the head after it: only a
-         * look that began when they were over is the last one. */
-        s->ended = s->over;
-        s->over = h->state == HEAD_CLOSED || s->seq + 4 < h->next_seq;
-    }
-}
-
-static const struct contents_job *job_of(const struct contents_job *jobs, size_t n, bool is_head,
-                                         const struct contents_job *like, uint64_t seq)
-{
+    struct follower *f = c->follower;
     size_t i;
-
-    for (i = 0; i < n; i++) {
-        if (jobs[i].is_head == is_head && jobs[i].writer == like->writer &&
-            jobs[i].shard == like->shard && (is_head || jobs[i].seq == seq))
-            return &jobs[i];
-    }
-    return NULL;
-}
-
-/* The list may be older than the head: what it lacks is looked for once more. */
-static bool contents_gone(cistern *c, const struct contents_job *head, uint64_t seq)
-{
-    char name[SEGMENT_NAME_MAX], path[640];
-    struct io_stat st;
-
-    segment_name(name, head->writer, seq, ".toc");
-    (void)snprintf(path, sizeof path, "%s/%s", head->dir, name);
-    return c->io->ops->stat(c->io, path, &st) == -ENOENT;
-}
-
-/* Contents that a head names: are they there, and as long as it says? */
-static void check_published(cistern *c, const struct contents_job *head,
-                            const struct contents_job *jobs, size_t n)
-{
-    const struct head_record *h = &head->head;
-    const struct contents_job *last = NULL;
-    uint64_t seq;
-
-    if (h->next_seq - h->first_seq > n + MISSING_MAX) { /* too many to ask for one by one */
-        metric_add(&c->metrics, METRIC_contents_missing, h->next_seq - h->first_seq - n);
-        return;
-    }
-    for (seq = h->first_seq; seq < h->next_seq; seq++) {
-        last = job_of(jobs, n, false, head, seq);
-        if (!last && contents_gone(c, head, seq)) {
-            metric_add(&c->metrics, METRIC_contents_missing, 1);
-            log_line(&c->cfg.log, LOG_WARN, "%s: the contents of segment %llu of %016llx are gone",
-                     head->dir, (unsigned long long)seq, (unsigned long long)head->writer);
-        }
-    }
-    if (!last || last->result || last->cursor.position >= h->published)
-        return;
-    metric_add(&c->metrics, METRIC_contents_short, 1);
-    log_line(&c->cfg.log, LOG_WARN,
-             "%s: contents of writer %016llx end at %llu, its head published %llu", head->dir,
-             (unsigned long long)head->writer, (unsigned long long)last->cursor.position,
-             (unsigned long long)h->published);
-}
-
-/* What heads and contents say about each other; at the open only. */
-static void check_heads(cistern *c, const struct contents_job *jobs, size_t n)
-{
-    size_t i;
-
-    for (i = 0; i < n && c->follower->first; i++) {
-        if (jobs[i].result)
-            continue;
-        if (jobs[i].is_head)
-            check_published(c, &jobs[i], jobs, n);
-        else if (jobs[i].cursor.number && !job_of(jobs, n, true, &jobs[i], 0))
-            metric_add(&c->metrics, METRIC_head_missing, 1);
-    }
-}
-
-static void settle_jobs(cistern *c, struct contents_job *jobs, size_t n)
-{
-    size_t i;
-
-    for (i = 0; i < n; i++) {
-        if (jobs[i].data.fd >= 0)
-            c->io->ops->file_close(c->io, &jobs[i].data);
-        if (jobs[i].result)
-            note_bad(c, &jobs[i]);
-        else if (!jobs[i].is_head)
-            note_end(c, &jobs[i]);
-    }
-    for (i = 0; i < n; i++) {
-        if (!jobs[i].is_head || jobs[i].result)
-            continue;
-        apply_head(c, &jobs[i]);
-    }
-    check_heads(c, jobs, n);
-}
-
-/* Heads before contents, so that contents are at least as new as what their head says of them. */
-static int run_jobs(cistern *c, struct contents_list *list)
-{
-    struct contents_reader *r = &c->follower->reader;
-    size_t i, heads = 0;
     int rc;
 
-    for (i = 0; i < list->count; i++) {
-        struct contents_job job = list->at[i];
+    f->number = UINT32_MAX;
+    metric_add(&c->metrics, METRIC_contents_reads, jobs->count);
+    rc = contents_run(&f->reader, jobs->at, jobs->count);
+    flush_batch(c);
+    for (i = 0; i < jobs->count; i++) {
+        struct contents_job *job = &jobs->at[i];
 
-        if (!job.is_head)
-            continue;
-        list->at[i] = list->at[heads];
-        list->at[heads++] = job;
+        if (job->data.fd >= 0)
+            c->io->ops->file_close(c->io, &job->data);
+        if (job->result)
+            note_bad(c, job);
+        else
+            note_end(c, job);
     }
-    rc = contents_run(r, list->at, heads);
-    return rc ? rc : contents_run(r, list->at + heads, list->count - heads);
+    return rc;
 }
 
-int follower_scan(cistern *c)
+void follow_settle(cistern *c)
 {
-    struct contents_list list = {0};
-    char dir[544];
-    uint32_t s;
-    int rc = 0;
+    if (c->others && c->follower->first)
+        presence_settle(c->others);
+    apply_dead(c);
+}
 
-    for (s = 0; s < c->cfg.shards && !rc; s++) {
-        if (s != c->cfg.shard && !c->others)
-            continue;
-        (void)snprintf(dir, sizeof dir, "%s/s%uof%u", c->space_path, s, c->cfg.shards);
-        rc = contents_list_dir(c->io, dir, s, &list);
-    }
-    if (!rc) {
-        list.count = choose(c, &list);
-        c->follower->number = UINT32_MAX;
-        if (c->follower->first && (rc = index_bulk_begin(c->index))) {
-            contents_list_free(&list);
-            return err_set(rc, "no memory for the index");
-        }
-        rc = run_jobs(c, &list);
-        flush_batch(c);
-        if (c->follower->first && index_bulk_end(c->index))
-            metric_add(&c->metrics, METRIC_index_full, 1);
-        if (c->others)
-            presence_settle(c->others);
-        settle_jobs(c, list.at, list.count);
-        apply_dead(c);
-    }
-    c->follower->first = false;
-    contents_list_free(&list);
-    return rc;
+void follow_dir(const cistern *c, uint32_t shard, char out[544])
+{
+    (void)snprintf(out, 544, "%s/s%uof%u", c->space_path, shard, c->cfg.shards);
+}
+
+bool follow_wants(const cistern *c, uint32_t shard)
+{
+    return shard == c->cfg.shard || (shard < c->cfg.shards && c->others);
 }
 
 int follower_open(cistern *c)
 {
     struct follower *f = calloc(1, sizeof *f);
+    pthread_condattr_t attr;
 
     if (!f)
         return err_set(-ENOMEM, "no memory for the follower");
     c->follower = f;
     f->first = true;
+    peers_open(&f->peers);
+    (void)pthread_condattr_init(&attr);
+    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    (void)pthread_mutex_init(&f->lock, NULL);
+    (void)pthread_cond_init(&f->changed, &attr);
+    (void)pthread_condattr_destroy(&attr);
     f->sink = (struct toc_sink){.block = sink_block, .dead = on_dead, .aside = on_aside, .arg = c};
     f->reader.log = c->cfg.log;
     f->reader.buffered = (c->cfg.flags & CISTERN_OPEN_BUFFERED) != 0;
@@ -373,14 +241,18 @@ int follower_open(cistern *c)
     return contents_reader_open(&f->reader, c->io, 10ull * c->cfg.read_timeout_ms * NS_PER_MS);
 }
 
-void follower_close(cistern *c)
+int follower_close(cistern *c)
 {
     struct follower *f = c->follower;
+    int rc;
 
     if (!f)
-        return;
-    contents_reader_close(&f->reader);
+        return 0;
+    look_close(f);
+    peers_close(&f->peers, c->io);
+    rc = contents_reader_close(&f->reader);
     free(f->dead);
     free(f);
     c->follower = NULL;
+    return rc;
 }

@@ -1,18 +1,72 @@
-/* follow.h - what the follower remembers between two looks. */
+/*
+ * follow.h - the follower: takes up what other writers publish.
+ *
+ *   watch.c    the thread: when to look, refreshes that callers wait for
+ *   look.c     one look: names, heads, then the contents that have something new
+ *   follow.c   what contents say, into index and presence
+ *   peers.c    the other writers
+ *
+ * Everything here belongs to the follower's thread, or to the opener before that runs, except what
+ * says otherwise.
+ */
 #ifndef ENGINE_FOLLOW_H
 #define ENGINE_FOLLOW_H
 
 #include "engine/contents.h"
+#include "engine/peers.h"
+
+/* Contents that a listing showed and nobody knew. */
+struct look_file {
+    uint64_t writer, seq;
+    uint32_t shard;
+};
 
 struct follower {
     struct contents_reader reader;
     struct toc_sink sink;
+    struct peers peers;
     bool first; /* the look of the open: damage is counted */
     struct dead_note *dead;
     size_t dead_count, dead_room;
     uint32_t number, number_shard; /* segment of the job that is being parsed */
     uint32_t batched;
     struct block_info batch[63];
+    /* look.c: one look, and what is kept from one to the next. */
+    uint32_t listing; /* how many there were */
+    uint32_t listed_shard;
+    struct look_file *files;
+    size_t nfiles, files_room;
+    struct contents_list heads, contents;
+    /* watch.c */
+    pthread_t thread;
+    bool started;
+    _Atomic uint32_t urgent; /* grows when somebody waits for the thread; any thread */
+    _Atomic bool stop;       /* any thread */
+    pthread_mutex_t lock;
+    pthread_cond_t changed; /* monotonic clock */
+    uint64_t asked, done;   /* refreshes; guarded by lock, like the rest */
+    int result;
+    char text[256];
+    bool ended;
 };
+
+enum look {
+    LOOK_LIST = 1,  /* directories: new writers, segments that were taken away */
+    LOOK_HEADS = 2, /* the heads of live writers, and contents of those that moved */
+    LOOK_ALL = 4    /* contents of live writers whatever their heads say */
+};
+
+/* follow.c: runs the jobs, whose heads were read before, and takes up what they say. */
+int follow_take(cistern *c, struct contents_list *jobs) MUST_CHECK;
+/* When all jobs of a look were taken: copies that were declared dead. */
+void follow_settle(cistern *c);
+/* The directory of a shard, relative to the mount. */
+void follow_dir(const cistern *c, uint32_t shard, char out[544]);
+/* Blocks of this shard count in this handle's matches. */
+bool follow_wants(const cistern *c, uint32_t shard);
+
+/* look.c: `shards`: bit s % 32 stands for the shards whose heads LOOK_HEADS is about. */
+int look_run(cistern *c, unsigned what, uint32_t shards) MUST_CHECK;
+void look_close(struct follower *f);
 
 #endif

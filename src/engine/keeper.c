@@ -1,7 +1,7 @@
 /*
- * keeper.c - the one thread of a handle that may hang on storage: it makes, seals and syncs
- * segments, and follows other writers. Lanes and callers hand it jobs and never wait for it, except
- * those whose function says that it blocks.
+ * keeper.c - the thread of a handle that may hang on storage: it makes, seals and syncs segments,
+ * and closes what was forgotten. Lanes and callers hand it jobs and never wait for it, except those
+ * whose function says that it blocks.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -9,20 +9,6 @@
 
 #include "base/clock.h"
 #include "engine/engine.h"
-
-static void run_refresh(cistern *c, uint64_t asked)
-{
-    struct keeper *k = &c->keeper;
-    int rc = follower_scan(c);
-
-    metric_add(&c->metrics, METRIC_refreshes, 1);
-    (void)pthread_mutex_lock(&k->lock);
-    k->refreshes_done = asked;
-    k->refresh_result = rc;
-    err_copy_text(k->refresh_text, sizeof k->refresh_text);
-    (void)pthread_cond_broadcast(&k->changed);
-    (void)pthread_mutex_unlock(&k->lock);
-}
 
 /* A sync that failed in the background, or at a seal, is the next flush's to tell. */
 static void note_sync(struct keeper *k, int rc)
@@ -49,7 +35,7 @@ static void run_sync(cistern *c, uint64_t asked)
     (void)pthread_mutex_unlock(&k->lock);
 }
 
-static void run_jobs(cistern *c, uint32_t jobs, uint64_t syncs, uint64_t refreshes)
+static void run_jobs(cistern *c, uint32_t jobs, uint64_t syncs)
 {
     (void)segtab_collect(&c->segs, c->io);
     if (jobs & KEEPER_SEGMENT)
@@ -60,8 +46,6 @@ static void run_jobs(cistern *c, uint32_t jobs, uint64_t syncs, uint64_t refresh
         note_sync(&c->keeper, writer_seal_ended(c));
     if (jobs & KEEPER_SYNC)
         run_sync(c, syncs);
-    if (jobs & KEEPER_REFRESH)
-        run_refresh(c, refreshes);
 }
 
 static void *keeper_main(void *arg)
@@ -74,14 +58,13 @@ static void *keeper_main(void *arg)
     for (;;) {
         struct timespec until = clock_timespec(next_sync);
         uint32_t jobs;
-        uint64_t syncs, refreshes;
+        uint64_t syncs;
 
         while (!k->jobs && clock_ns() < next_sync)
             (void)pthread_cond_timedwait(&k->wake, &k->lock, &until);
         jobs = k->jobs;
         k->jobs = 0;
         syncs = k->syncs_asked;
-        refreshes = k->refreshes_asked;
         if (jobs & KEEPER_STOP)
             break;
         (void)pthread_mutex_unlock(&k->lock);
@@ -89,7 +72,7 @@ static void *keeper_main(void *arg)
             jobs |= KEEPER_SYNC;
             next_sync = clock_ns() + sync_ns;
         }
-        run_jobs(c, jobs, syncs, refreshes);
+        run_jobs(c, jobs, syncs);
         (void)pthread_mutex_lock(&k->lock);
     }
     (void)pthread_mutex_unlock(&k->lock);
@@ -157,25 +140,6 @@ int keeper_sync_wait(cistern *c, uint64_t deadline_ns)
         rc = k->sync_result;
     (void)pthread_mutex_unlock(&k->lock);
     return rc ? err_set(rc, "the sync did not succeed: %s", cistern_error_string(rc)) : 0;
-}
-
-int keeper_refresh_wait(cistern *c, uint64_t deadline_ns)
-{
-    struct keeper *k = &c->keeper;
-    uint64_t target;
-    int rc;
-
-    (void)pthread_mutex_lock(&k->lock);
-    target = ++k->refreshes_asked;
-    k->jobs |= KEEPER_REFRESH;
-    (void)pthread_cond_signal(&k->wake);
-    rc = wait_for(k, &k->refreshes_done, target, deadline_ns);
-    if (rc)
-        rc = err_set(rc, "the refresh did not finish in time");
-    else if (k->refresh_result)
-        rc = err_set(k->refresh_result, "%s", k->refresh_text);
-    (void)pthread_mutex_unlock(&k->lock);
-    return rc;
 }
 
 int keeper_stop(cistern *c, uint64_t deadline_ns)

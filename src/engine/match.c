@@ -143,7 +143,7 @@ int cistern_refresh(cistern *c, uint32_t timeout_ms)
         return rc;
     if (!ms)
         ms = c->cfg.read_timeout_ms;
-    return keeper_refresh_wait(c, clock_ns() + ms * NS_PER_MS);
+    return follower_refresh_wait(c, clock_ns() + ms * NS_PER_MS);
 }
 
 int cistern_key_root(const cistern *c, const struct cistern_identity *id, cistern_key *out)

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "engine/engine.h"
+#include "engine/follow.h"
 #include "engine/space_copy.h"
 #include "segment/root.h"
 
@@ -124,6 +125,16 @@ static int prepare_space(cistern *c, const struct cistern_space *s, bool may_wri
     return 0;
 }
 
+/* Without it followers on this host are as slow as those elsewhere. */
+static void hang_bell(cistern *c)
+{
+    int rc = bell_open(&c->bell, !(c->cfg.flags & CISTERN_OPEN_NO_BELL), c->salt, c->fingerprint);
+
+    if (rc)
+        log_line(&c->cfg.log, LOG_INFO, "no bell in /dev/shm (%s): others are polled",
+                 cistern_error_string(rc));
+}
+
 static int prepare_files(cistern *c, const struct cistern_space *s)
 {
     bool may_write = !(c->cfg.flags & (CISTERN_OPEN_MATCH_ONLY | CISTERN_OPEN_READ_ONLY));
@@ -144,6 +155,7 @@ static int prepare_files(cistern *c, const struct cistern_space *s)
         return err_set(rc, "%s/%s cannot be made: %s", c->io->mount, c->shard_path,
                        cistern_error_string(rc));
     fault_point("open.shard_made");
+    hang_bell(c);
     return registry_add(c);
 }
 
@@ -183,12 +195,14 @@ static int open_steps(cistern *c, const struct cistern_space *s)
     int rc;
 
     if ((rc = prepare_memory(c)) || (rc = io_open(&io, &c->io)) || (rc = prepare_files(c, s)) ||
-        (rc = prepare_staging(c)) || (rc = follower_open(c)) || (rc = follower_scan(c)))
+        (rc = prepare_staging(c)) || (rc = follower_open(c)) ||
+        (rc = look_run(c, LOOK_LIST | LOOK_HEADS, 0)))
         return rc;
     fault_point("open.contents_read");
     if (!(c->cfg.flags & CISTERN_OPEN_MATCH_ONLY) && (rc = lanes_warm(c)))
         return rc;
-    if ((rc = lanes_start(c)) || (c->writer && (rc = writer_start(c))) || (rc = keeper_start(c)))
+    if ((rc = lanes_start(c)) || (c->writer && (rc = writer_start(c))) || (rc = keeper_start(c)) ||
+        (rc = follower_start(c)))
         return rc;
     fault_point("open.ready");
     log_line(&c->cfg.log, LOG_INFO, "open: %s/%s, provider %s, %llu blocks", c->io->mount,
@@ -212,17 +226,20 @@ static void unpin_staging(cistern *c)
 static int tear_down(cistern *c)
 {
     uint64_t deadline = clock_ns() + c->cfg.close_timeout_ms * NS_PER_MS;
-    int rc = 0, busy = 0;
+    int rc = 0, busy = 0, hung;
 
     atomic_store(&c->close_deadline_ns, deadline);
     atomic_store(&c->closing, 1);
     rc = lanes_stop(c);
     busy = writer_stop(c);
     rc = rc ? rc : busy;
+    hung = follower_stop(c, deadline + c->cfg.close_timeout_ms * NS_PER_MS);
     registry_remove(c); /* nothing is published any more: another handle may write the shard */
-    if (keeper_stop(c, deadline + c->cfg.close_timeout_ms * NS_PER_MS))
+    if (keeper_stop(c, deadline + c->cfg.close_timeout_ms * NS_PER_MS) || hung)
         return -EBUSY;
-    follower_close(c);
+    if ((busy = follower_close(c)))
+        rc = rc ? rc : busy;
+    bell_close(&c->bell);
     unpin_staging(c);
     lanes_close(c);
     writer_close(c);

@@ -499,7 +499,7 @@ int cistern_scan(const struct cistern_options *o, uint32_t depth,
         !(rc = gather(&s)))
         rc = tell(&s, &root);
     scan_free(&s);
-    contents_reader_close(&s.reader);
+    (void)contents_reader_close(&s.reader);
     io_close(s.io);
     return rc;
 }

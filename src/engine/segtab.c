@@ -155,7 +155,7 @@ static void fill(struct segment *to, const struct segment *from)
     to->data = from->data;
     atomic_store_explicit(&to->touches, from->touches, memory_order_relaxed);
     to->cursor = from->cursor;
-    to->over = from->over;
+    to->seen = from->seen;
     to->ended = from->ended;
     to->link = 0;
     to->freed_ns = 0;

@@ -33,10 +33,10 @@ struct segment {
     struct io_file data;    /* fd -1: other shard, or not there; looked at by those who hold it */
     _Atomic uint32_t holds; /* how many hold it, and SEGMENT_GONE */
     _Atomic uint32_t touches;
-    /* Of the follower: guarded by the keeper being one thread. */
+    /* Of the follower's thread. */
     struct toc_cursor cursor;
-    bool over;  /* its head said so, after a look that may have been too early */
-    bool ended; /* no more contents will come */
+    uint32_t seen; /* listing that last showed its contents; 0 = none yet */
+    bool ended;    /* no more contents will come */
     /* Of the table. */
     uint32_t link;     /* next leaving or free number + 1; 0 = none */
     uint64_t freed_ns; /* when its data file was closed */

@@ -1,0 +1,197 @@
+/*
+ * watch.c - the follower's thread: it looks at once when a bell of this host rings, at the heads of
+ * live writers every poll_ms, at directories every list_ms, and at everything when somebody asks.
+ *
+ * It is a thread of its own, so that seals and syncs do not wait for a look that hangs. After each
+ * look it rests for a few milliseconds, so that a writer that publishes thousands of times a second
+ * costs its followers a bounded number of looks. A look that fails is told in the log once, and
+ * tried again.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "base/clock.h"
+#include "base/futex.h"
+#include "engine/follow.h"
+
+#define REST_NS (5 * NS_PER_MS)
+
+struct watch {
+    struct bell_heard heard;   /* what was acted on */
+    uint64_t poll_ns, list_ns; /* when the next ones are due */
+    uint64_t done;             /* refreshes that were answered */
+    bool failing;
+};
+
+static void report(cistern *c, uint64_t asked, int rc)
+{
+    struct follower *f = c->follower;
+
+    metric_add(&c->metrics, METRIC_refreshes, 1);
+    (void)pthread_mutex_lock(&f->lock);
+    f->done = asked;
+    f->result = rc;
+    err_copy_text(f->text, sizeof f->text);
+    (void)pthread_cond_broadcast(&f->changed);
+    (void)pthread_mutex_unlock(&f->lock);
+}
+
+static void note_result(cistern *c, struct watch *w, int rc)
+{
+    if (rc && !w->failing && rc != -ECANCELED)
+        log_line(&c->cfg.log, LOG_WARN, "other writers cannot be followed now: %s", err_text());
+    w->failing = rc != 0;
+}
+
+/* What rang since: the looks that it asks for, and of which shards. */
+static unsigned rung(const struct bell_heard *now, const struct bell_heard *before,
+                     uint32_t *shards)
+{
+    unsigned what = now->names != before->names ? LOOK_LIST | LOOK_HEADS : 0;
+    uint32_t i, s;
+
+    for (i = 0; i < BELL_SHARDS; i++) {
+        if (now->shard[i] == before->shard[i])
+            continue;
+        what |= LOOK_HEADS;
+        /* A word stands for every BELL_SHARDS-th shard; bit s % 32 for every 32nd. */
+        for (s = i; s < CISTERN_MAX_SHARDS; s += BELL_SHARDS)
+            *shards |= 1u << s % 32;
+    }
+    return what;
+}
+
+/* One turn; returns whether there was a look. */
+static bool turn(cistern *c, struct watch *w, const struct bell_heard *heard)
+{
+    struct follower *f = c->follower;
+    bool follows = !(c->cfg.flags & CISTERN_OPEN_NO_FOLLOW);
+    uint32_t shards = 0;
+    uint64_t asked, now = clock_ns();
+    unsigned what = follows ? rung(heard, &w->heard, &shards) : 0;
+    int rc;
+
+    (void)pthread_mutex_lock(&f->lock);
+    asked = f->asked;
+    (void)pthread_mutex_unlock(&f->lock);
+    if (asked != w->done)
+        what |= LOOK_LIST | LOOK_HEADS | LOOK_ALL;
+    if (follows && now >= w->poll_ns) {
+        what |= LOOK_HEADS;
+        shards = UINT32_MAX;
+    }
+    if (follows && now >= w->list_ns)
+        what |= LOOK_LIST;
+    if (!what)
+        return false;
+    rc = look_run(c, what, shards);
+    note_result(c, w, rc);
+    if (asked != w->done)
+        report(c, asked, rc);
+    w->done = asked;
+    w->heard = *heard;
+    now = clock_ns();
+    if (what & (LOOK_ALL | LOOK_LIST) || shards == UINT32_MAX)
+        w->poll_ns = now + c->cfg.poll_ms * NS_PER_MS;
+    if (what & LOOK_LIST)
+        w->list_ns = now + c->cfg.list_ms * NS_PER_MS;
+    return true;
+}
+
+static void *watch_main(void *arg)
+{
+    cistern *c = arg;
+    struct follower *f = c->follower;
+    struct watch w = {.heard = bell_hear(&c->bell)};
+
+    w.poll_ns = clock_ns() + c->cfg.poll_ms * NS_PER_MS;
+    w.list_ns = clock_ns() + c->cfg.list_ms * NS_PER_MS;
+    while (!atomic_load(&f->stop)) {
+        uint32_t urgent = atomic_load(&f->urgent);
+        struct bell_heard heard = bell_hear(&c->bell);
+        uint64_t now, next;
+
+        (void)turn(c, &w, &heard);
+        futex_wait(&f->urgent, urgent, REST_NS);
+        now = clock_ns();
+        next = c->cfg.flags & CISTERN_OPEN_NO_FOLLOW ? now + 60 * NS_PER_S
+                                                     : min_u64(w.poll_ns, w.list_ns);
+        if (now < next && atomic_load(&f->urgent) == urgent)
+            bell_wait(&c->bell, &heard, next - now);
+    }
+    (void)pthread_mutex_lock(&f->lock);
+    f->ended = true;
+    (void)pthread_cond_broadcast(&f->changed);
+    (void)pthread_mutex_unlock(&f->lock);
+    return NULL;
+}
+
+int follower_start(cistern *c)
+{
+    struct follower *f = c->follower;
+    int rc = -pthread_create(&f->thread, NULL, watch_main, c);
+
+    if (rc)
+        return err_set(rc, "no thread for the follower");
+    f->started = true;
+    return 0;
+}
+
+/* The thread is at work, at rest, or waits for the bell. */
+static void wake(cistern *c)
+{
+    struct follower *f = c->follower;
+
+    (void)atomic_fetch_add(&f->urgent, 1);
+    futex_wake(&f->urgent, 1);
+    bell_poke(&c->bell);
+}
+
+int follower_refresh_wait(cistern *c, uint64_t deadline_ns)
+{
+    struct follower *f = c->follower;
+    struct timespec until = clock_timespec(deadline_ns);
+    uint64_t target;
+    int rc = 0;
+
+    (void)pthread_mutex_lock(&f->lock);
+    target = ++f->asked;
+    (void)pthread_mutex_unlock(&f->lock);
+    wake(c);
+    (void)pthread_mutex_lock(&f->lock);
+    while (f->done < target && !f->ended && rc != ETIMEDOUT)
+        rc = pthread_cond_timedwait(&f->changed, &f->lock, &until);
+    if (f->done < target)
+        rc = err_set(f->ended ? -ECANCELED : -ETIMEDOUT, "the refresh did not finish in time");
+    else
+        rc = f->result ? err_set(f->result, "%s", f->text) : 0;
+    (void)pthread_mutex_unlock(&f->lock);
+    return rc;
+}
+
+int follower_stop(cistern *c, uint64_t deadline_ns)
+{
+    struct follower *f = c->follower;
+    struct timespec until = clock_timespec(deadline_ns);
+    int rc = 0;
+
+    if (!f || !f->started)
+        return 0;
+    atomic_store(&f->stop, true);
+    atomic_store(&f->reader.cancel, true);
+    wake(c);
+    (void)pthread_mutex_lock(&f->lock);
+    while (!f->ended && rc != ETIMEDOUT)
+        rc = pthread_cond_timedwait(&f->changed, &f->lock, &until);
+    rc = f->ended ? 0 : -EBUSY;
+    (void)pthread_mutex_unlock(&f->lock);
+    if (rc) {
+        (void)pthread_detach(f->thread);
+        return rc;
+    }
+    (void)pthread_join(f->thread, NULL);
+    f->started = false;
+    return 0;
+}
