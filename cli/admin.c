@@ -36,14 +36,8 @@ void admin_quiet(struct admin_args *x)
     x->shown = false;
 }
 
-int admin_resolve(struct admin_args *x, const char *word, bool damaged)
+static void fill(struct admin_args *x)
 {
-    int r = target_word(&x->t, word);
-
-    if (r == CLI_OK)
-        r = damaged ? target_resolve_damaged(&x->t) : target_resolve(&x->t);
-    if (r != CLI_OK)
-        return r;
     x->a.size = sizeof(x->a);
     x->a.store = &x->t.options;
     x->a.space = x->space;
@@ -52,5 +46,26 @@ int admin_resolve(struct admin_args *x, const char *word, bool damaged)
         x->a.progress = show;
         x->a.progress_arg = x;
     }
-    return CLI_OK;
+}
+
+int admin_resolve(struct admin_args *x, const char *word, bool damaged)
+{
+    int r = target_word(&x->t, word);
+
+    if (r == CLI_OK)
+        r = damaged ? target_resolve_damaged(&x->t) : target_resolve(&x->t);
+    if (r == CLI_OK)
+        fill(x);
+    return r;
+}
+
+int admin_resolve_new(struct admin_args *x, const char *word)
+{
+    int r = target_word(&x->t, word);
+
+    if (r == CLI_OK)
+        r = target_resolve_new(&x->t);
+    if (r == CLI_OK)
+        fill(x);
+    return r;
 }

@@ -34,6 +34,8 @@ struct admin_args {
 
 /* Fills x->a from the options and the word, NULL or a root. CLI_OK, or an exit code. */
 int admin_resolve(struct admin_args *x, const char *word, bool damaged);
+/* The same for a root that need not exist. */
+int admin_resolve_new(struct admin_args *x, const char *word);
 /* Takes the line of progress away, before other words. */
 void admin_quiet(struct admin_args *x);
 

@@ -19,6 +19,8 @@ static const struct cli_verb verbs[] = {
     {"verify", "read and check every payload", cmd_verify},
     {"gc", "remove what dead writers left over", cmd_gc},
     {"wipe", "remove a space, a model, or everything", cmd_wipe},
+    {"export", "write a space as one file", cmd_export},
+    {"import", "read such a file into a root", cmd_import},
     {"version", "print the version", cmd_version},
     {"help", "this page, or `cistern help <verb>`", cmd_help},
 };

@@ -46,7 +46,7 @@ static int root_check(const struct target *t, bool damaged)
     return CLI_OK;
 }
 
-static int resolve(struct target *t, bool damaged)
+static int resolve(struct target *t)
 {
     struct cistern_options *o = &t->options;
     int r;
@@ -79,17 +79,26 @@ static int resolve(struct target *t, bool damaged)
     r = (int)strlen(t->root_path);
     while (r > 1 && t->root_path[r - 1] == '/')
         t->root_path[--r] = '\0';
-    return root_check(t, damaged);
+    return CLI_OK;
 }
 
 int target_resolve(struct target *t)
 {
-    return resolve(t, false);
+    int r = resolve(t);
+
+    return r == CLI_OK ? root_check(t, false) : r;
 }
 
 int target_resolve_damaged(struct target *t)
 {
-    return resolve(t, true);
+    int r = resolve(t);
+
+    return r == CLI_OK ? root_check(t, true) : r;
+}
+
+int target_resolve_new(struct target *t)
+{
+    return resolve(t);
 }
 
 /* Up from the root to what is to be the mount: its parent, or where the FUSE mount begins. */

@@ -51,6 +51,8 @@ struct target {
 int target_resolve(struct target *t);
 /* The same, but a root without cistern.json will do: what is wrong with it is the question. */
 int target_resolve_damaged(struct target *t);
+/* The same, and the root need not be there. */
+int target_resolve_new(struct target *t);
 /* A root as one word, "/mnt/kv/rtp_llm", in place of --mount and --root. NULL is fine. CLI_OK or an
  * exit code. */
 int target_word(struct target *t, const char *word);

@@ -186,6 +186,34 @@ cistern_wipe(const struct cistern_admin *a, const struct cistern_wipe *w,
              int (*callback)(void *arg, const struct cistern_removal *removal), void *arg,
              struct cistern_removal_sum *sum);
 
+/* ---- export and import */
+
+struct cistern_transfer_sum {
+    size_t size;
+    uint64_t segments, blocks, bytes; /* bytes of payload */
+    uint64_t skipped;                 /* export: blocks that did not verify; they are left out */
+    char space[192];                  /* directory of the space */
+};
+
+/*
+ * Writes one space as a stream of bytes, docs/FORMAT.md "Export". a->space must admit exactly one
+ * space (CISTERN_ESPACE). Every block is verified on the way; blocks that are not good are left
+ * out and counted. `write` takes all of the bytes and returns 0, or ends the export.
+ */
+CISTERN_API CISTERN_MUST int cistern_export(const struct cistern_admin *a,
+                                            int (*write)(void *arg, const void *data, size_t len),
+                                            void *arg, struct cistern_transfer_sum *sum);
+/*
+ * Reads such a stream into the root, as the segments of a new writer that is closed. `read` returns
+ * how many bytes it gave, 0 at the end, or a negative errno. Every block is verified before
+ * anything becomes visible, which happens at the end, one small write a segment. -EBADMSG: not an
+ * export, damaged, or cut. CISTERN_ESPACE: made under another salt, so that no key would ever be
+ * asked for. A root that does not exist is made if the stream brings its salt.
+ */
+CISTERN_API CISTERN_MUST int cistern_import(const struct cistern_admin *a,
+                                            int64_t (*read)(void *arg, void *buf, size_t len),
+                                            void *arg, struct cistern_transfer_sum *sum);
+
 #ifdef __cplusplus
 }
 #endif

@@ -19,12 +19,12 @@ _cistern()
         ;;
     esac
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "bench stat ls fsck verify gc wipe version help --help --version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "bench stat ls fsck verify gc wipe export import version help --help --version" -- "$cur")
         return
     fi
     case $verb in
     help)
-        mapfile -t COMPREPLY < <(compgen -W "bench stat ls fsck verify gc wipe version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "bench stat ls fsck verify gc wipe export import version" -- "$cur")
         ;;
     stat)
         mapfile -t COMPREPLY < <(compgen -W "$target --json --help" -- "$cur")
@@ -43,6 +43,12 @@ _cistern()
         ;;
     wipe)
         mapfile -t COMPREPLY < <(compgen -d -W "$target --space --model --older-than --all --yes --dry-run --force --silence --verbose --json --help" -- "$cur")
+        ;;
+    export)
+        mapfile -t COMPREPLY < <(compgen -f -W "$target --with-salt --json --help" -- "$cur")
+        ;;
+    import)
+        mapfile -t COMPREPLY < <(compgen -f -W "$target --json --help" -- "$cur")
         ;;
     bench)
         if [ "$COMP_CWORD" -eq 2 ] && [ "${cur:0:1}" != - ]; then

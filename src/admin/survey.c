@@ -520,6 +520,19 @@ bool survey_space_is(const struct survey_space *sp, const uint8_t fingerprint[32
     return strcmp(sp->name + len - 32, digits) == 0;
 }
 
+int survey_one(const struct admin *ad, const struct survey *v, const struct survey_space **out)
+{
+    const char *what = ad->opt.space ? ad->opt.space : "(any)";
+
+    if (v->nspaces == 0)
+        return err_set(CISTERN_ESPACE, "%s: no space has a name that begins so", what);
+    if (v->nspaces > 1)
+        return err_set(CISTERN_ESPACE, "%s: %zu spaces have names that begin so; name one", what,
+                       v->nspaces);
+    *out = &v->spaces[0];
+    return 0;
+}
+
 uint64_t survey_usage(const struct survey *v)
 {
     uint64_t bytes = v->json_stat.disk_bytes + v->salt_stat.disk_bytes;

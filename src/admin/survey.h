@@ -131,6 +131,9 @@ int survey_blocks(struct admin *ad, const struct survey_shard *sh, const struct 
 void survey_segment_path(const struct survey_shard *sh, const struct survey_segment *seg,
                          const char *suffix, char out[ADMIN_PATH]);
 void survey_head_path(const struct survey_shard *sh, uint64_t writer, char out[ADMIN_PATH]);
+/* The only space of the picture; CISTERN_ESPACE with a text where there is none or another. */
+int survey_one(const struct admin *ad, const struct survey *v,
+               const struct survey_space **out) MUST_CHECK;
 /* May contents with this fingerprint be of this directory? */
 bool survey_space_is(const struct survey_space *sp, const uint8_t fingerprint[32]);
 /* Allocated bytes of everything that belongs to Cistern. */
