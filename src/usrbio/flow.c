@@ -186,24 +186,19 @@ struct waiter {
     bool unsubmitted; /* we filled the submission queue and did not enter yet */
 };
 
-/* Nanoseconds to sleep; 0: the time is over. */
+/* Nanoseconds to sleep; 0: the time is over. Any two numbers are a time. */
 static uint64_t time_left(const struct timespec *until)
 {
     struct timespec now;
-    int64_t s, ns;
+    __int128 ns;
 
     if (until == NULL)
         return SLICE_NS;
     clock_gettime(CLOCK_REALTIME, &now);
-    s = (int64_t)until->tv_sec - (int64_t)now.tv_sec;
-    if (s > 2)
-        return SLICE_NS;
-    if (s < -2)
-        return 0;
-    ns = s * 1000000000 + ((int64_t)until->tv_nsec - (int64_t)now.tv_nsec);
+    ns = ((__int128)until->tv_sec - now.tv_sec) * 1000000000 + until->tv_nsec - now.tv_nsec;
     if (ns <= 0)
         return 0;
-    return ns < (int64_t)SLICE_NS ? (uint64_t)ns : SLICE_NS;
+    return ns < (__int128)SLICE_NS ? (uint64_t)ns : SLICE_NS;
 }
 
 static void submit_now(struct waiter *w)

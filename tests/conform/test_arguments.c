@@ -170,6 +170,8 @@ static void iorcreate_errors(void **state)
 
 static void prep_errors(void **state)
 {
+    static const struct timespec past[] = {
+        {0, 0}, {INT64_MIN, 0}, {INT64_MIN, INT64_MAX}, {INT64_MIN, INT64_MIN}, {0, INT64_MIN}};
     struct hf3fs_iov iov = memory_new(4096), none = {0};
     struct hf3fs_ior r = ring_new(4, true), dead = ring_new(4, true);
     int fd = file_new("prep", 0);
@@ -194,7 +196,8 @@ static void prep_errors(void **state)
     CHECK_EQ(hf3fs_wait_for_ios(NULL, (struct hf3fs_cqe[1]){{0}}, 1, 0, NULL), -EINVAL);
     CHECK_EQ(hf3fs_wait_for_ios(&dead, (struct hf3fs_cqe[1]){{0}}, 1, 0, NULL), -EINVAL);
     CHECK_EQ(hf3fs_wait_for_ios(&r, NULL, 1, 0, NULL), -EINVAL);
-    CHECK_EQ(hf3fs_wait_for_ios(&r, (struct hf3fs_cqe[1]){{0}}, 1, 1, &(struct timespec){0}), 0);
+    for (size_t i = 0; i < sizeof(past) / sizeof(past[0]); i++)
+        CHECK_EQ(hf3fs_wait_for_ios(&r, (struct hf3fs_cqe[1]){{0}}, 1, 1, &past[i]), 0);
     hf3fs_dereg_fd(fd);
     close(fd);
     hf3fs_iordestroy(&r);
