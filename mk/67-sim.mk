@@ -10,10 +10,13 @@ SIM_PROGS  := $(patsubst tests/sim/%.c,$(O)/tests/sim/%,$(SIM_TESTS))
 SIM_FLAGS  := -Itests/sim
 $(O)/obj/tests/sim/%.o: CPPFLAGS += $(SIM_FLAGS)
 
+# Allocations of the library can fail, where no sanitizer brings its own.
+SIM_LD_test_fail_at := $(if $(SAN),,-Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc -Wl,--wrap=mmap)
+
 # Not position-independent, so that a return address names a line of code.
 $(O)/tests/sim/%: $(O)/obj/tests/sim/%.o $(SIM_COMMON) $(O)/libcistern_internal.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -no-pie -o $@ $(filter %.o,$^) $(filter %.a,$^) $(ALL_LDFLAGS) -lcmocka $(CISTERN_LIBS) -lm
+	$(CC) $(ALL_CFLAGS) -no-pie $(SIM_LD_$(*F)) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(ALL_LDFLAGS) -lcmocka $(CISTERN_LIBS) -lm
 SCENARIO := $(O)/tests/sim/scenario
 $(SCENARIO): $(call objs,$(patsubst %,tests/sim/%.c,world checks audit))
 

@@ -472,7 +472,7 @@ static uint64_t move_on(struct simfs *fs, struct sim_op *op, uint64_t now)
     return SIM_NEVER;
 }
 
-uint64_t simfs_orphans(struct simfs *fs)
+uint64_t simfs_unsettled(struct simfs *fs)
 {
     struct sim_op *op;
     uint64_t n = 0;
@@ -480,7 +480,7 @@ uint64_t simfs_orphans(struct simfs *fs)
     (void)pthread_mutex_lock(&fs->lock);
     (void)sim_pump(fs);
     for (op = fs->ops; op; op = op->next)
-        n += op->snapshot != NULL;
+        n += !op->read && !op->ready && op->submitted && op->land_at != SIM_NEVER;
     (void)pthread_mutex_unlock(&fs->lock);
     return n;
 }
@@ -535,6 +535,10 @@ int sim_wait(struct io *io, struct io_ring *r, struct io_done *done, int max, in
     bool shuffle = !rc && sim_fires(p, VERB_WAIT, CLASS_OTHER, site, SIM_REORDER, &dice);
 
     site->calls++;
+    if (!rc && sim_fires(p, VERB_WAIT, CLASS_OTHER, site, SIM_WAIT_ERROR, &dice)) {
+        sim_leave(p);
+        return -EIO;
+    }
     for (;;) {
         uint64_t soonest = sim_pump(fs), now = clock_ns();
         struct timespec t;

@@ -35,6 +35,7 @@ sim_cover *sim_coverage = &own_coverage;
 static struct sim_site sites[SIM_SITES_MAX]; /* guarded by the lock of the one simfs */
 static uint32_t nsites;
 static struct simfs *mounted;
+_Thread_local int sim_depth;
 
 /* ---- Numbers ---- */
 
@@ -224,9 +225,13 @@ const char *simfs_mount(char buf[64], uint32_t host, const char *process)
 
 int simfs_io_open(struct simfs *fs, uint32_t host, const char *process, struct io **out)
 {
-    struct sim_proc *p = calloc(1, sizeof *p);
-    struct io *io = calloc(1, sizeof *io);
+    struct sim_proc *p;
+    struct io *io;
 
+    sim_depth++;
+    p = calloc(1, sizeof *p);
+    sim_depth--;
+    io = calloc(1, sizeof *io); /* freed by io_close(): the library's */
     if (!p || !io) {
         free(p);
         free(io);
@@ -261,13 +266,15 @@ int sim_enter(struct sim_proc *p, enum sim_verb verb, struct sim_site *unused, b
     uint64_t dice;
 
     (void)unused;
+    sim_depth++;
     (void)pthread_mutex_lock(&fs->lock);
     while (may_wait && !p->dead && hangs(fs, p)) {
         struct timespec until = clock_timespec(fs->hosts[p->host].hung_until);
 
         (void)pthread_cond_timedwait(&fs->changed, &fs->lock, &until);
     }
-    if (!p->dead && (fs->armed == SIM_KILL || fs->rates[SIM_KILL]) &&
+    /* A wait does nothing that others see, and how often it is called is up to the clock. */
+    if (!p->dead && verb != VERB_WAIT && (fs->armed == SIM_KILL || fs->rates[SIM_KILL]) &&
         sim_fires(p, verb, CLASS_OTHER, NULL, SIM_KILL, &dice))
         sim_kill_proc(p);
     if (p->dead)
@@ -280,6 +287,7 @@ int sim_enter(struct sim_proc *p, enum sim_verb verb, struct sim_site *unused, b
 void sim_leave(struct sim_proc *p)
 {
     (void)pthread_mutex_unlock(&p->fs->lock);
+    sim_depth--;
 }
 
 enum sim_class sim_class_of(const char *path)

@@ -19,6 +19,7 @@
  *   unlink_error   -EIO
  *   verb_error     every other file verb fails (-EIO, -ENOMEM)
  *   ring_error     mem_create, mem_wrap, ring_create, prep or submit fails (-EIO, -ENOMEM)
+ *   wait_error     wait says -EIO and hands nothing out
  *   busy           prep or submit says -EAGAIN
  *   short_read     a read ends early and says so
  *   bit_flip       a read is right but for one bit; the file is not changed
@@ -69,6 +70,7 @@
     X(UNLINK_ERROR, "unlink_error")                                                                \
     X(VERB_ERROR, "verb_error")                                                                    \
     X(RING_ERROR, "ring_error")                                                                    \
+    X(WAIT_ERROR, "wait_error")                                                                    \
     X(BUSY, "busy")                                                                                \
     X(SHORT_READ, "short_read")                                                                    \
     X(BIT_FLIP, "bit_flip")                                                                        \
@@ -172,7 +174,7 @@ void simfs_each(struct simfs *fs, const char *suffix, void (*visit)(void *arg, c
                 void *arg);
 uint64_t simfs_used(struct simfs *fs); /* bytes of all files, unlinked and open ones included */
 uint64_t simfs_in_flight(struct simfs *fs, const char *process);
-uint64_t simfs_orphans(struct simfs *fs); /* writes of the dead that may still land */
+uint64_t simfs_unsettled(struct simfs *fs); /* writes that may still land */
 
 /* ---- Findings and counts ---- */
 /* "" or the first finding; `fs` keeps it. */
@@ -189,6 +191,8 @@ struct sim_site {
     uint64_t calls, hits[SIM_FAULT_KINDS];
 };
 #define SIM_SITES_MAX 512
+/* Inside the simulator: what this thread allocates now is not the library's. */
+extern _Thread_local int sim_depth;
 /* Of the process, over all simfs; *n is how many there are. */
 const struct sim_site *simfs_sites(uint32_t *n);
 

@@ -211,8 +211,13 @@ int store_open(struct world *w, uint32_t i, bool must)
  * store left something behind. */
 static void forget_ops(struct world *w, uint32_t i, bool left_behind)
 {
-    uint32_t n;
+    struct block_model *m = w->blocks[w->stores[i].shard];
+    uint32_t n, b;
 
+    for (n = 0; n < KEYS; n++) {
+        if (m[n].stored_by == i && !m[n].durable)
+            m[n].stored_by = UINT32_MAX; /* no flush of a later life covers it */
+    }
     for (n = 0; n < SLOTS; n++) {
         struct slot *s = &w->slots[n];
 
@@ -220,11 +225,11 @@ static void forget_ops(struct world *w, uint32_t i, bool left_behind)
             continue;
         if (left_behind)
             s->bytes = malloc((size_t)RUN_MAX * BLOCK_SPAN);
-        if (s->is_put) { /* may be there or not */
-            uint32_t b;
-
-            for (b = 0; b < s->blocks; b++)
-                w->blocks[w->stores[i].shard][s->key + b].doubts++;
+        for (b = 0; b < s->blocks; b++) { /* what was put may be there; what was got may be bad */
+            if (s->is_put)
+                m[s->key + b].doubts++;
+            else
+                doubt_block(w, w->stores[i].shard, s->key + b);
         }
         slot_idle(s);
     }
@@ -459,6 +464,8 @@ static void put_done(struct world *w, struct slot *s)
         if (result != s->results[b][1] || result < CISTERN_STORED || result > CISTERN_ERROR)
             world_wrong(w, "put of block %u: results %u and %u", s->key + b, result,
                         s->results[b][1]);
+        if (result == CISTERN_ERROR) /* its frame may land without its writer's knowing */
+            w->stores[s->store].unlike[s->key + b] = 1;
         if (result != CISTERN_STORED)
             continue;
         w->stored++;

@@ -1,0 +1,648 @@
+/*
+ * test_fail_at.c - every operation with its first, second, third ... call failing, until it runs
+ * untouched.
+ *
+ * One round: a fresh store on simulated storage, what the operation needs, fault n armed, the
+ * operation, faults off, everything closed, and a fresh open that must work, hold what was promised
+ * and give no wrong byte. n grows until nothing fired; an operation that was not hit must have
+ * succeeded in full. A loop that never fires fails. "sticky": the n-th call and all after it.
+ * Allocation: the n-th malloc, calloc, realloc or mmap of the library. Power cut: the n-th call is
+ * the last, and then what was not synced is gone or torn.
+ *
+ *   test_fail_at [--sites FILE]      writes each call site of the table of operations and its hits
+ */
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "cistern.h"
+#include "simfs.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define COUNTING 0
+#else
+#define COUNTING 1
+#endif
+
+#define BYTES   12000u
+#define BLOCKS  8u /* of one put */
+#define ALL     48u
+#define SEGMENT (192u << 10)
+#define ROUNDS  600u
+#define ALLOC   SIM_FAULT_KINDS       /* beside the kinds of the simulator */
+#define POWER   (SIM_FAULT_KINDS + 1) /* a kill at n, then the power goes */
+#define KINDS   (SIM_FAULT_KINDS + 2)
+
+struct fixture {
+    struct simfs *fs;
+    struct cistern_part part;
+    struct cistern_space space;
+    cistern *c;         /* the store under test */
+    cistern *other;     /* another host's */
+    uint8_t *memory;    /* ALL blocks */
+    bool promised[ALL]; /* must be found and right */
+    bool given_up[ALL]; /* a get did not deliver it: it may be forgotten */
+    cistern_memory *direct;
+    uint8_t *direct_base;
+};
+
+/* ---- Allocations of the library that fail ---- */
+
+static atomic_ulong alloc_seen, alloc_n; /* n 0: none fails */
+static atomic_bool alloc_fired;
+#define ALLOC_SITES 256
+static struct {
+    const void *caller;
+    unsigned long hits;
+} alloc_sites[ALLOC_SITES]; /* guarded by nothing: one allocation fails a round */
+static unsigned nalloc_sites;
+
+#if COUNTING
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *p, size_t size);
+void *__real_mmap(void *at, size_t size, int prot, int flags, int fd, off_t offset);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_realloc(void *p, size_t size);
+void *__wrap_mmap(void *at, size_t size, int prot, int flags, int fd, off_t offset);
+
+static bool alloc_fails(const void *caller)
+{
+    unsigned i;
+
+    if (sim_depth || !atomic_load(&alloc_n) ||
+        atomic_fetch_add(&alloc_seen, 1) + 1 != atomic_load(&alloc_n))
+        return false;
+    atomic_store(&alloc_fired, true);
+    for (i = 0; i < nalloc_sites && alloc_sites[i].caller != caller; i++)
+        ;
+    if (i == nalloc_sites && i < ALLOC_SITES)
+        alloc_sites[nalloc_sites++].caller = caller;
+    if (i < ALLOC_SITES)
+        alloc_sites[i].hits++;
+    return true;
+}
+
+void *__wrap_malloc(size_t size)
+{
+    return alloc_fails(__builtin_return_address(0)) ? NULL : __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t n, size_t size)
+{
+    return alloc_fails(__builtin_return_address(0)) ? NULL : __real_calloc(n, size);
+}
+
+void *__wrap_realloc(void *p, size_t size)
+{
+    return alloc_fails(__builtin_return_address(0)) ? NULL : __real_realloc(p, size);
+}
+
+void *__wrap_mmap(void *at, size_t size, int prot, int flags, int fd, off_t offset)
+{
+    if (alloc_fails(__builtin_return_address(0))) {
+        errno = ENOMEM;
+        return MAP_FAILED;
+    }
+    return __real_mmap(at, size, prot, flags, fd, offset);
+}
+#endif
+
+/* ---- The store ---- */
+
+static void fill(uint8_t *to, uint32_t number)
+{
+    uint64_t x = (number + 1) * 0x9e3779b97f4a7c15ull;
+    uint32_t i;
+
+    for (i = 0; i + 8 <= BYTES; i += 8) {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        memcpy(to + i, &x, 8);
+    }
+}
+
+static void key_of(uint32_t number, cistern_key *key)
+{
+    memset(key, 0, sizeof *key);
+    memcpy(key->b, &(uint64_t){(number + 7) * 0xd1342543de82ef95ull}, 8);
+    key->b[31] = (uint8_t)number;
+}
+
+static int open_store(struct fixture *f, uint32_t host, const char *process, uint32_t flags,
+                      bool patient, cistern **out)
+{
+    char mount[64];
+    struct cistern_options o = {.size = sizeof o,
+                                .reuse_cache = 1,
+                                .enable_3fs = 1,
+                                .mount = simfs_mount(mount, host, process),
+                                .root = "r",
+                                .space = &f->space,
+                                .flags = flags,
+                                .read_iov_bytes = 2 << 20,
+                                .write_iov_bytes = 2 << 20,
+                                .get_timeout_ms = patient ? 30000 : 1500,
+                                .put_timeout_ms = patient ? 30000 : 1500,
+                                .read_timeout_ms = patient ? 20000 : 60,
+                                .write_timeout_ms = patient ? 20000 : 80,
+                                .open_timeout_ms = 30000,
+                                .close_timeout_ms = patient ? 20000 : 500,
+                                .io_blocks = 4,
+                                .io_bytes = 64 << 10,
+                                .lanes = 1,
+                                .depth = 4,
+                                .max_ops = 8,
+                                .max_blocks = 1 << 12,
+                                .segment_bytes = SEGMENT,
+                                .sync_ms = 3600 * 1000};
+
+    return cistern_open(&o, out);
+}
+
+/* A get or put of [from, from + n); true: all results are `want` and the bytes of hits are right.
+ */
+static bool transfer(struct fixture *f, cistern *c, uint32_t from, uint32_t n, bool is_put,
+                     uint8_t want, uint8_t results[BLOCKS])
+{
+    cistern_key keys[BLOCKS];
+    struct cistern_vec v[BLOCKS];
+    struct cistern_span spans[BLOCKS];
+    struct cistern_event e;
+    static uint8_t bytes[BYTES];
+    struct cistern_request r = {
+        .size = sizeof r, .keys = keys, .spans = spans, .results = results, .blocks = n};
+    uint8_t *base = !is_put && f->direct ? f->direct_base : f->memory;
+    bool good = true;
+    uint32_t i;
+    int rc;
+
+    if (!is_put && f->direct) {
+        r.flags = CISTERN_GET_DIRECT;
+        r.memory = f->direct;
+    }
+    for (i = 0; i < n; i++) {
+        key_of(from + i, &keys[i]);
+        v[i] = (struct cistern_vec){base + (size_t)i * BYTES, BYTES};
+        spans[i] = (struct cistern_span){&v[i], 1};
+        if (is_put)
+            fill(v[i].base, from + i);
+        results[i] = CISTERN_NONE;
+    }
+    rc = is_put ? cistern_put_sync(c, &r, &e) : cistern_get_sync(c, &r, &e);
+    if (rc) {
+        if (rc == -ETIMEDOUT)
+            simfs_violate(f->fs, "a %s did not end at its deadline", is_put ? "put" : "get");
+        return false;
+    }
+    for (i = 0; i < n; i++) {
+        good &= results[i] == want;
+        if (is_put || results[i] != CISTERN_HIT)
+            continue;
+        fill(bytes, from + i);
+        if (memcmp(bytes, v[i].base, BYTES) != 0)
+            simfs_violate(f->fs, "wrong bytes: block %u", from + i);
+    }
+    if (r.flags & CISTERN_GET_DIRECT) { /* its memory is free when storage says so */
+        uint64_t end = clock_ns() + 30 * NS_PER_S;
+        struct cistern_event ev;
+
+        while (cistern_poll(c, &ev, 1) != 1 && clock_ns() < end)
+            (void)usleep(200);
+    }
+    return good;
+}
+
+static void need(struct fixture *f, bool good, const char *what)
+{
+    if (!good)
+        simfs_violate(f->fs, "before any fault: %s did not work: %s", what, cistern_error_text());
+}
+
+static bool put_some(struct fixture *f, cistern *c, uint32_t from, uint32_t n)
+{
+    uint8_t results[BLOCKS];
+    bool good = true;
+    uint32_t i, at;
+
+    for (at = from; at < from + n; at += BLOCKS) {
+        uint32_t k = from + n - at < BLOCKS ? from + n - at : BLOCKS;
+
+        good &= transfer(f, c, at, k, true, CISTERN_STORED, results);
+        for (i = 0; i < k; i++)
+            f->promised[at + i] = results[i] == CISTERN_STORED;
+    }
+    return good;
+}
+
+/* ---- Operations ---- */
+
+static void with_store(struct fixture *f)
+{
+    need(f, open_store(f, 0, "a", 0, false, &f->c) == 0, "open");
+}
+
+static void with_blocks(struct fixture *f)
+{
+    with_store(f);
+    need(f, f->c && put_some(f, f->c, 0, BLOCKS), "put");
+    need(f, f->c && cistern_flush(f->c, 20000) == 0, "flush");
+}
+
+static void with_blocks_of_before(struct fixture *f)
+{
+    with_blocks(f);
+    need(f, f->c && cistern_close(f->c) == 0, "close");
+    f->c = NULL;
+}
+
+/* So many that the next segment is made and not begun. */
+static void with_unsynced(struct fixture *f)
+{
+    with_store(f);
+    need(f, f->c && put_some(f, f->c, 0, 12), "put");
+}
+
+static void with_direct(struct fixture *f)
+{
+    with_blocks(f);
+    need(f,
+         f->c && cistern_memory_alloc(f->c, (size_t)BLOCKS * BYTES, &f->direct,
+                                      (void **)&f->direct_base) == 0,
+         "memory");
+}
+
+static void with_news(struct fixture *f)
+{
+    with_store(f);
+    need(f, open_store(f, 1, "b", 0, true, &f->other) == 0, "open");
+    need(f, f->other && put_some(f, f->other, 0, BLOCKS), "put");
+}
+
+static bool sees(struct fixture *f, cistern *c, uint32_t n)
+{
+    cistern_key keys[ALL];
+    uint16_t masks[ALL];
+    uint32_t i;
+
+    (void)f;
+    for (i = 0; i < n; i++)
+        key_of(i, &keys[i]);
+    if (cistern_exists(c, keys, n, masks))
+        return false;
+    for (i = 0; i < n && masks[i]; i++)
+        ;
+    return i == n;
+}
+
+static bool do_open(struct fixture *f)
+{
+    return open_store(f, 0, "a2", 0, false, &f->c) == 0;
+}
+
+static bool do_open_again(struct fixture *f)
+{
+    return open_store(f, 0, "a2", 0, false, &f->c) == 0 && sees(f, f->c, BLOCKS);
+}
+
+static bool do_open_read(struct fixture *f)
+{
+    return open_store(f, 0, "a2", CISTERN_OPEN_READ_ONLY, false, &f->c) == 0 &&
+           sees(f, f->c, BLOCKS);
+}
+
+static bool do_put(struct fixture *f)
+{
+    return put_some(f, f->c, BLOCKS, BLOCKS);
+}
+
+/* Over the ends of two segments, and synced. */
+static bool do_seal(struct fixture *f)
+{
+    bool good = put_some(f, f->c, 0, 5 * BLOCKS);
+
+    return cistern_flush(f->c, 1000) == 0 && good;
+}
+
+static bool do_flush(struct fixture *f)
+{
+    return cistern_flush(f->c, 1000) == 0;
+}
+
+static bool do_get(struct fixture *f)
+{
+    uint8_t results[BLOCKS];
+    bool good = transfer(f, f->c, 0, BLOCKS, false, CISTERN_HIT, results);
+    uint32_t i;
+
+    for (i = 0; i < BLOCKS; i++)
+        f->given_up[i] |= results[i] != CISTERN_HIT;
+    return good;
+}
+
+static bool do_delete(struct fixture *f)
+{
+    cistern_key keys[2];
+
+    key_of(0, &keys[0]);
+    key_of(1, &keys[1]);
+    f->given_up[0] = f->given_up[1] = true;
+    return cistern_delete(f->c, keys, 2) == 2 && cistern_flush(f->c, 1000) == 0;
+}
+
+static bool do_refresh(struct fixture *f)
+{
+    return cistern_refresh(f->c, 2000) == 0 && sees(f, f->c, BLOCKS);
+}
+
+static bool do_close(struct fixture *f)
+{
+    int rc = cistern_close(f->c);
+
+    if (rc != -ENOMEM) /* else it is to be tried again */
+        f->c = NULL;
+    return rc == 0;
+}
+
+static bool do_memory(struct fixture *f)
+{
+    static uint8_t own[4096] __attribute__((aligned(4096)));
+    cistern_memory *m;
+    void *base;
+
+    if (cistern_memory_alloc(f->c, 1 << 16, &m, &base) || cistern_memory_release(f->c, m))
+        return false;
+    return cistern_memory_register(f->c, own, sizeof own, &m) == 0 &&
+           cistern_memory_release(f->c, m) == 0;
+}
+
+static int scanned(void *arg, const struct cistern_item *item)
+{
+    *(uint32_t *)arg += item->kind == CISTERN_ITEM_BLOCK;
+    return 0;
+}
+
+static bool do_scan(struct fixture *f)
+{
+    char mount[64];
+    struct cistern_options o = {.size = sizeof o,
+                                .mount = simfs_mount(mount, 1, "scan"),
+                                .root = "r",
+                                .space = &f->space,
+                                .read_timeout_ms = 60};
+    uint32_t n = 0;
+
+    return cistern_scan(&o, CISTERN_ITEM_BLOCK, scanned, &n) == 0 && n == BLOCKS;
+}
+
+#define K(name) (1u << SIM_##name)
+#define MAKING  (K(OPEN_ERROR) | K(VERB_ERROR) | K(RING_ERROR))
+#define READING (K(READ_ERROR) | K(SHORT_READ) | K(BIT_FLIP) | K(MISDIRECTED))
+#define WRITING (K(WRITE_ERROR) | K(SHORT_WRITE) | K(TORN_WRITE))
+#define SENDING (K(RING_ERROR) | K(BUSY) | K(WAIT_ERROR) | K(LATE))
+#define ENDS    (K(KILL) | 1u << POWER)
+#define MEMORY  (COUNTING ? 1u << ALLOC : 0)
+
+struct operation {
+    const char *name;
+    void (*before)(struct fixture *f);
+    bool (*run)(struct fixture *f);
+    uint32_t kinds; /* that it can meet: each must fire */
+};
+
+static const struct operation operations[] = {
+    {"open new", NULL, do_open, MAKING | SENDING | K(READ_ERROR) | K(SHORT_READ) | ENDS | MEMORY},
+    {"open again", with_blocks_of_before, do_open_again,
+     MAKING | SENDING | READING | ENDS | MEMORY},
+    {"open for read", with_blocks_of_before, do_open_read,
+     MAKING | SENDING | READING | ENDS | MEMORY},
+    {"put", with_blocks, do_put, WRITING | SENDING | ENDS},
+    {"put first", with_store, do_seal,
+     WRITING | SENDING | K(OPEN_ERROR) | K(ALLOC_ERROR) | K(SYNC_ERROR) | K(VERB_ERROR) | ENDS},
+    {"flush", with_unsynced, do_flush, K(SYNC_ERROR) | ENDS},
+    {"get", with_blocks, do_get, READING | SENDING | K(KILL)},
+    {"get direct", with_direct, do_get, READING | SENDING | K(KILL)},
+    {"delete", with_blocks, do_delete, WRITING | SENDING | K(SYNC_ERROR) | ENDS},
+    {"refresh", with_news, do_refresh,
+     READING | SENDING | K(OPEN_ERROR) | K(VERB_ERROR) | K(KILL) | MEMORY},
+    {"close", with_unsynced, do_close,
+     WRITING | SENDING | K(SYNC_ERROR) | K(VERB_ERROR) | K(UNLINK_ERROR) | ENDS | MEMORY},
+    {"memory", with_store, do_memory, K(RING_ERROR) | K(KILL) | MEMORY},
+    {"scan", with_blocks_of_before, do_scan,
+     READING | SENDING | K(OPEN_ERROR) | K(VERB_ERROR) | K(KILL) | MEMORY},
+};
+
+/* ---- One round ---- */
+
+static void arm(struct fixture *f, uint32_t kind, uint64_t n, bool sticky)
+{
+    atomic_store(&alloc_fired, false);
+    atomic_store(&alloc_seen, 0);
+    if (kind == ALLOC)
+        atomic_store(&alloc_n, n);
+    else
+        simfs_arm(f->fs, kind == POWER ? SIM_KILL : (enum sim_fault)kind, n, sticky);
+}
+
+static bool disarm(struct fixture *f, uint32_t kind)
+{
+    bool fired = kind == ALLOC ? atomic_load(&alloc_fired) : simfs_fired(f->fs) != 0;
+
+    atomic_store(&alloc_n, 0);
+    simfs_calm(f->fs);
+    return fired;
+}
+
+static void close_all(struct fixture *f)
+{
+    if (f->c)
+        (void)cistern_close(f->c);
+    if (f->other)
+        (void)cistern_close(f->other);
+    f->c = f->other = NULL;
+    simfs_kill(f->fs, "a");
+    simfs_kill(f->fs, "a2");
+    simfs_kill(f->fs, "b");
+}
+
+/* Everything that was promised is there in a fresh open, on another host, when all is calm. */
+static void look_again(struct fixture *f)
+{
+    uint64_t end = clock_ns() + 20 * NS_PER_S;
+    uint8_t results[BLOCKS];
+    cistern *c = NULL;
+    uint32_t i;
+
+    while (simfs_unsettled(f->fs) && clock_ns() < end)
+        (void)usleep(500);
+    simfs_advance(f->fs, 60 * SIM_S);
+    if (open_store(f, 2, "look", 0, true, &c)) {
+        simfs_violate(f->fs, "a later open does not work: %s", cistern_error_text());
+        return;
+    }
+    f->direct = NULL;
+    for (i = 0; i < ALL; i++) {
+        (void)transfer(f, c, i, 1, false, CISTERN_HIT, results);
+        if (f->promised[i] && !f->given_up[i] && results[0] != CISTERN_HIT)
+            simfs_violate(f->fs, "block %u was stored and is not there (%u)", i, results[0]);
+    }
+    if (cistern_close(c))
+        simfs_violate(f->fs, "a later close does not work: %s", cistern_error_text());
+}
+
+/* False: nothing fired. */
+static bool round_of(const struct operation *op, uint32_t kind, uint64_t n, bool sticky,
+                     char *finding, size_t size)
+{
+    struct fixture f = {.part = {.name = "kv", .bytes = BYTES}};
+    bool good, fired, synced_only = kind == POWER;
+    uint32_t i;
+
+    f.space = (struct cistern_space){.size = sizeof f.space,
+                                     .model = "m",
+                                     .dtype = "bf16",
+                                     .block_tokens = 16,
+                                     .nparts = 1,
+                                     .parts = &f.part};
+    f.fs = simfs_new(
+        &(struct sim_options){.seed = n * 31 + kind, .late_ns = 90 * NS_PER_MS, .factor = 100});
+    f.memory = calloc(ALL, BYTES);
+    if (op->before)
+        op->before(&f);
+    if (synced_only && op->before == with_unsynced)
+        memset(f.promised, 0, sizeof f.promised);
+    if (!simfs_violation(f.fs)[0]) {
+        arm(&f, kind, n, sticky);
+        good = op->run(&f);
+        fired = disarm(&f, kind);
+        for (i = BLOCKS; i < ALL && synced_only && fired; i++)
+            f.promised[i] = false;
+        if (synced_only && fired && op->run == do_seal)
+            memset(f.promised, 0, sizeof f.promised);
+        if (!good && !fired)
+            simfs_violate(f.fs, "did not work, and nothing was armed for it: %s",
+                          cistern_error_text());
+        if (synced_only && fired)
+            simfs_power_cut(f.fs);
+    } else {
+        fired = true;
+    }
+    close_all(&f);
+    look_again(&f);
+    (void)snprintf(finding, size, "%s", simfs_violation(f.fs));
+    simfs_free(f.fs);
+    free(f.memory);
+    return fired;
+}
+
+static const char *kind_name(uint32_t kind)
+{
+    return kind == ALLOC ? "allocation" : kind == POWER ? "power_cut" : sim_fault_names[kind];
+}
+
+/* How many call sites it hit more often than `before` says; brings that up to date. */
+static uint32_t sites_hit(uint32_t kind, uint64_t before[SIM_SITES_MAX + ALLOC_SITES])
+{
+    uint32_t n, i, hit = 0;
+    const struct sim_site *s = simfs_sites(&n);
+
+    for (i = 0; i < n && kind < SIM_FAULT_KINDS; i++) {
+        hit += s[i].hits[kind] != before[i];
+        before[i] = s[i].hits[kind];
+    }
+    for (i = 0; i < nalloc_sites && kind == ALLOC; i++) {
+        hit += alloc_sites[i].hits != before[SIM_SITES_MAX + i];
+        before[SIM_SITES_MAX + i] = alloc_sites[i].hits;
+    }
+    return hit;
+}
+
+/* True: the loop came to an end and found nothing. */
+static bool loop(const struct operation *op, uint32_t kind, bool sticky)
+{
+    static uint64_t before[SIM_SITES_MAX + ALLOC_SITES];
+    char finding[512] = "";
+    uint64_t n = 0, start = clock_ns();
+
+    (void)sites_hit(kind, before);
+    while (n < ROUNDS && !finding[0] && round_of(op, kind, n + 1, sticky, finding, sizeof finding))
+        n++;
+    printf("%-14s %-12s %-6s n = %-4llu %2u sites %6llu ms%s%s\n", op->name, kind_name(kind),
+           sticky ? "sticky" : "", (unsigned long long)n, sites_hit(kind, before),
+           (unsigned long long)((clock_ns() - start) / NS_PER_MS), finding[0] ? "  WRONG: " : "",
+           finding);
+    if (!finding[0] && n == 0)
+        printf("  never fired\n");
+    if (n == ROUNDS)
+        printf("  no end\n");
+    (void)fflush(stdout);
+    return !finding[0] && n > 0 && n < ROUNDS;
+}
+
+/* An answer that stays wrong, where one call alone may be hidden by a second try. */
+static bool stays(uint32_t kind)
+{
+    return kind < SIM_FAULT_KINDS &&
+           ((1u << kind) & (K(READ_ERROR) | K(WRITE_ERROR) | K(SYNC_ERROR) | K(OPEN_ERROR) |
+                            K(ALLOC_ERROR) | K(VERB_ERROR) | K(RING_ERROR) | K(UNLINK_ERROR))) != 0;
+}
+
+static int write_sites(const char *path)
+{
+    FILE *f = fopen(path, "w");
+    uint32_t n, i, k;
+    const struct sim_site *s = simfs_sites(&n);
+
+    if (!f)
+        return 1;
+    for (i = 0; i < n; i++) {
+        uint64_t hits = 0;
+
+        for (k = 0; k < SIM_FAULT_KINDS; k++)
+            hits += s[i].hits[k];
+        fprintf(f, "%s %p %llu %llu\n", s[i].verb, s[i].caller, (unsigned long long)s[i].calls,
+                (unsigned long long)hits);
+    }
+    for (i = 0; i < nalloc_sites; i++)
+        fprintf(f, "alloc %p %lu %lu\n", alloc_sites[i].caller, alloc_sites[i].hits,
+                alloc_sites[i].hits);
+    return fclose(f);
+}
+
+int main(int argc, char **argv)
+{
+    const char *only = NULL, *sites = NULL;
+    uint32_t passed = 0, failed = 0, i, k;
+    int a;
+
+    printf("operation, kind: the calls that failed one after the other, and where they are\n");
+    for (a = 1; a < argc; a++) {
+        if (strcmp(argv[a], "--sites") == 0 && a + 1 < argc)
+            sites = argv[++a];
+        else
+            only = argv[a];
+    }
+    for (i = 0; i < sizeof operations / sizeof operations[0]; i++) {
+        const struct operation *op = &operations[i];
+
+        if (only && strcmp(only, op->name) != 0)
+            continue;
+        for (k = 0; k < KINDS; k++) {
+            if (!(op->kinds & (1u << k)))
+                continue;
+            loop(op, k, false) ? passed++ : failed++;
+            if (stays(k))
+                loop(op, k, true) ? passed++ : failed++;
+        }
+    }
+    if (sites && write_sites(sites))
+        failed++;
+    printf("\n%u passed, %u failed\n", passed, failed);
+    return failed != 0;
+}
