@@ -21,6 +21,7 @@ static const struct cli_verb verbs[] = {
     {"wipe", "remove a space, a model, or everything", cmd_wipe},
     {"export", "write a space as one file", cmd_export},
     {"import", "read such a file into a root", cmd_import},
+    {"explain", "which block ends the run of a prompt, and why", cmd_explain},
     {"version", "print the version", cmd_version},
     {"help", "this page, or `cistern help <verb>`", cmd_help},
 };

@@ -7,7 +7,8 @@
  * Threads and time. Every function here blocks, on storage and some on purpose for as long as
  * silence_ms; call them where that is all right. No handle is involved; two calls may run at once.
  * Callbacks run on the calling thread and must not call the library, except that they may use
- * cistern_error_*(). A non-zero result of a callback ends the function, which returns it. Strings
+ * cistern_error_*(). A non-zero result of a callback ends the function, which returns it (let it be
+ * negative where a count is returned). Strings
  * that a callback gets live for the callback only.
  *
  * Other processes. Everything here may run while engines use the root. What removes files touches
@@ -213,6 +214,51 @@ CISTERN_API CISTERN_MUST int cistern_export(const struct cistern_admin *a,
 CISTERN_API CISTERN_MUST int cistern_import(const struct cistern_admin *a,
                                             int64_t (*read)(void *arg, void *buf, size_t len),
                                             void *arg, struct cistern_transfer_sum *sum);
+
+/* ---- explain */
+
+enum cistern_reason {
+    CISTERN_WHY_HERE = 0,  /* a good copy is stored (READ: and its payload was verified) */
+    CISTERN_WHY_NEVER = 1, /* no contents of this root name the key */
+    CISTERN_WHY_SPACE = 2, /* stored, in another space */
+    CISTERN_WHY_SALT = 3,  /* would be found under another identity or salt */
+    CISTERN_WHY_DEAD = 4,  /* stored and declared dead; `detail` says why */
+    CISTERN_WHY_ASIDE = 5, /* its segment was set aside */
+    CISTERN_WHY_DATA = 6,  /* contents name it, the data file is gone or too short */
+    CISTERN_WHY_BAD = 7,   /* READ: the payload does not verify */
+    CISTERN_WHY_SHARD = 8, /* stored, but not on every shard */
+    CISTERN_WHY_PARTS = 9  /* stored, but a part that its policy needs is absent */
+};
+
+struct cistern_explanation {
+    uint32_t index; /* in keys */
+    uint32_t why;   /* enum cistern_reason */
+    cistern_key key;
+    const char *path;   /* of the copy that is meant; "" = none */
+    const char *detail; /* a sentence */
+    uint64_t offset;
+    uint32_t shard, parts; /* mask */
+};
+
+struct cistern_explain {
+    size_t size;
+    const cistern_key *keys; /* of one prompt, in order */
+    size_t nkeys;
+    /* Tokens instead of keys: block_tokens comes from the space's space.json. */
+    const uint32_t *tokens;
+    size_t ntokens;
+    const struct cistern_identity *identity; /* for tokens; NULL = nobody in particular */
+};
+
+/*
+ * Why a run ends where it ends, as far as files tell: not what a process has in its memory
+ * (breaker, cost gate, writers not taken up yet). Calls back for every key up to and including the
+ * first that is not CISTERN_WHY_HERE. Returns the number of leading blocks that are good. a->space
+ * must admit exactly one space (CISTERN_ESPACE); the others are where a missing key is looked for.
+ */
+CISTERN_API CISTERN_MUST int64_t
+cistern_explain(const struct cistern_admin *a, const struct cistern_explain *e,
+                int (*callback)(void *arg, const struct cistern_explanation *x), void *arg);
 
 #ifdef __cplusplus
 }

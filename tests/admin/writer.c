@@ -8,10 +8,12 @@
  *
  *   put N        stores blocks 0 .. N - 1 of the prompt whose token i is the byte text(SEED, i)
  *   delete I     forgets block I
+ *   match N      "match M": the run of blocks 0 .. N - 1
  *   check N      "hits H wrong W": reads blocks 0 .. N - 1 and compares
  *   close        closes and ends
  *
- * End of input ends the process at once, as a crash would.
+ * End of input ends the process at once, as a crash would. In a space whose NAME is "last" the
+ * second part is needed in the last block of a run only, and odd blocks have none.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,6 +33,7 @@ struct writer {
     cistern *c;
     cistern_key keys[BLOCKS];
     unsigned seed;
+    int last;
 };
 
 /* Printable, so that a prompt can be a text file. */
@@ -69,7 +72,7 @@ static int transfer(struct writer *w, unsigned i, int get, int *wrong)
 
     for (p = 0; p < 2; p++) {
         vecs[p] = (struct cistern_vec){bytes[p], lengths[p]};
-        spans[p] = (struct cistern_span){&vecs[p], 1};
+        spans[p] = (struct cistern_span){&vecs[p], p == 0 || !w->last || i % 2 == 0};
         if (!get)
             fill(bytes[p], lengths[p], w->seed * 1000003u + i * 2 + (unsigned)p);
     }
@@ -82,7 +85,7 @@ static int transfer(struct writer *w, unsigned i, int get, int *wrong)
         if (get && results[p] == CISTERN_HIT && memcmp(want, bytes[p], lengths[p]) != 0)
             ++*wrong;
     }
-    return good;
+    return good + (w->last && i % 2);
 }
 
 static int open_it(struct writer *w, char **argv)
@@ -93,7 +96,9 @@ static int open_it(struct writer *w, char **argv)
     int rc;
 
     w->parts[0] = (struct cistern_part){.name = "kv", .bytes = KV};
-    w->parts[1] = (struct cistern_part){.name = "state", .bytes = STATE};
+    w->last = strcmp(argv[3], "last") == 0;
+    w->parts[1] = (struct cistern_part){
+        .name = "state", .bytes = STATE, .policy = w->last ? CISTERN_PART_LAST : CISTERN_PART_ALL};
     w->space = (struct cistern_space){.size = sizeof w->space,
                                       .name = argv[3],
                                       .model = argv[4],
@@ -139,6 +144,12 @@ static void command(struct writer *w, const char *line)
     } else if (sscanf(line, "delete %u", &n) == 1 && n < BLOCKS) {
         printf("deleted %lld", (long long)cistern_delete(w->c, &w->keys[n], 1));
         printf(" flush %d\n", cistern_flush(w->c, 60000));
+    } else if (sscanf(line, "match %u", &n) == 1 && n <= BLOCKS) {
+        struct cistern_match m = {0};
+        int rc = cistern_match(w->c, w->keys, n, &m);
+
+        (void)cistern_ticket_release(w->c, m.ticket);
+        printf("match %d\n", rc ? rc : (int)m.blocks);
     } else if (sscanf(line, "check %u", &n) == 1) {
         if (cistern_refresh(w->c, 60000) != 0)
             printf("refresh failed ");

@@ -826,3 +826,163 @@ def test_export_of_no_or_several_spaces(store, tmp_path):
     assert r.returncode == 3 and "2 spaces" in r.stderr and not (tmp_path / "x").exists(), words(r)
     r = run("export", "nope", tmp_path / "x", "--mount", store, "--root", "r")
     assert r.returncode == 3 and "no space" in r.stderr and not list(tmp_path.glob("x*")), words(r)
+
+
+# ---- explain ----
+
+
+def explain(store, *args, code=1, **kw):
+    return answer("explain", store / "r", *args, code=code, **kw)
+
+
+def why(result):
+    """(run, reason, detail) of the block that ends the run."""
+    last = result["blocks"][-1]
+    assert last["index"] == result["run"] and all(b["why"] == "here" for b in result["blocks"][:-1])
+    return result["run"], last["why"], last["detail"]
+
+
+@pytest.fixture
+def ask(tmp_path):
+    """Writes the prompt of a seed, `blocks` long, and gives its file."""
+    def make(blocks, seed=1, as_json=False):
+        text = prompt(seed, blocks * TOKENS)
+        path = tmp_path / f"prompt-{blocks}-{seed}"
+        path.write_text(json.dumps([ord(c) for c in text]) if as_json else text)
+        return path
+    return make
+
+
+def keys_in_order(store, seed=1):
+    return [b["key"] for b in explain(store, "--prompt", "-", code=0, input=prompt(seed, 40 * TOKENS))["blocks"]]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_explain_a_prompt_that_is_all_there(store, ask, as_json):
+    r = explain(store, "--prompt", ask(40, as_json=as_json), "--read", code=0)
+    assert r["run"] == 40 and len(r["blocks"]) == 40
+    text = run("explain", store / "r", "--prompt", ask(40))
+    assert text.returncode == 0 and "all 40 blocks" in text.stdout, words(text)
+
+
+def test_explain_never_stored(store, ask):
+    assert why(explain(store, "--prompt", ask(50)))[:2] == (40, "never stored")
+    assert why(explain(store, "--prompt", ask(3, seed=9)))[:2] == (0, "never stored")
+    text = run("explain", store / "r", "--prompt", ask(50))
+    assert "block 40 " in text.stdout and "a match gives 40 blocks" in text.stdout, words(text)
+
+
+def test_explain_with_keys(store, tmp_path):
+    keys = keys_in_order(store)
+    assert explain(store, "--key", ",".join(keys[:3]), code=0)["run"] == 3
+    (tmp_path / "keys").write_text("\n".join(keys[:5] + ["ab" * 32]) + "\n")
+    r = explain(store, "--keys", tmp_path / "keys")
+    assert why(r)[:2] == (5, "never stored") and r["blocks"][-1]["key"] == "ab" * 32
+
+
+def test_explain_another_space_names_the_field(store, ask):
+    fill(store, 45, name="other", model="m2")
+    r = explain(store, "--space", "main", "--prompt", ask(45))
+    run_, reason, detail = why(r)
+    assert (run_, reason) == (40, "other space") and 'model is "m2" there, "m1" here' in detail, detail
+    assert "other-" in r["blocks"][-1]["segment"]
+
+
+def test_explain_dead(tmp_path, ask):
+    (tmp_path / "m").mkdir()
+    w = Writer(tmp_path / "m").put(20)
+    assert w.say("delete 7") == "deleted 1 flush 0"
+    w.close()
+    assert why(explain(tmp_path / "m", "--prompt", ask(20)))[:2] == (7, "dead")
+
+
+def test_explain_a_dead_copy_beside_a_good_one(tmp_path, ask):
+    (tmp_path / "m").mkdir()
+    w = Writer(tmp_path / "m").put(20)
+    assert w.say("delete 7") == "deleted 1 flush 0"
+    w.put(20).close()
+    assert explain(tmp_path / "m", "--prompt", ask(20), code=0)["run"] == 20
+
+
+def test_explain_data_that_is_gone_or_bad(store, ask):
+    keys = keys_in_order(store)
+    found = payloads(store)
+    path, offset, length = found[keys[11], 1]
+    overwrite(path, offset, bytes(length))
+    assert explain(store, "--prompt", ask(40), code=0)["run"] == 40
+    assert why(explain(store, "--prompt", ask(40), "--read"))[:2] == (11, "bad payload")
+    gone = {k for k in keys if found[k, 0][0] == found[keys[11], 0][0]}
+    path.unlink()
+    assert why(explain(store, "--prompt", ask(40)))[:2] == (min(keys.index(k) for k in gone), "no data")
+
+
+def test_explain_a_cut_data_file(store, ask):
+    keys = keys_in_order(store)
+    path, offset, length = payloads(store)[keys[30], 0]
+    os.truncate(path, offset)
+    assert why(explain(store, "--prompt", ask(40)))[1] == "no data"
+
+
+def test_explain_shards(tmp_path, ask):
+    (tmp_path / "m").mkdir()
+    fill(tmp_path / "m", 20, shard=0, shards=2)
+    fill(tmp_path / "m", 12, shard=1, shards=2)
+    run_, reason, detail = why(explain(tmp_path / "m", "--prompt", ask(20)))
+    assert (run_, reason) == (12, "shard") and "shard 1 has none" in detail
+
+
+def test_explain_parts_that_a_run_must_end_with(tmp_path, ask):
+    """Every second block lacks a part that is needed in the last block of a run; the library's match agrees."""
+    (tmp_path / "m").mkdir()
+    w = Writer(tmp_path / "m", name="last")
+    assert w.say("put 10") == "stored 10 flush 0"
+    for n in (10, 9, 8, 2, 1):
+        r = explain(tmp_path / "m", "--prompt", ask(n), code=1 if n % 2 == 0 else 0)
+        assert w.say(f"match {n}") == f"match {r['run']}"
+        if n % 2 == 0:
+            assert why(r)[:2] == (n - 1, "parts")
+    w.close()
+
+
+def test_explain_agrees_with_match(store, tmp_path, ask):
+    w = Writer(store)
+    for n in (1, 7, 40, 60):
+        assert w.say(f"match {n}") == f"match {explain(store, '--prompt', ask(n), code=int(n > 40))['run']}"
+    w.close()
+
+
+def test_explain_an_identity_that_was_not_stored(store, ask):
+    run_, reason, detail = why(explain(store, "--prompt", ask(40), "--tenant", "t"))
+    assert (run_, reason) == (0, "other salt") and "without the tenant" in detail
+
+
+def test_explain_a_salt_that_was_replaced(store, ask):
+    """The salt's time is that of its making; segments say in their headers when they were made."""
+    (store / "r" / "salt").write_bytes(bytes(range(32)))
+    later = 4102444800
+    os.utime(store / "r" / "salt", (later, later))
+    run_, reason, detail = why(explain(store, "--prompt", ask(40)))
+    assert (run_, reason) == (0, "other salt") and "younger" in detail
+
+
+def test_explain_an_aside(store, ask):
+    test_an_aside_is_told(store)
+    ends = [json.loads(run("explain", store / "r", "--prompt", ask(n, seed=seed), "--json").stdout)["blocks"][-1]["why"]
+            for n, seed in ((40, 1), (24, 2))]
+    assert sorted(ends) == ["here", "set aside"]
+
+
+@pytest.mark.parametrize("args,code,expected", [
+    (["explain"], 2, "one of --prompt"),
+    (["explain", "--key", "12"], 2, "64 hexadecimal"),
+    (["explain", "--key", "ab" * 32, "--lora", "x"], 2, "belong to --prompt"),
+])
+def test_usage_of_explain(store, args, code, expected):
+    r = run(*args, "--mount", store, "--root", "r")
+    assert r.returncode == code and expected in r.stderr, words(r)
+
+
+def test_explain_wants_one_space(store, ask):
+    fill(store, 2, name="main", model="m2")
+    r = run("explain", store / "r", "--prompt", ask(2))
+    assert r.returncode == 3 and "2 spaces" in r.stderr, words(r)

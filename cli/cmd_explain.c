@@ -1,0 +1,152 @@
+/*
+ * cmd_explain.c - which block ends the run of a prompt, and why.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "admin.h"
+#include "args.h"
+#include "cli.h"
+#include "json_out.h"
+#include "prompt.h"
+#include "text.h"
+
+static const char *const reasons[] = {"here",  "never stored", "other space", "other salt",
+                                      "dead",  "set aside",    "no data",     "bad payload",
+                                      "shard", "parts"};
+
+struct explain {
+    struct admin_args x;
+    const char *keys, *key_file, *prompt, *tenant, *lora;
+    bool read, verbose;
+    bool ended;
+    json_t *blocks; /* NULL without --json */
+};
+
+static int on_block(void *arg, const struct cistern_explanation *b)
+{
+    struct explain *e = arg;
+    char key[65];
+    json_t *o;
+
+    admin_quiet(&e->x);
+    e->ended = b->why != CISTERN_WHY_HERE;
+    text_hex(b->key.b, sizeof(b->key.b), key);
+    if (e->blocks == NULL) {
+        if (e->ended || e->verbose)
+            printf("block %u %s: %s\n  %s\n", b->index, key, reasons[b->why], b->detail);
+        if ((e->ended || e->verbose) && b->path[0])
+            printf("  %s+%llu\n", b->path, (unsigned long long)b->offset);
+        return ferror(stdout) ? -1 : 0;
+    }
+    o = json_object();
+    json_out_number(o, "index", b->index);
+    json_out_text(o, "key", key);
+    json_out_text(o, "why", reasons[b->why]);
+    json_out_text(o, "detail", b->detail);
+    if (b->path[0]) {
+        json_out_text(o, "segment", b->path);
+        json_out_number(o, "offset", b->offset);
+        json_out_number(o, "shard", b->shard);
+        json_out_number(o, "parts", b->parts);
+    }
+    return json_array_append_new(e->blocks, o) != 0 ? -1 : 0;
+}
+
+static int explain(struct explain *e, const struct cistern_explain *what)
+{
+    int64_t run;
+    json_t *o;
+    int r = CLI_OK;
+
+    e->blocks = e->x.json ? json_array() : NULL;
+    e->x.a.flags = e->read ? CISTERN_ADMIN_READ : 0;
+    run = cistern_explain(&e->x.a, what, on_block, e);
+    admin_quiet(&e->x);
+    if (run < 0) {
+        json_decref(e->blocks);
+        return cli_fail_lib((int)run, "%s", e->x.t.root_path);
+    }
+    if (e->blocks != NULL) {
+        o = json_object();
+        json_out_number(o, "run", (uint64_t)run);
+        json_object_set_new(o, "blocks", e->blocks);
+        r = json_out_print(o);
+    } else if (e->ended) {
+        printf("a match gives %lld blocks\n", (long long)run);
+    } else {
+        printf("a match gives all %lld blocks\n", (long long)run);
+    }
+    return r != CLI_OK ? r : e->ended ? CLI_FINDINGS : CLI_OK;
+}
+
+static int explain_prompt(struct explain *e)
+{
+    struct cistern_identity id = {.size = sizeof(id),
+                                  .tenant = e->tenant,
+                                  .tenant_len = e->tenant ? strlen(e->tenant) : 0,
+                                  .lora = e->lora};
+    struct cistern_explain what = {.size = sizeof(what)};
+    uint32_t *tokens = NULL;
+    cistern_key *keys = NULL;
+    int r;
+
+    if (e->prompt != NULL) {
+        r = prompt_tokens(e->prompt, &tokens, &what.ntokens);
+        what.tokens = tokens;
+        if (e->tenant != NULL || e->lora != NULL)
+            what.identity = &id;
+    } else {
+        r = prompt_keys(e->keys, e->key_file, &keys, &what.nkeys);
+        what.keys = keys;
+    }
+    if (r != CLI_OK)
+        return r;
+    r = explain(e, &what);
+    free(tokens);
+    free(keys);
+    return r;
+}
+
+int cmd_explain(int argc, char **argv)
+{
+    struct explain e = {0};
+    const struct arg args[] = {
+        TARGET_ARGS(&e.x.t),
+        {"space", "NAME", ARG_STRING, &e.x.space, 0, 0,
+         "the space whose directory begins so; not needed where there is one"},
+        {"prompt", "FILE", ARG_STRING, &e.prompt, 0, 0,
+         "tokens: a JSON list of ids, or else a token for each byte; - is stdin"},
+        {"tenant", "SALT", ARG_STRING, &e.tenant, 0, 0, "with --prompt: the tenant's salt"},
+        {"lora", "NAME", ARG_STRING, &e.lora, 0, 0, "with --prompt: the adapter"},
+        {"key", "HEX,...", ARG_STRING, &e.keys, 0, 0, "keys of one prompt, in order"},
+        {"keys", "FILE", ARG_STRING, &e.key_file, 0, 0, "the same from a file, one a line"},
+        {"read", NULL, ARG_FLAG, &e.read, 0, 0, "read and check the payloads too"},
+        {"verbose", NULL, ARG_FLAG, &e.verbose, 0, 0, "show the blocks that are there as well"},
+        ADMIN_JSON_ARG(&e.x),
+    };
+    const struct arg_page page = {
+        .usage = "cistern explain [ROOT] --prompt FILE | --key HEX,... | --keys FILE [options]",
+        .about =
+            "Says which block ends the run that a match of this prompt gives, and why: never\n"
+            "stored or evicted, stored in another space (and the field that differs), under\n"
+            "another salt or without the identity, dead, set aside, data gone, a payload that\n"
+            "does not verify, not on every shard, or without a part that is needed.\n",
+        .args = args,
+        .nargs = sizeof(args) / sizeof(args[0]),
+        .tail = "Files are what it looks at: not the breaker, the cost gate or the memory of a\n"
+                "running engine. Exit status 1: the run ends before the prompt does.\n",
+    };
+    int words, r;
+
+    r = args_parse(&page, argc, argv, 1, &words);
+    if (r != ARG_GO)
+        return r;
+    if ((e.prompt != NULL) + (e.keys != NULL) + (e.key_file != NULL) != 1)
+        return cli_fail(CLI_USAGE, "one of --prompt, --key and --keys is needed");
+    if (e.prompt == NULL && (e.tenant != NULL || e.lora != NULL))
+        return cli_fail(CLI_USAGE, "--tenant and --lora belong to --prompt");
+    r = admin_resolve(&e.x, words ? argv[0] : NULL, false);
+    return r == CLI_OK ? explain_prompt(&e) : r;
+}
