@@ -3,7 +3,7 @@
  * of engine/policy.h, beside LRU, FIFO and Belady's MIN.
  *
  *   replay_policy [--trace PATH | --synthetic SEED] [--capacity N,N,...] [--segments N]
- *                 [--one-stream] [--json]
+ *                 [--one-stream] [--no-carry] [--touches] [--json]
  *
  * Counts only, so the answer is the same on every machine. Quoted in docs/BENCHMARKS.md; checked by
  * tests/trace. Exit: 0, 2 usage, 3 the trace cannot be read.
@@ -25,7 +25,7 @@ struct request_options {
     uint32_t capacity[CAPACITIES_MAX];
     size_t capacities;
     uint32_t segments;
-    bool one_stream, json;
+    bool one_stream, no_carry, touches, json;
 };
 
 struct row {
@@ -37,7 +37,7 @@ struct row {
 static int usage(void)
 {
     fputs("usage: replay_policy [--trace PATH | --synthetic SEED] [--capacity N,N,...]\n"
-          "                     [--segments N] [--one-stream] [--json]\n",
+          "                     [--segments N] [--one-stream] [--no-carry] [--touches] [--json]\n",
           stderr);
     return 2;
 }
@@ -71,8 +71,8 @@ static bool options_parse(struct request_options *o, int argc, char **argv)
 {
     static const struct option known[] = {
         {"trace", 1, NULL, 't'},    {"synthetic", 1, NULL, 's'},  {"capacity", 1, NULL, 'c'},
-        {"segments", 1, NULL, 'g'}, {"one-stream", 0, NULL, 'o'}, {"json", 0, NULL, 'j'},
-        {NULL, 0, NULL, 0}};
+        {"segments", 1, NULL, 'g'}, {"one-stream", 0, NULL, 'o'}, {"no-carry", 0, NULL, 'n'},
+        {"touches", 0, NULL, 'u'},  {"json", 0, NULL, 'j'},       {NULL, 0, NULL, 0}};
     uint64_t v;
     char *end;
     int c;
@@ -88,6 +88,10 @@ static bool options_parse(struct request_options *o, int argc, char **argv)
             o->segments = (uint32_t)v;
         else if (c == 'o')
             o->one_stream = true;
+        else if (c == 'n')
+            o->no_carry = true;
+        else if (c == 'u')
+            o->touches = true;
         else if (c == 'j')
             o->json = true;
         else
@@ -101,6 +105,8 @@ static void row_fill(struct row *row, const struct trace *t, const struct reques
     struct replay_options r = {.capacity = row->capacity,
                                .segments = o->segments,
                                .one_stream = o->one_stream,
+                               .no_carry = o->no_carry,
+                               .touches = o->touches,
                                .admit = ADMIT_ALL};
 
     row->lru = replay_lru(t, row->capacity);

@@ -43,6 +43,8 @@ struct replay_options {
     uint32_t capacity; /* blocks */
     uint32_t segments; /* that the capacity is cut into */
     bool one_stream;   /* puts and what is carried over share segments */
+    bool no_carry;     /* nothing is carried over */
+    bool touches;      /* idleness is guessed from the touches of a segment */
     enum admit_mode admit;
 };
 

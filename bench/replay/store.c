@@ -18,8 +18,8 @@
 struct sim_segment {
     uint32_t *blocks; /* NULL: the slot is free; owned */
     uint32_t n, live;
-    uint64_t number, sealed;
-    uint32_t generation;
+    uint64_t number, sealed, touched;
+    uint32_t generation, touches;
 };
 
 struct sim {
@@ -96,6 +96,16 @@ static void block_write(struct sim *s, uint32_t b, uint32_t generation)
     s->used_blocks++;
 }
 
+static void block_use(struct sim *s, uint32_t b)
+{
+    struct sim_segment *g = &s->segs[s->where[b]];
+
+    s->mark[b] = (uint8_t)(s->clock / s->step);
+    s->used[b] = true;
+    g->touches++;
+    g->touched = s->clock;
+}
+
 /* What the policy sees of the sealed segments. */
 static size_t segments_see(struct sim *s)
 {
@@ -118,10 +128,12 @@ static size_t segments_see(struct sim *s)
             .generation = g->generation,
             .depth = (uint32_t)(depth / g->n),
             .age = s->clock - g->sealed,
-            .idle = idle / g->n,
+            .idle = s->o.touches ? POLICY_UNKNOWN : idle / g->n,
             .bytes = g->n * BLOCK_BYTES,
             .live_bytes = g->live * BLOCK_BYTES,
             .blocks = g->live,
+            .touches = g->touches,
+            .touch_age = s->clock - g->touched + 1,
         };
     }
     return n;
@@ -142,7 +154,7 @@ static bool evict_one(struct sim *s)
     gone = s->segs[s->slot_of[v]];
     s->segs[s->slot_of[v]].blocks = NULL;
     s->used_blocks -= gone.n;
-    limit = policy_carry_limit(&victim, &s->params, &s->history);
+    limit = s->o.no_carry ? 0 : policy_carry_limit(&victim, &s->params, &s->history);
     for (j = 0; j < gone.n; j++) {
         uint32_t b = gone.blocks[j];
         struct policy_block view = {.use_age = use_age(s, b), .used = s->used[b]};
@@ -196,8 +208,7 @@ static void request(struct sim *s, const uint32_t *ids, size_t n)
     for (i = 0; i < n; i++) { /* a put of what is there is a use as well */
         if (s->where[ids[i]] == NOWHERE)
             continue;
-        s->mark[ids[i]] = (uint8_t)(s->clock / s->step);
-        s->used[ids[i]] = true;
+        block_use(s, ids[i]);
     }
     for (i = 0; i < n; i++) {
         s->depth[ids[i]] = (uint32_t)i;

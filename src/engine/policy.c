@@ -49,18 +49,19 @@ void policy_history_add(struct policy_history *h, const struct policy_history *m
     }
 }
 
-/* Mean idleness of the live blocks. Unknown: blocks that were touched are taken to be used on the
- * mean in the middle of the younger half, the others never. */
+/* Mean idleness of the live blocks. Unknown: as many as were touched are taken to be used when the
+ * last one was, or, if that is not known, at a quarter of the age; the others never. */
 static double segment_idle(const struct policy_segment *s)
 {
-    uint32_t used;
+    double age = (double)s->age, last, used;
 
     if (s->idle != POLICY_UNKNOWN)
         return (double)s->idle;
     if (!s->blocks)
-        return (double)s->age;
-    used = s->touches < s->blocks ? s->touches : s->blocks;
-    return (double)s->age * (1.0 - 0.75 * used / s->blocks);
+        return age;
+    used = s->touches < s->blocks ? (double)s->touches / s->blocks : 1;
+    last = s->touch_age ? (double)min_u64(s->touch_age, s->age) : age / 4;
+    return age - used * (age - last);
 }
 
 /* By how much OLD segments count as less idle. */

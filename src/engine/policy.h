@@ -52,10 +52,11 @@ struct policy_segment {
                           * was last used or, never used, written; POLICY_UNKNOWN: see touches */
     uint64_t bytes;      /* of the file: what its eviction gives back */
     uint64_t live_bytes; /* of blocks that the index would still return; bytes when unknown */
-    /* Where idle is unknown (after a restart, or in a segment of another shard) it is guessed from
-     * the counters that persist. */
-    uint32_t blocks;  /* live ones; 0: touches tell nothing */
-    uint32_t touches; /* uses of its blocks, in the younger half of its age if that is known */
+    /* Where idle is unknown it is guessed: from how many of the blocks were used and when the last
+     * of them was. After a restart, and of segments of others, the heads have touches alone. */
+    uint32_t blocks;    /* live ones; 0: touches tell nothing */
+    uint32_t touches;   /* uses of its blocks since it was written */
+    uint64_t touch_age; /* bytes written to the root since the last of these; 0 = not known */
 };
 
 /* One live block of a victim. */

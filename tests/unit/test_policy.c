@@ -132,6 +132,16 @@ static const struct choice choices[] = {
      0,
      {SEG(.number = 1, .idle = POLICY_UNKNOWN, .blocks = 0, .touches = 900),
       SEG(.number = 2, .idle = 2047 * MIB)}},
+    {"unknown: a late touch of some outweighs early ones of all",
+     2,
+     1,
+     {SEG(.number = 1, .idle = POLICY_UNKNOWN, .touches = 20, .touch_age = MIB),
+      SEG(.number = 2, .idle = POLICY_UNKNOWN, .touches = 900, .touch_age = 1500 * MIB)}},
+    {"unknown: one late touch does not",
+     2,
+     0,
+     {SEG(.number = 1, .idle = POLICY_UNKNOWN, .touches = 1, .touch_age = MIB),
+      SEG(.number = 2, .idle = POLICY_UNKNOWN, .touches = 900, .touch_age = 1500 * MIB)}},
     {"more touches than blocks are not more than all",
      2,
      1,
@@ -311,6 +321,7 @@ static struct policy_segment random_segment(uint64_t *seed, uint64_t number)
         .live_bytes = random_next(seed) % (bytes + 1),
         .blocks = (uint32_t)(r >> 32) % 100,
         .touches = (uint32_t)(r >> 40) % 300,
+        .touch_age = r >> 61 ? random_next(seed) % (8 * CAPACITY) : 0,
     };
 }
 
