@@ -185,6 +185,8 @@ struct cistern_options {
                         miss at once until it answers again */
     uint32_t breaker_failures; /* timeouts or errors in a row that open it; 4 */
     uint32_t breaker_probe_ms; /* while it is open one small read this often tries storage; 1,000 */
+    uint32_t negative_ms;      /* a copy that was bad is not tried again for so long; 30,000 */
+    uint32_t aside_failures; /* bad blocks of one segment that set it aside, on disk as well; 8 */
 };
 
 /*

@@ -68,25 +68,6 @@ void engine_put_done(cistern *c, struct op *op)
     op_tell(&c->ops, op);
 }
 
-void engine_bad_copy(cistern *c, const cistern_key *key, uint32_t segment, uint32_t offset,
-                     uint8_t reason)
-{
-    struct dead_note note = {.offset = offset, .reason = reason};
-
-    if (!index_remove_copy(c->index, key, segment, offset))
-        return;
-    log_line(&c->cfg.log, LOG_WARN,
-             "a block of segment %u at page %u is not what was stored (reason %u): forgotten",
-             segment, offset, reason);
-    if (!c->writer)
-        return;
-    memcpy(note.key, key->b, sizeof note.key);
-    memcpy(note.segment_id, c->segs.at[segment].id, sizeof note.segment_id);
-    if (writer_push_dead(c, &note, 1))
-        log_line(&c->cfg.log, LOG_WARN,
-                 "too many bad blocks at once: this one is remembered until the restart only");
-}
-
 /* ---- Requests ---- */
 
 static int check_spans(const cistern *c, const struct cistern_request *r, bool is_put,

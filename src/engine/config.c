@@ -128,6 +128,8 @@ static int take_numbers(const struct cistern_options *o, struct config *c)
         (rc = take_u32(&c->depth, o->depth, 32, 1, 1024, "depth")) ||
         (rc = take_u32(&c->max_ops, o->max_ops, 256, 1, 65536, "max_ops")) ||
         (rc = take_u32(&c->breaker_failures, o->breaker_failures, 4, 1, 16, "breaker_failures")) ||
+        (rc = take_u32(&c->negative_ms, o->negative_ms, 30000, 1, (uint32_t)hour, "negative_ms")) ||
+        (rc = take_u32(&c->aside_failures, o->aside_failures, 8, 1, 1u << 30, "aside_failures")) ||
         (rc = take_u32(&c->breaker_probe_ms, o->breaker_probe_ms, 1000, 1, (uint32_t)hour,
                        "breaker_probe_ms")))
         return rc;

@@ -25,6 +25,7 @@ struct config {
     uint32_t open_timeout_ms, get_timeout_ms, put_timeout_ms, read_timeout_ms, write_timeout_ms;
     uint32_t io_blocks, io_bytes, lanes, depth, max_ops, sync_ms, close_timeout_ms;
     uint32_t breaker_failures, breaker_probe_ms; /* failures 0: no breaker */
+    uint32_t negative_ms, aside_failures;
     uint32_t poll_ms, list_ms, silence_ms;
     uint64_t max_blocks, capacity_bytes, segment_bytes;
     struct logger log;

@@ -21,6 +21,7 @@
 #include "engine/breaker.h"
 #include "engine/bell.h"
 #include "engine/config.h"
+#include "engine/negative.h"
 #include "engine/ops.h"
 #include "engine/segtab.h"
 #include "index/index.h"
@@ -99,7 +100,9 @@ struct cistern {
     const struct mem_ops *_Atomic pinned; /* staging is pinned for this kind of memory */
     struct metrics metrics;
     struct breaker breaker;
-    _Atomic uint32_t probes;       /* of the breaker, tried so far */
+    _Atomic uint32_t probes; /* of the breaker, tried so far */
+    struct negative negative;
+    _Atomic uint32_t asides;       /* segments that this handle set aside */
     _Atomic(const char *) tripped; /* NULL, or the first reason: a static string */
     _Atomic uint32_t closing;
     _Atomic uint64_t close_deadline_ns;
@@ -141,6 +144,16 @@ static inline bool engine_stops_gets(const cistern *c)
     return breaker_is_open(&c->breaker, BREAKER_READ);
 }
 
+/* ---- bad.c ---- */
+/* A copy that turned out bad: forgotten here, and on disk when this handle writes. The segment is
+ * held; after several it is set aside. */
+void engine_bad_copy(cistern *c, const cistern_key *key, uint32_t segment, uint32_t offset,
+                     uint8_t reason);
+/* Somebody set it aside: all it has is forgotten, and what may still come is not used. */
+void engine_aside(cistern *c, uint32_t segment);
+/* Nothing of the segment is to be used. */
+bool engine_is_aside(const cistern *c, uint32_t segment);
+
 /* ---- lane.c, get.c ---- */
 int lanes_open(cistern *c) MUST_CHECK;
 /* One read into each staging area, before the lanes run: the first I/O pays for the pinning, and
@@ -156,9 +169,6 @@ void lane_push(cistern *c, uint32_t lane, struct share *s);
  * caller. */
 void engine_get_done(cistern *c, struct op *op);
 void engine_put_done(cistern *c, struct op *op);
-/* A copy that turned out bad: forgotten here, and on disk when this handle writes. */
-void engine_bad_copy(cistern *c, const cistern_key *key, uint32_t segment, uint32_t offset,
-                     uint8_t reason);
 
 /* ---- writer.c ---- */
 int writer_open(cistern *c) MUST_CHECK;
@@ -169,6 +179,7 @@ void writer_push(cistern *c, struct share *s);
 /* There may be something new for it to do. */
 void writer_ring(cistern *c);
 /* Takes `n` dead records or none: -EAGAIN when there is no room. */
+#define DEAD_NOTE_ASIDE UINT32_MAX /* in place of an offset: the whole segment, key zero */
 struct dead_note {
     uint8_t key[32];
     uint8_t segment_id[16];

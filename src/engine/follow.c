@@ -101,8 +101,8 @@ static void apply_dead(cistern *c)
         memcpy(key.b, d.key, sizeof key.b);
         if (number < 0)
             f->dead[kept++] = d; /* its segment may come to light later */
-        else if (d.offset == UINT32_MAX)
-            (void)index_remove_segment(c->index, (uint32_t)number);
+        else if (d.offset == DEAD_NOTE_ASIDE)
+            engine_aside(c, (uint32_t)number);
         else
             (void)index_remove_copy(c->index, &key, (uint32_t)number, d.offset);
     }

@@ -16,8 +16,9 @@
 #include "engine/lane_internal.h"
 #include "engine/memory.h"
 
-#define FIND_TRIES 4 /* segments forgotten between the look-up and the hold, one after the other   \
-                      */
+#define FIND_TRIES                                                                                 \
+    4 /* segments forgotten between the look-up and the hold, one after the other                  \
+       */
 
 static bool by_part(const struct op *op)
 {
@@ -186,7 +187,8 @@ static bool joins(const struct lane *l, const struct group *g, const struct shar
 enum step { STEP_SETTLED, STEP_JOINED, STEP_OTHER, STEP_STUCK };
 
 /* Where to read a block from; true: its segment is held, and its data file is open. A segment that
- * was forgotten meanwhile gave up its copies: there may be another. */
+ * was forgotten meanwhile gave up its copies, and a copy that was bad before may have come back:
+ * there may be another. */
 static bool find_readable(cistern *c, const cistern_key *key, struct index_place *place)
 {
     int tries;
@@ -196,6 +198,13 @@ static bool find_readable(cistern *c, const cistern_key *key, struct index_place
             return false;
         if (!segment_hold(&c->segs, place->segment))
             continue;
+        if (negative_holds(&c->negative, key, place->segment, place->info.offset) ||
+            engine_is_aside(c, place->segment)) {
+            metric_add(&c->metrics, METRIC_negative_blocks, 1);
+            (void)index_remove_copy(c->index, key, place->segment, place->info.offset);
+            segment_release(&c->segs, place->segment);
+            continue;
+        }
         if (c->segs.at[place->segment].data.fd >= 0)
             return true;
         segment_release(&c->segs, place->segment);

@@ -61,6 +61,13 @@ static uint32_t add_blocks(struct writer *w, struct wseg *seg)
     return n;
 }
 
+static int add_note(struct writer *w, const struct dead_note *d)
+{
+    if (d->offset != DEAD_NOTE_ASIDE)
+        return toc_batch_dead(&w->batch, d->key, d->segment_id, d->offset, d->reason);
+    return toc_batch_aside(&w->batch, d->segment_id, d->reason);
+}
+
 static uint32_t add_dead(struct writer *w)
 {
     uint32_t n = 0;
@@ -69,7 +76,7 @@ static uint32_t add_dead(struct writer *w)
     while (n < w->dead_count) {
         const struct dead_note *d = &w->dead[(w->dead_first + n) % DEAD_NOTES];
 
-        if (toc_batch_dead(&w->batch, d->key, d->segment_id, d->offset, d->reason))
+        if (add_note(w, d))
             break;
         n++;
     }

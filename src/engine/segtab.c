@@ -154,6 +154,7 @@ static void fill(struct segment *to, const struct segment *from)
     to->own = from->own;
     to->data = from->data;
     atomic_store_explicit(&to->touches, from->touches, memory_order_relaxed);
+    atomic_store_explicit(&to->bad, 0, memory_order_relaxed);
     to->cursor = from->cursor;
     to->seen = from->seen;
     to->ended = from->ended;

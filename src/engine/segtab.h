@@ -33,6 +33,7 @@ struct segment {
     struct io_file data;    /* fd -1: other shard, or not there; looked at by those who hold it */
     _Atomic uint32_t holds; /* how many hold it, and SEGMENT_GONE */
     _Atomic uint32_t touches;
+    _Atomic uint32_t bad; /* copies in it that turned out bad */
     /* Of the follower's thread. */
     struct toc_cursor cursor;
     uint32_t seen; /* listing that last showed its contents; 0 = none yet */

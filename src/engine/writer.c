@@ -16,8 +16,9 @@
 #define IDLE_NS  NS_PER_S
 #define WAIT_NS  (200 * 1000ull) /* look again for a slot or a segment */
 #define REAP     64
-#define NAP_NS   (20 * NS_PER_MS) /* most between looks at what is late, when nothing else is to do \
-                                   */
+#define NAP_NS                                                                                     \
+    (20 * NS_PER_MS) /* most between looks at what is late, when nothing else is to do             \
+                      */
 
 void writer_free_group(struct writer *w, struct wgroup *g)
 {
@@ -246,6 +247,8 @@ static void lay_out(struct writer *w, uint64_t now)
 {
     bool more = true;
 
+    if (w->current && engine_is_aside(w->c, w->current->number))
+        writer_end_segment(w);
     while (w->shares && more && !w->issue && w->inflight < w->c->cfg.depth &&
            now >= w->pause_until_ns) {
         if (!w->current)

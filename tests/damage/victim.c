@@ -91,6 +91,7 @@ static void victim_init(struct victim *v, const char *mount, const char *space)
                                           .segment_bytes = 256u << 10,
                                           .max_blocks = 1u << 16,
                                           .lanes = 1,
+                                          .aside_failures = 1u << 20, /* block by block */
                                           .depth = 8,
                                           .max_ops = 8};
 }

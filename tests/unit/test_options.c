@@ -65,6 +65,8 @@ static const struct row rows[] = {
     {"breaker", "off", FIELD(breaker), -1, NULL, 1},
     {"breaker_failures", "3", FIELD(breaker_failures), 3, NULL, 1},
     {"breaker_probe_ms", "250", FIELD(breaker_probe_ms), 250, NULL, 1},
+    {"negative_ms", "77", FIELD(negative_ms), 77, NULL, 1},
+    {"aside_failures", "2", FIELD(aside_failures), 2, NULL, 1},
 };
 
 enum { ROWS = sizeof rows / sizeof *rows, SPELLINGS = 5 };
