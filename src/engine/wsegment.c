@@ -138,7 +138,7 @@ static int make(cistern *c, struct writer *w, struct wseg **out)
     atomic_store(&s->reserved, 0);
     atomic_store(&s->allocated, 0);
     s->groups = 0;
-    s->started = s->abandoned = false;
+    s->started = s->abandoned = s->names_synced = false;
     atomic_store(&s->written, 0);
     atomic_store(&s->synced, 0);
     w->seq = seg.seq + 1;
@@ -169,34 +169,48 @@ void writer_make_segment(cistern *c)
     inbox_ring(&w->in);
 }
 
+/* A directory that may not be read cannot be synced; what was made in it is as safe as it gets. */
+static int sync_name(cistern *c, const char *dir)
+{
+    int rc = c->io->ops->sync_dir(c->io, dir);
+
+    return rc == -EACCES || rc == -EPERM ? 0 : rc;
+}
+
 /* Names last as long as what they name: those of a segment, and once those of all directories on
- * the way to it. */
-static void sync_names(cistern *c)
+ * the way to it. The first failure; it is tried again with the next sync. */
+static int sync_names(cistern *c)
 {
     char path[PATH_BYTES], *slash = path;
+    int rc = 0, one;
 
     (void)snprintf(path, sizeof path, "%s", c->shard_path);
     while (slash) {
-        (void)c->io->ops->sync_dir(c->io, path);
+        one = sync_name(c, path);
+        rc = rc ? rc : one;
         if (c->writer->parents_synced)
-            return;
+            return rc;
         slash = strrchr(path, '/');
         if (slash)
             *slash = 0;
     }
-    (void)c->io->ops->sync_dir(c->io, "");
-    c->writer->parents_synced = true;
+    one = sync_name(c, "");
+    rc = rc ? rc : one;
+    c->writer->parents_synced = !rc;
+    return rc;
 }
 
 static int sync_segment(cistern *c, struct wseg *s)
 {
     uint64_t written = atomic_load(&s->written);
-    int rc;
+    int rc, names = 0;
 
     if (written == atomic_load(&s->synced))
         return 0;
-    if (!atomic_load(&s->synced))
-        sync_names(c);
+    if (!s->names_synced) {
+        names = sync_names(c);
+        s->names_synced = !names;
+    }
     rc = c->io->ops->file_sync(c->io, &c->segs.at[s->number].data);
     fault_point("seal.data_synced");
     if (!rc)
@@ -204,6 +218,7 @@ static int sync_segment(cistern *c, struct wseg *s)
     fault_point("seal.contents_synced");
     /* A failed sync is not tried again, as if it could mend anything: the next one covers what is
      * written from here on, and its caller has to hear of this one. */
+    rc = rc ? rc : names;
     metric_add(&c->metrics, rc ? METRIC_sync_errors : METRIC_syncs, 1);
     atomic_store(&s->synced, written);
     return rc;
