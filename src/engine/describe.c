@@ -101,6 +101,7 @@ int cistern_describe(const cistern *c, char *buf, size_t size)
          c->nlanes, c->cfg.depth);
     line(&t, "shard=%u\nshards=%u\nparts=%u\n", c->cfg.shard, c->cfg.shards, c->cfg.nparts);
     line(&t, "hash=%s\n", hash64_build());
+    line(&t, "bell=%s\n", bell_shared(&c->bell) ? c->bell.page.path : "none");
     if (c->writer)
         line(&t, "writer=%016llx\n", (unsigned long long)writer_id(c));
     line(&t, "breaker=%s\n",

@@ -58,6 +58,7 @@ enum keeper_job {
     KEEPER_SYNC = 4,
     KEEPER_FENCE = 8,
     KEEPER_SEAL = 16,
+    KEEPER_COLLECT = 1024, /* nothing but what every turn does */
     KEEPER_ALLOCATE = 32
 };
 
@@ -195,6 +196,7 @@ void writer_allocate(cistern *c);
 int writer_sync(cistern *c);
 int writer_last_rites(cistern *c);
 uint64_t writer_id(const cistern *c);
+void fence_renew(cistern *c); /* fence.c */
 
 /* ---- keeper.c ---- */
 int keeper_start(cistern *c) MUST_CHECK;

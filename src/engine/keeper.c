@@ -38,6 +38,8 @@ static void run_sync(cistern *c, uint64_t asked)
 static void run_jobs(cistern *c, uint32_t jobs, uint64_t syncs)
 {
     (void)segtab_collect(&c->segs, c->io);
+    if (jobs & KEEPER_FENCE)
+        fence_renew(c);
     if (jobs & KEEPER_SEGMENT)
         writer_make_segment(c);
     if (jobs & KEEPER_ALLOCATE)

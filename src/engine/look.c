@@ -113,7 +113,7 @@ static void forget(cistern *c, uint32_t number)
 {
     metric_add(&c->metrics, METRIC_segments_gone, 1);
     (void)segment_forget(c, number);
-    keeper_ask(c, 0); /* it closes the data file */
+    keeper_ask(c, KEEPER_COLLECT); /* it closes the data file */
 }
 
 /* Segments that a listing had shown before and does not show now. */

@@ -118,7 +118,7 @@ static void start_toc(struct writer *w)
     uint64_t header;
     int rc;
 
-    if (!seg || seg->abandoned || !w->toc_buf)
+    if (!seg || seg->abandoned || !w->toc_buf || fence_holds(w))
         return;
     header = seg->started ? 0 : FORMAT_PAGE;
     if (header)
@@ -263,15 +263,17 @@ static void start_head(struct writer *w)
     (void)pthread_mutex_lock(&w->lock);
     fd = w->head.fd;
     (void)pthread_mutex_unlock(&w->lock);
-    if (fd < 0 || !w->head_buf)
+    if (fd < 0 || !w->head_buf || fence_holds(w))
         return;
     h = publish_head(w, HEAD_LIVE);
     head_encode(&h, NULL, 0, w->head_buf);
     w->health = h.health;
     w->head_dirty = false;
     w->head_busy = true;
+    fence_head_sent(w);
     if (writer_prep(w, &w->head, w->head_buf, 0, FORMAT_PAGE, WIO_HEAD, NULL)) {
         w->head_busy = false;
+        w->head_failed = true;
         metric_add(&w->c->metrics, METRIC_io_write_errors, 1);
     }
 }
@@ -280,9 +282,11 @@ void publish_head_done(struct writer *w, int64_t result)
 {
     w->head_busy = false;
     if (result != FORMAT_PAGE) {
+        w->head_failed = true;
         metric_add(&w->c->metrics, METRIC_io_write_errors, 1);
         return;
     }
+    fence_head_written(w);
     fault_point("put.head_written");
 }
 

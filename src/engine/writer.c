@@ -69,6 +69,8 @@ static void need_segment(struct writer *w)
 {
     bool ask = false;
 
+    if (atomic_load(&w->fence) != FENCE_NONE)
+        return;
     (void)pthread_mutex_lock(&w->lock);
     if (!w->current && w->next) {
         w->current = w->next;
@@ -323,6 +325,8 @@ static int reap(struct writer *w, int min, uint64_t timeout_ns)
             toc_answered_late(w, was.buf);
         else if (was.kind == WIO_TOC)
             publish_toc_done(w, done[i].result, was.len);
+        else if (was.buf != w->head_buf)
+            pool_unquarantine(w->c->write_pool, was.buf);
         else
             publish_head_done(w, done[i].result);
     }
@@ -371,6 +375,7 @@ static void *writer_main(void *arg)
         check_deadlines(w, now);
         issue(w, now);
         lay_out(w, now);
+        fence_step(w);
         publish_step(w);
         issue(w, now);
         hand_over_ended(w);
@@ -379,7 +384,7 @@ static void *writer_main(void *arg)
         } else if (w->shares || w->order || w->dead_count || atomic_load(&w->c->closing)) {
             inbox_sleep(&w->in, seen, w->pause_until_ns > now ? 10 * NS_PER_MS : WAIT_NS);
         } else {
-            inbox_sleep(&w->in, seen, IDLE_NS);
+            inbox_sleep(&w->in, seen, fence_idle_ns(w, IDLE_NS));
         }
     }
     drop_shares(w, true, clock_ns());

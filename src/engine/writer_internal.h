@@ -67,6 +67,8 @@ struct wgroup {
     struct wblock *blocks;   /* [WGROUP_BLOCKS] */
 };
 
+enum fence { FENCE_NONE, FENCE_RAISED, FENCE_ASKED, FENCE_RENEWED };
+
 enum wio_kind { WIO_DATA, WIO_TOC, WIO_HEAD };
 
 struct wio {
@@ -85,7 +87,7 @@ struct writer {
     struct inbox in;
     struct io_ring ring;
     bool ring_open;
-    uint64_t id;
+    _Atomic uint64_t id; /* changed by the keeper only (fence.c) */
     uint32_t inflight, prepared;
     uint32_t lost;      /* data writes in flight whose deadline passed */
     uint32_t lost_tocs; /* likewise writes of frames */
@@ -120,6 +122,12 @@ struct writer {
     uint64_t seq;           /* of the next segment */
     struct io_file head;
     bool parents_synced; /* of the keeper */
+    /* fence.c */
+    _Atomic uint32_t fence; /* enum fence */
+    uint64_t fence_ns;      /* boot clock when the head that stands was sent; 0 = none yet */
+    uint64_t head_sent_ns;  /* likewise of the last one that was sent */
+    bool head_failed;       /* it was not written */
+    bool announced;         /* a head was written under this name */
     uint64_t head_counter;
     uint64_t published, published_next; /* bytes of the last contents with frames; its seq + 1 */
     uint64_t first_seq;
@@ -152,6 +160,16 @@ void publish_toc_late(struct writer *w);
 bool publish_idle(struct writer *w);
 /* The head as it is to be written next. */
 struct head_record publish_head(struct writer *w, uint32_t state);
+
+/* fence.c */
+/* True: nothing may be published. */
+bool fence_holds(struct writer *w);
+/* Each turn of the lane: the heartbeat, and what a fence makes necessary. */
+void fence_step(struct writer *w);
+/* How long the lane may sleep. */
+uint64_t fence_idle_ns(const struct writer *w, uint64_t most);
+void fence_head_sent(struct writer *w);
+void fence_head_written(struct writer *w); /* rings the bell */
 
 /* writer.c */
 int writer_prep(struct writer *w, struct io_file *f, void *buf, uint64_t offset, uint32_t len,

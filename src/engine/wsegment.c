@@ -235,15 +235,16 @@ static void free_stage(struct writer *w, struct wseg *s)
 /* Made, and nothing was ever published in it: leave no litter. Nothing names its data either. */
 static void discard(cistern *c, struct wseg *s)
 {
+    uint64_t writer = c->segs.at[s->number].writer; /* the name may be another by now: fence.c */
     char name[SEGMENT_NAME_MAX], path[PATH_BYTES];
 
     c->io->ops->file_close(c->io, &s->toc);
     (void)segtab_forget(&c->segs, s->number);
     (void)segtab_collect(&c->segs, c->io);
-    segment_name(name, c->writer->id, s->seq, ".seg");
+    segment_name(name, writer, s->seq, ".seg");
     path_of(c, path, name);
     (void)c->io->ops->unlink(c->io, path);
-    segment_name(name, c->writer->id, s->seq, ".toc");
+    segment_name(name, writer, s->seq, ".toc");
     path_of(c, path, name);
     (void)c->io->ops->unlink(c->io, path);
     free_stage(c->writer, s);
@@ -318,7 +319,7 @@ static void close_head(cistern *c, struct writer *w)
     struct head_record h;
     struct io_done done;
 
-    if (w->head.fd < 0 || w->inflight)
+    if (w->head.fd < 0 || w->inflight || fence_holds(w))
         return;
     h = publish_head(w, HEAD_CLOSED);
     head_encode(&h, NULL, 0, w->head_buf);
@@ -329,6 +330,7 @@ static void close_head(cistern *c, struct writer *w)
             1) {
             w->inflight--;
             w->head_busy = false;
+            bell_ring(&c->bell, c->cfg.shard, false);
         }
     }
 }

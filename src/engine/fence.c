@@ -1,0 +1,172 @@
+/*
+ * fence.c - the write lane's own death: a writer that others may take for dead publishes nothing
+ * more.
+ *
+ * Others call a writer dead when its head did not change for silence_ms, and may then take its
+ * segments away. So it writes its head at least four times in that time, also when there is nothing
+ * to say, and one that could not for half of it (storage hung, the process was stopped, the machine
+ * slept) gives itself up: no frame and no head is written under its name again. What it has
+ * published stays readable here and elsewhere; what was laid out and not published is an error. The
+ * keeper takes a new name, the next segment is the first under it, with a new head.
+ *
+ * The boot clock is asked before each frame and each head; what goes wrong between that and the
+ * write has the other half of the time to land. And if it lands later still, it is in a file that
+ * somebody took away, or is found by its checks: silence protects space, not bytes.
+ *
+ * States, in the order in which they are passed: NONE; RAISED: the lane waits for the frame that is
+ * under way; ASKED: the keeper's turn; RENEWED: the lane's again.
+ */
+#include <errno.h>
+#include <sys/random.h>
+
+#include "base/clock.h"
+#include "engine/writer_internal.h"
+
+#define BEATS 4u /* heads in one silence */
+
+static uint64_t silence_ns(const struct writer *w)
+{
+    return w->c->cfg.silence_ms * NS_PER_MS;
+}
+
+/* Since when the head is as it is; 0 = there is none yet. */
+static uint64_t head_since(struct writer *w)
+{
+    bool made;
+
+    if (!w->fence_ns) {
+        (void)pthread_mutex_lock(&w->lock);
+        made = w->head.fd >= 0;
+        (void)pthread_mutex_unlock(&w->lock);
+        if (made)
+            w->fence_ns = w->head_sent_ns = clock_boot_ns();
+    }
+    return w->fence_ns;
+}
+
+static bool expired(struct writer *w)
+{
+    uint64_t since = head_since(w);
+
+    return since && clock_boot_ns() - since > silence_ns(w) / 2;
+}
+
+bool fence_holds(struct writer *w)
+{
+    return atomic_load(&w->fence) != FENCE_NONE || expired(w);
+}
+
+uint64_t fence_idle_ns(const struct writer *w, uint64_t most)
+{
+    uint64_t beat = silence_ns(w) / BEATS / 4;
+
+    return w->fence_ns && beat < most ? beat : most;
+}
+
+void fence_head_sent(struct writer *w)
+{
+    w->head_sent_ns = clock_boot_ns();
+}
+
+void fence_head_written(struct writer *w)
+{
+    w->head_failed = false;
+    w->fence_ns = w->head_sent_ns;
+    bell_ring(&w->c->bell, w->c->cfg.shard, !w->announced);
+    w->announced = true;
+}
+
+/* A head that says nothing new but that somebody lives. */
+static void beat(struct writer *w)
+{
+    uint64_t every = silence_ns(w) / BEATS / (w->head_failed ? 4 : 1);
+
+    if (!w->head_busy && head_since(w) && clock_boot_ns() - w->head_sent_ns >= every)
+        w->head_dirty = true;
+}
+
+/* Nothing goes on under the old name. */
+static void give_up(struct writer *w)
+{
+    uint32_t i;
+
+    if (w->head_busy) { /* its buffer is storage's until it answers */
+        pool_quarantine(w->c->write_pool, w->head_buf);
+        w->head_buf = NULL;
+        w->head_busy = false;
+    }
+    (void)pthread_mutex_lock(&w->lock);
+    for (i = 0; i < WSEGS; i++) {
+        struct wseg *s = &w->segs[i];
+
+        if (s->stage == WSEG_READY || s->stage == WSEG_OPEN)
+            s->stage = WSEG_ENDED;
+        if (s->stage == WSEG_ENDED)
+            s->abandoned = true;
+    }
+    w->current = w->next = NULL;
+    (void)pthread_mutex_unlock(&w->lock);
+    atomic_store(&w->fence, FENCE_ASKED);
+    keeper_ask(w->c, KEEPER_FENCE);
+}
+
+static void begin_anew(struct writer *w)
+{
+    w->published = w->published_next = 0;
+    w->first_seq = 0;
+    w->fence_ns = 0;
+    w->head_dirty = w->head_failed = w->announced = false;
+    atomic_store(&w->fence, FENCE_NONE);
+}
+
+void fence_step(struct writer *w)
+{
+    uint32_t state = atomic_load(&w->fence);
+
+    if (!w->head_buf)
+        w->head_buf = pool_take(w->c->write_pool);
+    if (state == FENCE_RENEWED) {
+        begin_anew(w);
+    } else if (state == FENCE_NONE && expired(w)) {
+        metric_add(&w->c->metrics, METRIC_writer_fences, 1);
+        log_line(&w->c->cfg.log, LOG_WARN,
+                 "writer %016llx could not write its head for %u ms: others may take it for dead, "
+                 "it begins anew under another name",
+                 (unsigned long long)w->id, w->c->cfg.silence_ms / 2);
+        atomic_store(&w->fence, FENCE_RAISED);
+    } else if (state == FENCE_NONE) {
+        beat(w);
+    }
+    if (atomic_load(&w->fence) == FENCE_RAISED && !w->toc_busy)
+        give_up(w);
+}
+
+/* The keeper's part. A segment that it made meanwhile has the old name. */
+void fence_renew(cistern *c)
+{
+    struct writer *w = c->writer;
+    struct io_file head;
+    uint64_t id;
+
+    if (!w || atomic_load(&w->fence) != FENCE_ASKED)
+        return;
+    (void)pthread_mutex_lock(&w->lock);
+    head = w->head;
+    w->head.fd = -1;
+    if (w->next) {
+        w->next->stage = WSEG_ENDED;
+        w->next->abandoned = true;
+        w->next = NULL;
+    }
+    (void)pthread_mutex_unlock(&w->lock);
+    if (head.fd >= 0)
+        c->io->ops->file_close(c->io, &head);
+    if (getrandom(&id, sizeof id, 0) != sizeof id)
+        id = w->id * 0x9e3779b97f4a7c15u + clock_boot_ns(); /* another name is all it has to be */
+    (void)pthread_mutex_lock(&w->lock);
+    w->id = id;
+    w->seq = 0;
+    (void)pthread_mutex_unlock(&w->lock);
+    atomic_store(&w->fence, FENCE_RENEWED);
+    inbox_ring(&w->in);
+}
