@@ -13,3 +13,6 @@ bench-policy: $(REPLAY_POLICY)
 # What it must be worth. Real traces: $CISTERN_TRACES, by default beside the repository; without them a synthetic one.
 test-policy: setup-test $(REPLAY_POLICY)
 	@$(PYTEST) -rs tests/trace
+
+# The same choices on every machine: no fused multiply-add in what is compared.
+CFLAGS_src_engine_policy := -ffp-contract=off

@@ -176,6 +176,9 @@ static void test_old_segments_stay_longer_when_ghosts_come_back(void **state)
     assert_int_equal(policy_choose(s, 2, &p, &h), 0);
     h.ghost = 512 * MIB;
     assert_int_equal(policy_choose(s, 2, &p, &h), 1);
+    /* which is where what comes back goes */
+    assert_int_equal(policy_place(true), POLICY_OLD);
+    assert_int_equal(policy_place(false), POLICY_YOUNG);
     /* but never for ever */
     s[0].idle = 10100 * MIB;
     h.ghost = UINT64_MAX / 2;
