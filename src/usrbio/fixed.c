@@ -77,7 +77,7 @@ bool fixed_use(struct uring *uring, const struct slot *slot)
     size_t size = atomic_load_explicit(&proc->units[slot->unit].size, memory_order_relaxed);
     uint32_t *state = uring->fixed != NULL ? &uring->fixed[slot->unit] : NULL;
 
-    if (state == NULL || *state == REFUSED || slot->ptr < base ||
+    if (state == NULL || *state == REFUSED || base == NULL || slot->ptr < base ||
         slot->ptr + slot->len > base + size)
         return false;
     if (*state == REGISTERED)

@@ -382,6 +382,33 @@ static void destroy_with_io_in_flight(void **state)
     munmap(memory, 8 * MIB);
 }
 
+/* The memory goes between prep and submit: the library keeps it until that I/O is over. */
+static void destroy_with_io_prepared(void **state)
+{
+    int fd = file_new("prepared", 0);
+    struct hf3fs_cqe cqes[4];
+
+    (void)state;
+    CHECK_EQ(ftruncate(fd, MIB), 0);
+    CHECK(hf3fs_reg_fd(fd, 0) <= 0);
+    for (int round = 0; round < 4; round++) {
+        struct hf3fs_ior r = ring_new(4, round & 1);
+        struct hf3fs_iov own = memory_new(MIB);
+
+        for (size_t i = 0; i < 4; i++)
+            CHECK(hf3fs_prep_io(&r, &own, round & 1, own.base + i * 4096, fd, i * 4096, 4096,
+                                NULL) >= 0);
+        hf3fs_iovdestroy(&own);
+        CHECK_EQ(hf3fs_submit_ios(&r), 0);
+        CHECK_EQ(hf3fs_wait_for_ios(&r, cqes, 4, 4, NULL), 4);
+        for (int i = 0; i < 4; i++)
+            CHECK_EQ(cqes[i].result, 4096);
+        hf3fs_iordestroy(&r);
+    }
+    hf3fs_dereg_fd(fd);
+    close(fd);
+}
+
 static void many_rings(void **state)
 {
     enum { RINGS = 1500 };
@@ -512,6 +539,7 @@ int main(void)
         cmocka_unit_test(any_io_depth_runs_at_once),
         cmocka_unit_test(waiting),
         cmocka_unit_test(destroy_with_io_in_flight),
+        cmocka_unit_test(destroy_with_io_prepared),
         cmocka_unit_test(many_rings),
         cmocka_unit_test(rings_of_the_parent_in_a_child),
         cmocka_unit_test(crossing_is_no_error_at_prep),
