@@ -66,11 +66,25 @@ int fsck_say(struct fsck *f, enum fsck_id id, const char *path, uint32_t repair,
 
 /* ---- The root ---- */
 
+/* Each may be one segment ahead of eviction. */
+static uint64_t writers_open(const struct survey *v)
+{
+    uint64_t n = 0;
+    size_t i, j, k;
+
+    for (i = 0; i < v->nspaces; i++)
+        for (j = 0; j < v->spaces[i].nshards; j++)
+            for (k = 0; k < v->spaces[i].shards[j].nwriters; k++)
+                n += v->spaces[i].shards[j].writers[k].state != OWNER_CLOSED;
+    return n;
+}
+
 static int root_json(struct fsck *f)
 {
     char path[ADMIN_PATH], text[4096];
     uint64_t used = survey_usage(&f->v);
-    json_int_t format, capacity;
+    uint64_t open = writers_open(&f->v);
+    json_int_t format, capacity, segment;
     json_t *o = NULL;
     int64_t n;
     int rc = admin_path(&f->ad, path, ROOT_FILE, "");
@@ -87,6 +101,7 @@ static int root_json(struct fsck *f)
         o = json_loadb(text, (size_t)n, 0, NULL);
     format = json_integer_value(json_object_get(o, "format"));
     capacity = json_integer_value(json_object_get(o, "capacity_bytes"));
+    segment = json_integer_value(json_object_get(o, "segment_bytes"));
     json_decref(o);
     if (format < 1 || capacity < 0)
         return fsck_say(f, CF002, path, 0, "no JSON object with format and capacity_bytes");
@@ -94,7 +109,7 @@ static int root_json(struct fsck *f)
         return fsck_say(f, CF003, path, 0, "format %lld; this version reads up to %d",
                         (long long)format, FORMAT_VERSION);
     f->sum.capacity_bytes = (uint64_t)capacity;
-    if (capacity && used > (uint64_t)capacity && !f->v.unwanted)
+    if (capacity && used > (uint64_t)capacity + open * (uint64_t)segment && !f->v.unwanted)
         return fsck_say(f, CF030, path, 0, "%" PRIu64 " bytes used, capacity %lld", used,
                         (long long)capacity);
     return 0;

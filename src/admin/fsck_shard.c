@@ -75,6 +75,8 @@ static int fsck_head(struct fsck *f, const struct survey_shard *sh, const struct
     if (w->head_rc)
         return fsck_say(f, w->head_rc == -EBADMSG ? CF200 : CF310, path, 0, "%s", w->head_text);
     rc = head_range(f, sh, w, path);
+    if (!rc && w->state != OWNER_CLOSED && w->head.health & HEAD_HEALTH_BREAKER)
+        rc = fsck_say(f, CF207, path, 0, "process %u of %.63s", w->head.pid, w->head.host);
     if (!rc && w->state != OWNER_CLOSED)
         rc = fsck_say(f, CF203, path, 0, "%s, process %u of %.63s",
                       w->state == OWNER_SILENT ? "it has ended"

@@ -288,6 +288,7 @@ DAMAGE = {
     "CF203": (later(pick(".head"), 12, "<I", 1, 176), 0),
     "CF204": (head_says_more, 1),
     "CF205": (lambda s: [p.unlink() for p in (toc(s), toc(s).with_suffix(".seg"))], 0),
+    "CF207": (lambda s: [later(pick(".head"), 108, "<I", 1, 176)(s), later(pick(".head"), 12, "<I", 1, 176)(s)], 1),
     "CF300": (lambda s: flip(toc(s), 20), 1),
     "CF301": (swap(".toc"), 1),
     "CF302": (foreign_space_contents, 1),
