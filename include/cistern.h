@@ -170,15 +170,16 @@ struct cistern_options {
     uint32_t depth;          /* I/Os in flight per lane and direction; 32 */
     uint32_t max_ops;        /* gets and puts that may be open at once; 256 */
     uint64_t max_blocks;     /* address space that the index reserves; 64 Mi blocks */
-    uint64_t capacity_bytes; /* of the root; written at its creation; sets the segment size */
+    uint64_t capacity_bytes; /* of the root, all spaces together; written at its creation, then what
+                                cistern.json says holds; sets the segment size; 0 = not limited */
     uint64_t segment_bytes;  /* default capacity / 64 within 64 MiB .. 1 GiB; 256 MiB without a
                                 capacity */
     uint32_t sync_ms; /* data and contents are synced this long after they were written; 2,000 */
     uint32_t close_timeout_ms; /* 5,000 */
     cistern_log_fn log;
     void *log_arg;
-    uint32_t poll_ms;    /* how often the heads of other live writers are read; 1,000 */
-    uint32_t list_ms;    /* how often directories are listed for new writers; 5,000 */
+    uint32_t poll_ms; /* how often the heads of other live writers are read; 1,000 */
+    uint32_t list_ms; /* how often directories are listed for new writers; 5,000 */
     uint32_t silence_ms; /* a writer whose head did not change for so long has ended; 60,000. The
                             same for all who share a root */
     int32_t breaker; /* 0 or 1 = on, -1 = off: when storage fails again and again, everything is a
@@ -187,6 +188,10 @@ struct cistern_options {
     uint32_t breaker_probe_ms; /* while it is open one small read this often tries storage; 1,000 */
     uint32_t negative_ms;      /* a copy that was bad is not tried again for so long; 30,000 */
     uint32_t aside_failures; /* bad blocks of one segment that set it aside, on disk as well; 8 */
+    uint64_t free_floor_bytes; /* free space of the file system that the root leaves to others; 0 */
+    uint32_t evict_grace_ms;   /* between a segment's eviction and the removal of its data; default
+                                  get_timeout_ms + list_ms + poll_ms */
+    int32_t carry_over; /* 0 or 1 = on, -1 = off: blocks that were used outlive their segment */
 };
 
 /*
@@ -288,6 +293,12 @@ CISTERN_API CISTERN_MUST int cistern_exists(cistern *c, const cistern_key *keys,
 CISTERN_API int cistern_touch(cistern *c, const cistern_key *keys, size_t n);
 /* Forgets these blocks on this shard, also after a restart. Returns how many there were. */
 CISTERN_API CISTERN_MUST int64_t cistern_delete(cistern *c, const cistern_key *keys, size_t n);
+/*
+ * Writes another capacity of the root, 0 = not limited, to its cistern.json. Every process that
+ * writes takes it up within its next look, half a second to half a minute. Blocks, at most
+ * open_timeout_ms.
+ */
+CISTERN_API CISTERN_MUST int cistern_set_capacity(cistern *c, uint64_t bytes);
 /* Takes up what other writers published since. Blocks, at most timeout_ms (0 = read_timeout_ms). */
 CISTERN_API CISTERN_MUST int cistern_refresh(cistern *c, uint32_t timeout_ms);
 

@@ -133,6 +133,11 @@ static int take_numbers(const struct cistern_options *o, struct config *c)
         (rc = take_u32(&c->breaker_probe_ms, o->breaker_probe_ms, 1000, 1, (uint32_t)hour,
                        "breaker_probe_ms")))
         return rc;
+    /* Until then every reader either ended or noticed that the contents are gone. */
+    c->evict_grace_ms =
+        o->evict_grace_ms ? o->evict_grace_ms : c->get_timeout_ms + c->list_ms + c->poll_ms;
+    c->free_floor_bytes = o->free_floor_bytes;
+    c->carry_over = o->carry_over >= 0;
     if (o->breaker < 0)
         c->breaker_failures = 0;
     if (c->io_bytes % PAGE_BYTES)
@@ -147,9 +152,9 @@ static int take_numbers(const struct cistern_options *o, struct config *c)
         c->segment_bytes = o->capacity_bytes ? o->capacity_bytes / 64 : 256 * MIB;
     if (!o->segment_bytes)
         c->segment_bytes = max_u64(64 * MIB, min_u64(GIB, c->segment_bytes));
-    c->segment_bytes = round_up(c->segment_bytes, c->io_bytes);
-    if (c->segment_bytes > 1ull << 40)
+    if (c->segment_bytes > 1ull << 40) /* before rounding, which could run over */
         return err_set(CISTERN_ECONFIG, "segment_bytes is above 1 TiB");
+    c->segment_bytes = round_up(c->segment_bytes, c->io_bytes);
     return 0;
 }
 

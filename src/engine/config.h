@@ -27,6 +27,9 @@ struct config {
     uint32_t breaker_failures, breaker_probe_ms; /* failures 0: no breaker */
     uint32_t negative_ms, aside_failures;
     uint32_t poll_ms, list_ms, silence_ms;
+    uint64_t free_floor_bytes;
+    uint32_t evict_grace_ms;
+    bool carry_over;
     uint64_t max_blocks, capacity_bytes, segment_bytes;
     struct logger log;
 };

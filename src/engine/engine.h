@@ -51,6 +51,7 @@ void inbox_sleep(struct inbox *in, uint32_t seen, uint64_t ns);
 struct lane;     /* lane_internal.h */
 struct writer;   /* writer_internal.h */
 struct follower; /* follow.h */
+struct capacity; /* capacity.h */
 
 enum keeper_job {
     KEEPER_STOP = 1,
@@ -58,8 +59,10 @@ enum keeper_job {
     KEEPER_SYNC = 4,
     KEEPER_FENCE = 8,
     KEEPER_SEAL = 16,
-    KEEPER_COLLECT = 1024, /* nothing but what every turn does */
-    KEEPER_ALLOCATE = 32
+    KEEPER_ALLOCATE = 32,
+    KEEPER_CAPACITY = 64,
+    KEEPER_ROOM = 128,
+    KEEPER_COLLECT = 1024 /* nothing but what every turn does */
 };
 
 struct keeper {
@@ -93,6 +96,7 @@ struct cistern {
     _Atomic uint32_t next_lane;
     struct writer *writer; /* NULL when nothing is written */
     struct follower *follower;
+    struct capacity *capacity; /* NULL when nothing is written */
     struct bell bell;
     struct keeper keeper;
     _Atomic uint64_t tickets[TICKETS]; /* 0 = free, else the ticket */
@@ -193,6 +197,12 @@ bool writer_dead_open(cistern *c);
 void writer_make_segment(cistern *c);
 int writer_seal_ended(cistern *c); /* the first failure of a sync */
 void writer_allocate(cistern *c);
+/* What capacity_relieve() said. */
+void writer_room_made(cistern *c, bool made);
+/* The first of the writer's segments that still has contents, for its head. */
+void writer_first_seq(cistern *c, uint64_t first);
+/* Of this handle, and not sealed yet. */
+bool writer_segment_open(cistern *c, uint64_t writer, uint64_t seq);
 int writer_sync(cistern *c);
 int writer_last_rites(cistern *c);
 uint64_t writer_id(const cistern *c);
@@ -203,6 +213,7 @@ int keeper_start(cistern *c) MUST_CHECK;
 void keeper_ask(cistern *c, uint32_t jobs);
 /* Wait for a job that is counted; 0, -ETIMEDOUT, or its result. */
 int keeper_sync_wait(cistern *c, uint64_t deadline_ns) MUST_CHECK;
+int keeper_capacity_wait(cistern *c, uint64_t bytes, uint64_t deadline_ns) MUST_CHECK;
 int keeper_stop(cistern *c, uint64_t deadline_ns);
 
 /* ---- follow.c, watch.c ---- */

@@ -1,9 +1,23 @@
 /*
- * evict.c - forgetting segments.
+ * evict.c - see evict.h.
  *
- * Threads: the keeper, and the opener before the keeper runs.
+ * A crash between the steps leaves data without contents; one before them changes nothing; there is
+ * no third state. Two evictors of one segment both see -ENOENT at worst.
+ *
+ * Threads: the keeper (segment_forget(): also the follower, and the opener before both run).
  */
 #include "engine/evict.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "engine/writer_internal.h"
+
+#define PATH_BYTES 640
+
+/* ---- In memory ---- */
 
 uint64_t segment_forget(cistern *c, uint32_t number)
 {
@@ -16,4 +30,180 @@ uint64_t segment_forget(cistern *c, uint32_t number)
     blocks = index_remove_segment(c->index, number);
     (void)segtab_forget(&c->segs, number);
     return blocks;
+}
+
+/* What was inserted while it was being forgotten goes now, when nobody holds it any more. */
+static void left(void *arg, uint32_t number)
+{
+    cistern *c = arg;
+
+    (void)index_remove_segment(c->index, number);
+}
+
+uint32_t segments_collect(cistern *c)
+{
+    return segtab_collect(&c->segs, c->io, left, c);
+}
+
+/* ---- On storage ---- */
+
+static int unlink_file(cistern *c, const struct usage *u, const struct usage_segment *s,
+                       const char *suffix)
+{
+    char name[SEGMENT_NAME_MAX], path[PATH_BYTES];
+    int rc;
+
+    segment_name(name, s->writer, s->seq, suffix);
+    (void)snprintf(path, sizeof path, "%s/%s", u->dirs[s->dir].path, name);
+    rc = c->io->ops->unlink(c->io, path);
+    if (rc && rc != -ENOENT)
+        log_line(&c->cfg.log, LOG_WARN, "%s cannot be removed: %s", path, cistern_error_string(rc));
+    return rc == -ENOENT ? 0 : rc;
+}
+
+/* Of this handle's shard: the number, or -1. */
+static int64_t number_of(cistern *c, const struct usage *u, const struct usage_segment *s)
+{
+    const struct segment *known =
+        u->dirs[s->dir].own ? segtab_find_file(&c->segs, u->dirs[s->dir].shard, s->writer, s->seq)
+                            : NULL;
+
+    return known ? known - c->segs.at : -1;
+}
+
+static bool is_own(cistern *c, const struct usage *u, const struct usage_segment *s)
+{
+    return c->writer && u->dirs[s->dir].own && s->writer == writer_id(c);
+}
+
+/* The first of our segments that still has contents. */
+static void move_first(cistern *c, const struct usage *u)
+{
+    uint64_t first = UINT64_MAX;
+    size_t i;
+
+    for (i = 0; i < u->nsegs; i++) {
+        const struct usage_segment *s = &u->segs[i];
+
+        if (is_own(c, u, s) && s->toc && s->seq < first)
+            first = s->seq;
+    }
+    writer_first_seq(c, first);
+}
+
+int evict_begin(cistern *c, struct usage *u, struct usage_segment *s)
+{
+    int64_t number = number_of(c, u, s);
+    int rc;
+
+    fault_point("evict.begin");
+    if ((rc = unlink_file(c, u, s, ".toc")))
+        return rc;
+    fault_point("evict.contents_gone");
+    s->toc = false;
+    s->alone_ns = clock_boot_ns();
+    u->leaving += s->seg_bytes;
+    u->bytes -= s->toc_bytes;
+    u->counted -= s->toc_bytes;
+    s->toc_bytes = 0;
+    if (number >= 0)
+        (void)segment_forget(c, (uint32_t)number);
+    if (is_own(c, u, s))
+        move_first(c, u);
+    metric_add(&c->metrics, METRIC_evicted_segments, 1);
+    metric_add(&c->metrics, METRIC_evicted_bytes, s->seg_bytes);
+    return 0;
+}
+
+bool evict_finish(cistern *c, struct usage *u, struct usage_segment *s)
+{
+    (void)segments_collect(c);
+    if (unlink_file(c, u, s, ".seg"))
+        return false;
+    fault_point("evict.data_gone");
+    s->seg = false;
+    if (u->dirs[s->dir].own &&
+        segtab_open_file(&c->segs, u->dirs[s->dir].shard, s->writer, s->seq)) {
+        s->unlinked = true; /* a read of ours still holds it, and its space */
+        return true;
+    }
+    u->leaving -= s->seg_bytes;
+    u->bytes -= s->seg_bytes;
+    u->counted -= s->seg_bytes;
+    s->seg_bytes = 0;
+    return true;
+}
+
+/* Contents without data: a crash while they were made, or a data file that was lost. Empty pairs: a
+ * writer that died before it put anything in. */
+static bool is_litter(const struct usage_segment *s, uint64_t now, uint64_t silence_ns)
+{
+    if (!s->sealed || !s->toc)
+        return false;
+    if (!s->seg)
+        return s->alone_ns && now - s->alone_ns >= silence_ns;
+    return s->toc_size < FORMAT_PAGE && now - s->changed_ns >= silence_ns;
+}
+
+static void collect_head(cistern *c, const struct usage *u, struct usage_head *h)
+{
+    char name[SEGMENT_NAME_MAX], path[PATH_BYTES];
+
+    head_name(name, h->writer);
+    (void)snprintf(path, sizeof path, "%s/%s", u->dirs[h->dir].path, name);
+    if (c->io->ops->unlink(c->io, path) == 0)
+        metric_add(&c->metrics, METRIC_orphans_removed, 1);
+}
+
+static void collect_heads(cistern *c, struct usage *u, uint64_t now, uint64_t grace_ns,
+                          uint64_t silence_ns)
+{
+    size_t i;
+
+    for (i = 0; i < u->nheads; i++) {
+        struct usage_head *h = &u->heads[i];
+
+        if (c->writer && u->dirs[h->dir].own && h->writer == writer_id(c))
+            continue;
+        if (h->bare_ns && now - h->bare_ns >= grace_ns && usage_head_ended(h, now, silence_ns))
+            collect_head(c, u, h);
+    }
+}
+
+/* Another process evicted it: our index has it still. */
+static void notice(cistern *c, const struct usage *u, const struct usage_segment *s)
+{
+    int64_t number = s->toc ? -1 : number_of(c, u, s);
+
+    if (number < 0 || (is_own(c, u, s) && !s->sealed))
+        return;
+    if (segment_forget(c, (uint32_t)number))
+        log_line(&c->cfg.log, LOG_DEBUG, "a segment of %016llx was evicted elsewhere",
+                 (unsigned long long)s->writer);
+}
+
+uint64_t evict_collect(cistern *c, struct usage *u, uint64_t grace_ns, uint64_t silence_ns)
+{
+    uint64_t now = clock_boot_ns(), before = u->bytes;
+    size_t i;
+
+    for (i = 0; i < u->nsegs; i++) {
+        struct usage_segment *s = &u->segs[i];
+
+        notice(c, u, s);
+        if (is_own(c, u, s) && !s->sealed)
+            continue;
+        if (is_litter(s, now, silence_ns)) {
+            if (unlink_file(c, u, s, ".toc") == 0) {
+                s->toc = false;
+                s->alone_ns = now;
+                metric_add(&c->metrics, METRIC_orphans_removed, 1);
+            }
+        } else if (s->seg && !s->toc && s->alone_ns && now - s->alone_ns >= grace_ns) {
+            (void)evict_finish(c, u, s);
+        }
+    }
+    (void)segments_collect(c);
+    collect_heads(c, u, now, grace_ns, silence_ns);
+    return before - u->bytes;
 }

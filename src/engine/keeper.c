@@ -7,8 +7,11 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "base/bits.h"
 #include "base/clock.h"
+#include "engine/capacity.h"
 #include "engine/engine.h"
+#include "engine/evict.h"
 
 /* A sync that failed in the background, or at a seal, is the next flush's to tell. */
 static void note_sync(struct keeper *k, int rc)
@@ -37,7 +40,11 @@ static void run_sync(cistern *c, uint64_t asked)
 
 static void run_jobs(cistern *c, uint32_t jobs, uint64_t syncs)
 {
-    (void)segtab_collect(&c->segs, c->io);
+    (void)segments_collect(c);
+    if (jobs & KEEPER_CAPACITY)
+        capacity_set(c);
+    if (jobs & KEEPER_ROOM)
+        writer_room_made(c, capacity_relieve(c));
     if (jobs & KEEPER_FENCE)
         fence_renew(c);
     if (jobs & KEEPER_SEGMENT)
@@ -54,15 +61,15 @@ static void *keeper_main(void *arg)
 {
     cistern *c = arg;
     struct keeper *k = &c->keeper;
-    uint64_t sync_ns = c->cfg.sync_ms * NS_PER_MS, next_sync = clock_ns() + sync_ns;
+    uint64_t sync_ns = c->cfg.sync_ms * NS_PER_MS, next_sync = clock_ns() + sync_ns, next_look = 0;
 
     (void)pthread_mutex_lock(&k->lock);
     for (;;) {
-        struct timespec until = clock_timespec(next_sync);
+        uint64_t next = min_u64(next_sync, next_look), syncs;
+        struct timespec until = clock_timespec(next);
         uint32_t jobs;
-        uint64_t syncs;
 
-        while (!k->jobs && clock_ns() < next_sync)
+        while (!k->jobs && clock_ns() < next)
             (void)pthread_cond_timedwait(&k->wake, &k->lock, &until);
         jobs = k->jobs;
         k->jobs = 0;
@@ -75,6 +82,7 @@ static void *keeper_main(void *arg)
             next_sync = clock_ns() + sync_ns;
         }
         run_jobs(c, jobs, syncs);
+        next_look = capacity_tick(c);
         (void)pthread_mutex_lock(&k->lock);
     }
     (void)pthread_mutex_unlock(&k->lock);
@@ -142,6 +150,24 @@ int keeper_sync_wait(cistern *c, uint64_t deadline_ns)
         rc = k->sync_result;
     (void)pthread_mutex_unlock(&k->lock);
     return rc ? err_set(rc, "the sync did not succeed: %s", cistern_error_string(rc)) : 0;
+}
+
+int keeper_capacity_wait(cistern *c, uint64_t bytes, uint64_t deadline_ns)
+{
+    struct keeper *k = &c->keeper;
+    uint64_t target;
+    int rc;
+
+    (void)pthread_mutex_lock(&k->lock);
+    c->capacity->wanted = bytes;
+    target = ++c->capacity->sets_asked;
+    k->jobs |= KEEPER_CAPACITY;
+    (void)pthread_cond_signal(&k->wake);
+    rc = wait_for(k, &c->capacity->sets_done, target, deadline_ns);
+    if (!rc)
+        rc = c->capacity->set_result;
+    (void)pthread_mutex_unlock(&k->lock);
+    return rc;
 }
 
 int keeper_stop(cistern *c, uint64_t deadline_ns)

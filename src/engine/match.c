@@ -12,6 +12,8 @@
 #include "base/clock.h"
 #include "engine/engine.h"
 
+#define PIN_EVERY 32u /* blocks of a run whose segment is looked up */
+
 static int check_keys(const cistern *c, const cistern_key *keys, size_t n, const void *out)
 {
     int rc = guard_check(c);
@@ -36,6 +38,27 @@ static uint64_t ticket_take(cistern *c)
     return 0;
 }
 
+static void pin_block(cistern *c, const cistern_key *key, uint64_t until_ns)
+{
+    struct index_place place;
+
+    if (index_find(c->index, key, &place))
+        atomic_store_explicit(&c->segs.at[place.segment].pinned_ns, until_ns, memory_order_relaxed);
+}
+
+/* The segments of a run that is about to be read are not chosen for eviction for a while. A sample
+ * of its blocks will do: they lie side by side. */
+static void pin_run(cistern *c, const cistern_key *keys, uint32_t blocks)
+{
+    uint64_t until = clock_ns() + c->cfg.get_timeout_ms * NS_PER_MS;
+    uint32_t i;
+
+    for (i = 0; i < blocks; i += PIN_EVERY)
+        pin_block(c, &keys[i], until);
+    if (blocks)
+        pin_block(c, &keys[blocks - 1], until);
+}
+
 int cistern_match(cistern *c, const cistern_key *keys, size_t n, struct cistern_match *out)
 {
     struct match_answer answer = {0};
@@ -49,6 +72,8 @@ int cistern_match(cistern *c, const cistern_key *keys, size_t n, struct cistern_
     metric_add(&c->metrics, METRIC_match_calls, 1);
     metric_add(&c->metrics, METRIC_match_keys, n);
     metric_add(&c->metrics, METRIC_match_blocks, answer.blocks);
+    if (c->capacity)
+        pin_run(c, keys, answer.blocks);
     *out = (struct cistern_match){
         .blocks = answer.blocks, .have = answer.have, .ticket = answer.blocks ? ticket_take(c) : 0};
     return 0;

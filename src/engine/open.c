@@ -11,12 +11,16 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/bits.h"
 #include "base/clock.h"
 #include "base/fault.h"
+#include "engine/capacity.h"
 #include "engine/engine.h"
 #include "engine/follow.h"
 #include "engine/space_copy.h"
 #include "segment/root.h"
+
+#define SEGMENTS_LEAST 8u /* of a root with a capacity */
 
 /* Work on a helper thread that a caller waits for, but not for ever. Freed by whoever leaves last.
  */
@@ -135,6 +139,19 @@ static void hang_bell(cistern *c)
                  cistern_error_string(rc));
 }
 
+/* A root that is small beside the segments gets smaller ones: some must be there to be evicted. */
+static void fit_segments(cistern *c, uint64_t capacity)
+{
+    uint64_t fits = round_down(capacity / SEGMENTS_LEAST, c->cfg.io_bytes),
+             least = round_up(max_u64(c->cfg.block_extent, 1), c->cfg.io_bytes);
+
+    if (!capacity || c->cfg.segment_bytes <= fits)
+        return;
+    c->cfg.segment_bytes = min_u64(c->cfg.segment_bytes, max_u64(fits, least));
+    log_line(&c->cfg.log, LOG_INFO, "segments of %llu bytes fit the capacity of %llu",
+             (unsigned long long)c->cfg.segment_bytes, (unsigned long long)capacity);
+}
+
 static int prepare_files(cistern *c, const struct cistern_space *s)
 {
     bool may_write = !(c->cfg.flags & (CISTERN_OPEN_MATCH_ONLY | CISTERN_OPEN_READ_ONLY));
@@ -151,7 +168,11 @@ static int prepare_files(cistern *c, const struct cistern_space *s)
     if ((rc = prepare_space(c, s, may_write)))
         return rc;
     fault_point("open.space_made");
-    if (may_write && (rc = c->io->ops->make_dir(c->io, c->shard_path)))
+    if (may_write && (rc = capacity_open(c, root.capacity_bytes)))
+        return rc;
+    fit_segments(c, root.capacity_bytes);
+    rc = may_write ? c->io->ops->make_dir(c->io, c->shard_path) : 0;
+    if (rc && rc != -ENOSPC && rc != -EDQUOT && rc != -EROFS)
         return err_set(rc, "%s/%s cannot be made: %s", c->io->mount, c->shard_path,
                        cistern_error_string(rc));
     fault_point("open.shard_made");
@@ -240,6 +261,7 @@ static int tear_down(cistern *c)
     if ((busy = follower_close(c)))
         rc = rc ? rc : busy;
     bell_close(&c->bell);
+    capacity_close(c);
     unpin_staging(c);
     lanes_close(c);
     writer_close(c);

@@ -11,13 +11,14 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/bits.h"
 #include "base/clock.h"
 #include "base/fault.h"
 #include "engine/writer_internal.h"
 
 static bool group_written(const struct wgroup *g)
 {
-    return g->issued >= g->len && (!g->ios || g->late);
+    return g->issued >= g->len && !g->again && (!g->ios || g->late);
 }
 
 /* Takes the first group off the order. */
@@ -200,7 +201,7 @@ void publish_toc_done(struct writer *w, int64_t result, uint32_t len)
         engine_io_failed(w->c, BREAKER_WRITE, w->toc_epoch, result < 0 ? (int)result : -EIO,
                          BREAKER_NOWHERE);
         abandon_segment(w, seg);
-        writer_pause_if_full(w, (int)result);
+        full_frames(w, result);
         return;
     }
     breaker_answered(&w->c->breaker, BREAKER_WRITE);
@@ -243,7 +244,7 @@ struct head_record publish_head(struct writer *w, uint32_t state)
                             .counter = ++w->head_counter,
                             .shard = cfg->shard,
                             .shards = cfg->shards,
-                            .first_seq = w->first_seq,
+                            .first_seq = min_u64(atomic_load(&w->first_seq), w->published_next),
                             .next_seq = w->published_next,
                             .published = w->published,
                             .written_s = clock_wall_s(),
@@ -269,6 +270,7 @@ static void start_head(struct writer *w)
     head_encode(&h, NULL, 0, w->head_buf);
     w->health = h.health;
     w->head_dirty = false;
+    atomic_store(&w->first_moved, false);
     w->head_busy = true;
     fence_head_sent(w);
     if (writer_prep(w, &w->head, w->head_buf, 0, FORMAT_PAGE, WIO_HEAD, NULL)) {
@@ -296,7 +298,8 @@ void publish_step(struct writer *w)
         settle_failed(w);
         start_toc(w);
     }
-    if ((w->head_dirty || w->health != health(w->c)) && !w->head_busy)
+    if ((w->head_dirty || atomic_load(&w->first_moved) || w->health != health(w->c)) &&
+        !w->head_busy)
         start_head(w);
 }
 

@@ -155,6 +155,7 @@ static void fill(struct segment *to, const struct segment *from)
     to->data = from->data;
     atomic_store_explicit(&to->touches, from->touches, memory_order_relaxed);
     atomic_store_explicit(&to->bad, 0, memory_order_relaxed);
+    atomic_store_explicit(&to->pinned_ns, 0, memory_order_relaxed);
     to->cursor = from->cursor;
     to->seen = from->seen;
     to->ended = from->ended;
@@ -270,7 +271,23 @@ static int64_t take_left(struct segtab *t, uint32_t *held)
     return at ? (int64_t)at - 1 : -ENOENT;
 }
 
-uint32_t segtab_collect(struct segtab *t, struct io *io)
+bool segtab_open_file(struct segtab *t, uint32_t shard, uint64_t writer, uint64_t seq)
+{
+    struct segment like = {.writer = writer, .seq = seq, .shard = shard};
+    uint32_t found, at;
+
+    (void)pthread_mutex_lock(&t->lock);
+    found = t->by_file[probe(t, t->by_file, &like)];
+    for (at = atomic_load(&t->leaving); at && !found; at = t->at[at - 1].link)
+        found = same_file(&t->at[at - 1], &like) ? at : 0;
+    if (found && t->at[found - 1].data.fd < 0)
+        found = 0;
+    (void)pthread_mutex_unlock(&t->lock);
+    return found != 0;
+}
+
+uint32_t segtab_collect(struct segtab *t, struct io *io, void (*left)(void *arg, uint32_t number),
+                        void *arg)
 {
     uint32_t held = 0;
     int64_t number;
@@ -278,6 +295,7 @@ uint32_t segtab_collect(struct segtab *t, struct io *io)
     if (!atomic_load(&t->leaving))
         return 0;
     while ((number = take_left(t, &held)) >= 0) {
+        left(arg, (uint32_t)number);
         if (t->at[number].data.fd >= 0)
             io->ops->file_close(io, &t->at[number].data);
         (void)pthread_mutex_lock(&t->lock);

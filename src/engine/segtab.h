@@ -7,8 +7,10 @@
  * not meet another segment under it. (If a thread is stopped for longer than that, the check of the
  * block still tells the two apart.)
  *
- * Threads: the keeper and the opener add, forget and collect (under the lock). Lanes read a segment
- * while they hold it; a number that came out of the index was published by the index's own release.
+ * Threads: the keeper, the follower and the opener add and forget, the keeper collects (under the
+ * lock). Lanes read a segment while they hold it; a number that came out of the index was published
+ * by the index's own release. Who inserts blocks of a segment into the index while it may be
+ * forgotten holds it meanwhile.
  */
 #ifndef ENGINE_SEGTAB_H
 #define ENGINE_SEGTAB_H
@@ -33,7 +35,8 @@ struct segment {
     struct io_file data;    /* fd -1: other shard, or not there; looked at by those who hold it */
     _Atomic uint32_t holds; /* how many hold it, and SEGMENT_GONE */
     _Atomic uint32_t touches;
-    _Atomic uint32_t bad; /* copies in it that turned out bad */
+    _Atomic uint32_t bad;       /* copies in it that turned out bad */
+    _Atomic uint64_t pinned_ns; /* a match promised it until then */
     /* Of the follower's thread. */
     struct toc_cursor cursor;
     uint32_t seen; /* listing that last showed its contents; 0 = none yet */
@@ -74,8 +77,11 @@ void segment_release(struct segtab *t, uint32_t number);
 /* Nobody finds it or takes hold of it any more; false: it was not in use. segtab_collect() closes
  * it. */
 bool segtab_forget(struct segtab *t, uint32_t number);
-/* Closes the data files of forgotten segments that nobody holds any more; how many are still held.
- * May hang on storage. */
-uint32_t segtab_collect(struct segtab *t, struct io *io);
+/* Closes the data files of forgotten segments that nobody holds any more, each after a call of
+ * `left`; how many are still held. May hang on storage. */
+uint32_t segtab_collect(struct segtab *t, struct io *io, void (*left)(void *arg, uint32_t number),
+                        void *arg);
+/* The data file of that name is open, or waits to be closed. */
+bool segtab_open_file(struct segtab *t, uint32_t shard, uint64_t writer, uint64_t seq);
 
 #endif

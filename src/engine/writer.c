@@ -151,6 +151,8 @@ static void drop_shares(struct writer *w, bool all, uint64_t now)
 
     for (s = w->shares; s; s = next) {
         next = s->link;
+        if (all && now < w->pause_until_ns)
+            metric_add(&w->c->metrics, METRIC_put_dropped_full_blocks, s->to - s->next);
         if (all || now >= s->op->deadline_ns)
             put_cut(w, s, all ? 0 : -ETIMEDOUT, CISTERN_DROPPED);
     }
@@ -198,6 +200,7 @@ static void check_deadlines(struct writer *w, uint64_t now)
         engine_io_failed(w->c, BREAKER_WRITE, g->epoch, -ETIMEDOUT, BREAKER_NOWHERE);
         pool_quarantine(w->c->write_pool, g->slot);
         g->late = true;
+        g->again = false;
         w->lost += g->ios;
         g->error = -ETIMEDOUT;
         g->issued = g->len;
@@ -216,12 +219,16 @@ static void issue(struct writer *w, uint64_t now)
 {
     struct wgroup *g;
 
-    while ((g = w->issue) && w->inflight < w->c->cfg.depth) {
+    while (!w->room_asked && (g = w->issue) && w->inflight < w->c->cfg.depth) {
         uint64_t at = g->offset + g->issued;
         uint64_t len = min_u64(g->len - g->issued,
                                round_down(at, w->c->cfg.io_bytes) + w->c->cfg.io_bytes - at);
         int rc;
 
+        if (g->issued >= g->len) { /* between those that are sent again */
+            w->issue = g->link;
+            continue;
+        }
         if (!g->issued) {
             g->deadline_ns = now + w->c->cfg.write_timeout_ms * NS_PER_MS;
             g->epoch = breaker_epoch(&w->c->breaker, BREAKER_WRITE);
@@ -273,6 +280,15 @@ void writer_pause_if_full(struct writer *w, int error)
         w->pause_until_ns = clock_ns() + NS_PER_S;
 }
 
+static void data_failed(struct writer *w, struct wgroup *g, int64_t result)
+{
+    if (!g->error && !g->late)
+        engine_io_failed(w->c, BREAKER_WRITE, g->epoch, result < 0 ? (int)result : -EIO,
+                         BREAKER_NOWHERE);
+    g->error = result < 0 ? (int)result : -EIO;
+    writer_pause_if_full(w, g->error);
+}
+
 static void data_done(struct writer *w, struct wgroup *g, int64_t result, uint32_t len)
 {
     if (!HOLDS(w->c, g->ios))
@@ -282,12 +298,11 @@ static void data_done(struct writer *w, struct wgroup *g, int64_t result, uint32
         w->lost--;
     if (result != (int64_t)len) {
         metric_add(&w->c->metrics, METRIC_io_write_errors, 1);
-        if (!g->error && !g->late)
-            engine_io_failed(w->c, BREAKER_WRITE, g->epoch, result < 0 ? (int)result : -EIO,
-                             BREAKER_NOWHERE);
-        g->error = result < 0 ? (int)result : -EIO;
-        writer_pause_if_full(w, g->error);
+        if (!full_retry(w, g, result))
+            data_failed(w, g, result);
     }
+    if (!g->ios)
+        full_settled(w, g);
     if (!g->late)
         return;
     metric_add(&w->c->metrics, METRIC_io_late, 1);
@@ -373,6 +388,7 @@ static void *writer_main(void *arg)
 
         take_new(w);
         check_deadlines(w, now);
+        full_check(w, now);
         issue(w, now);
         lay_out(w, now);
         fence_step(w);

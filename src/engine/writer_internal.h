@@ -61,12 +61,15 @@ struct wgroup {
     uint32_t ios;
     int error;
     bool late;
+    bool again, full; /* to be sent once more, when room was made for it */
+    uint32_t tries;
     uint32_t epoch;          /* of the breaker when it was sent */
     uint64_t deadline_ns;    /* with the whole write timeout */
     uint32_t count, settled; /* blocks; of these told */
     struct wblock *blocks;   /* [WGROUP_BLOCKS] */
 };
 
+enum room { ROOM_UNKNOWN, ROOM_MADE, ROOM_NONE };
 enum fence { FENCE_NONE, FENCE_RAISED, FENCE_ASKED, FENCE_RENEWED };
 
 enum wio_kind { WIO_DATA, WIO_TOC, WIO_HEAD };
@@ -130,7 +133,12 @@ struct writer {
     bool announced;         /* a head was written under this name */
     uint64_t head_counter;
     uint64_t published, published_next; /* bytes of the last contents with frames; its seq + 1 */
-    uint64_t first_seq;
+    _Atomic uint64_t first_seq;         /* moved by the keeper */
+    _Atomic bool first_moved;
+    _Atomic uint32_t room_made; /* enum room: the keeper's answer to a full disk */
+    bool room_asked;            /* nothing is sent until it has come */
+    uint64_t room_until_ns, room_made_ns;
+    int make_logged;
     /* Copies that are not to be used. */
     pthread_mutex_t dead_lock;
     struct dead_note *dead;
@@ -160,6 +168,16 @@ void publish_toc_late(struct writer *w);
 bool publish_idle(struct writer *w);
 /* The head as it is to be written next. */
 struct head_record publish_head(struct writer *w, uint32_t state);
+
+/* full.c: what to do about a full file system */
+/* A write was answered with `result` instead of its length; true: the group is tried again. */
+bool full_retry(struct writer *w, struct wgroup *g, int64_t result);
+/* Nothing of the group is in flight any more. */
+void full_settled(struct writer *w, struct wgroup *g);
+/* A write of frames was refused: it cannot be sent again, since a part of it may have landed. */
+void full_frames(struct writer *w, int64_t result);
+/* Takes the keeper's answer. */
+void full_check(struct writer *w, uint64_t now);
 
 /* fence.c */
 /* True: nothing may be published. */

@@ -13,9 +13,12 @@
 #include "base/bits.h"
 #include "base/clock.h"
 #include "base/fault.h"
+#include "engine/capacity.h"
+#include "engine/evict.h"
 #include "engine/writer_internal.h"
 
-#define PATH_BYTES 640
+#define PATH_BYTES    640
+#define FULL_RETRY_NS (50 * NS_PER_MS) /* room comes back when the grace of something is over */
 
 static void path_of(const cistern *c, char out[PATH_BYTES], const char *name)
 {
@@ -33,6 +36,8 @@ static int make_head(cistern *c, struct writer *w)
     head_name(name, w->id);
     path_of(c, path, name);
     rc = c->io->ops->file_open(c->io, path, IO_WRITE | IO_CREATE, &f);
+    if (rc == -ENOENT && c->io->ops->make_dir(c->io, c->shard_path) == 0) /* full at the open */
+        rc = c->io->ops->file_open(c->io, path, IO_WRITE | IO_CREATE, &f);
     if (rc)
         return rc;
     fault_point("open.head_made");
@@ -148,22 +153,68 @@ static int make(cistern *c, struct writer *w, struct wseg **out)
     return 0;
 }
 
+bool writer_segment_open(cistern *c, uint64_t writer, uint64_t seq)
+{
+    struct writer *w = c->writer;
+    bool open = false;
+    uint32_t i;
+
+    (void)pthread_mutex_lock(&w->lock);
+    for (i = 0; i < WSEGS && !open; i++)
+        open = w->segs[i].stage != WSEG_FREE && w->segs[i].seq == seq &&
+               c->segs.at[w->segs[i].number].writer == writer;
+    (void)pthread_mutex_unlock(&w->lock);
+    return open;
+}
+
+void writer_first_seq(cistern *c, uint64_t first)
+{
+    struct writer *w = c->writer;
+
+    (void)pthread_mutex_lock(&w->lock);
+    first = min_u64(first, w->seq);
+    (void)pthread_mutex_unlock(&w->lock);
+    atomic_store(&w->first_seq, first);
+    atomic_store(&w->first_moved, true);
+    inbox_ring(&w->in);
+}
+
+void writer_room_made(cistern *c, bool made)
+{
+    atomic_store(&c->writer->room_made, made ? ROOM_MADE : ROOM_NONE);
+    inbox_ring(&c->writer->in);
+}
+
+/* A full disk is asked for room once. */
+static int make_relieved(cistern *c, struct writer *w, struct wseg **s)
+{
+    int rc = capacity_admit(c);
+
+    if (rc)
+        return rc;
+    rc = make(c, w, s);
+    if ((rc == -ENOSPC || rc == -EDQUOT) && capacity_relieve(c))
+        rc = make(c, w, s);
+    return rc;
+}
+
 void writer_make_segment(cistern *c)
 {
     struct writer *w = c->writer;
     struct wseg *s = NULL;
-    int rc = make(c, w, &s);
+    int rc = make_relieved(c, w, &s);
 
     if (!rc) {
         metric_add(&c->metrics, METRIC_segments_created, 1);
-    } else if (rc != -EAGAIN) {
+    } else if (rc != -EAGAIN && rc != w->make_logged) {
         log_line(&c->cfg.log, LOG_WARN, "no segment could be made in %s: %s", c->shard_path,
                  cistern_error_string(rc));
     }
     (void)pthread_mutex_lock(&w->lock);
     w->next = s;
     w->make_error = rc == -EAGAIN ? 0 : rc;
-    w->make_after_ns = clock_ns() + (w->make_error ? NS_PER_S : 0);
+    w->make_after_ns = clock_ns() + (!w->make_error ? 0 : rc == -ENOSPC ? FULL_RETRY_NS : NS_PER_S);
+    w->make_logged = rc == -EAGAIN ? w->make_logged : rc;
     w->making = false;
     (void)pthread_mutex_unlock(&w->lock);
     inbox_ring(&w->in);
@@ -240,7 +291,7 @@ static void discard(cistern *c, struct wseg *s)
 
     c->io->ops->file_close(c->io, &s->toc);
     (void)segtab_forget(&c->segs, s->number);
-    (void)segtab_collect(&c->segs, c->io);
+    (void)segments_collect(c);
     segment_name(name, writer, s->seq, ".seg");
     path_of(c, path, name);
     (void)c->io->ops->unlink(c->io, path);

@@ -174,6 +174,8 @@ int verb_stat(struct io *io, const char *path, struct io_stat *out)
     *out = (struct io_stat){.size = (uint64_t)st.st_size,
                             .disk_bytes = (uint64_t)st.st_blocks * 512,
                             .mtime_s = (uint64_t)st.st_mtime,
+                            .mtime_ns = (uint64_t)st.st_mtim.tv_sec * 1000000000u +
+                                        (uint64_t)st.st_mtim.tv_nsec,
                             .mode = st.st_mode & 07777u,
                             .is_dir = S_ISDIR(st.st_mode)};
     return 0;

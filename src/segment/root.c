@@ -188,6 +188,54 @@ int root_prepare(struct io *io, const char *root, const struct root_params *para
     return rc;
 }
 
+int root_capacity(struct io *io, const char *root, uint64_t *bytes)
+{
+    char path[PATH_BYTES], text[ROOT_JSON_MAX];
+    struct root_info info;
+    int64_t n;
+    int rc = path_join(path, root, "", ROOT_FILE);
+
+    if (rc)
+        return rc;
+    n = io->ops->small_read(io, path, text, sizeof text);
+    rc = n < 0 ? (int)n : root_parse(text, (size_t)n, &info);
+    if (rc == 0)
+        *bytes = info.capacity_bytes;
+    return rc;
+}
+
+int root_set_capacity(struct io *io, const char *root, uint64_t bytes)
+{
+    char path[PATH_BYTES], text[ROOT_JSON_MAX];
+    json_t *object = NULL;
+    size_t len;
+    int64_t n;
+    int rc = path_join(path, root, "", ROOT_FILE);
+
+    if (rc)
+        return rc;
+    n = io->ops->small_read(io, path, text, sizeof text);
+    if (n < 0)
+        return (int)n;
+    object = json_loadb(text, (size_t)n, 0, NULL);
+    if (!json_is_object(object)) {
+        rc = -EBADMSG;
+    } else if (bytes > INT64_MAX ||
+               json_object_set_new(object, "capacity_bytes", json_integer((json_int_t)bytes))) {
+        rc = -EINVAL;
+    } else {
+        len = json_dumpb(object, text, sizeof text - 1, JSON_COMPACT);
+        if (len >= sizeof text) {
+            rc = -EFBIG;
+        } else {
+            text[len++] = '\n';
+            rc = io->ops->small_write(io, path, text, len, false);
+        }
+    }
+    json_decref(object);
+    return rc;
+}
+
 /* ---- space.json ---- */
 
 /* Does the name end in "-<first 32 digits of the fingerprint>"? */

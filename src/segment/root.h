@@ -42,6 +42,11 @@ struct root_info {
 int root_prepare(struct io *io, const char *root, const struct root_params *params,
                  struct root_info *out) MUST_CHECK;
 
+/* What cistern.json says now. Any error: it could not be told. */
+int root_capacity(struct io *io, const char *root, uint64_t *bytes) MUST_CHECK;
+/* Writes it with another capacity; the other members stay, also those that are not known. */
+int root_set_capacity(struct io *io, const char *root, uint64_t bytes) MUST_CHECK;
+
 /*
  * The directory of a space, <root>/<space_dir>, and its space.json. CISTERN_ESPACE: it belongs to
  * another space (the text names the field), or nothing shows that it belongs to this one. -ENOENT:

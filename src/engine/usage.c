@@ -1,0 +1,510 @@
+/*
+ * usage.c - see usage.h. A scan makes a new list of names, sorts it, takes over what is known of
+ * each from the old list, which has the same order, and asks storage only for the rest.
+ */
+#include "engine/usage.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "base/clock.h"
+#include "engine/capacity.h"
+#include "engine/writer_internal.h"
+
+#define GROWING_NS (3 * NS_PER_S) /* what did not change for so long is not growing */
+#define SETTLED_NS (10 * NS_PER_S)
+#define LOOK_AGAIN 32u /* scans after which the size of a settled file is asked for again */
+#define PATH_BYTES 640
+
+/* Room for one more; keeps what it has when there is none. */
+static int grow(void **at, size_t *room, size_t count, size_t size)
+{
+    size_t want = *room ? 2 * *room : 64;
+    void *grown;
+
+    if (count < *room)
+        return 0;
+    grown = realloc(*at, want * size);
+    if (!grown)
+        return -ENOMEM;
+    *at = grown;
+    *room = want;
+    return 0;
+}
+
+void usage_free(struct usage *u)
+{
+    free(u->spaces);
+    free(u->dirs);
+    free(u->segs);
+    free(u->old_segs);
+    free(u->heads);
+    free(u->old_heads);
+    memset(u, 0, sizeof *u);
+}
+
+/* ---- Names ---- */
+
+struct walk {
+    struct usage *u;
+    cistern *c;
+    uint32_t space, dir;
+};
+
+static int seg_order(const void *x, const void *y)
+{
+    const struct usage_segment *a = x, *b = y;
+
+    if (a->dir != b->dir)
+        return a->dir < b->dir ? -1 : 1;
+    if (a->writer != b->writer)
+        return a->writer < b->writer ? -1 : 1;
+    return a->seq < b->seq ? -1 : a->seq > b->seq;
+}
+
+static int head_order(const void *x, const void *y)
+{
+    const struct usage_head *a = x, *b = y;
+
+    if (a->dir != b->dir)
+        return a->dir < b->dir ? -1 : 1;
+    return a->writer < b->writer ? -1 : a->writer > b->writer;
+}
+
+static int add_file(void *arg, const char *name)
+{
+    struct walk *w = arg;
+    struct usage *u = w->u;
+    uint64_t writer, seq;
+    enum segment_file kind = segment_name_parse(name, &writer, &seq);
+
+    if (kind == SEGMENT_FILE_OTHER)
+        return 0;
+    if (kind == SEGMENT_FILE_HEAD) {
+        if (grow((void **)&u->heads, &u->rheads, u->nheads, sizeof *u->heads))
+            return -ENOMEM;
+        memset(&u->heads[u->nheads], 0, offsetof(struct usage_head, touches));
+        u->heads[u->nheads].dir = w->dir;
+        u->heads[u->nheads].writer = writer;
+        u->heads[u->nheads++].there = true;
+        return 0;
+    }
+    if (grow((void **)&u->segs, &u->rsegs, u->nsegs, sizeof *u->segs))
+        return -ENOMEM;
+    u->segs[u->nsegs++] = (struct usage_segment){.dir = w->dir,
+                                                 .writer = writer,
+                                                 .seq = seq,
+                                                 .seg = kind == SEGMENT_FILE_DATA,
+                                                 .toc = kind == SEGMENT_FILE_TOC};
+    return 0;
+}
+
+static int add_dir(struct walk *w, const char *path, uint32_t shard)
+{
+    struct usage *u = w->u;
+    size_t room = u->rdirs;
+    uint32_t i;
+
+    for (i = 0; i < u->ndirs && strcmp(u->dirs[i].path, path) != 0; i++)
+        ;
+    if (i == u->ndirs) {
+        if (grow((void **)&u->dirs, &room, u->ndirs, sizeof *u->dirs))
+            return -ENOMEM;
+        u->rdirs = (uint32_t)room;
+        u->dirs[i] = (struct usage_dir){
+            .space = w->space, .shard = shard, .own = strcmp(path, w->c->shard_path) == 0};
+        memcpy(u->dirs[i].path, path, strlen(path) + 1);
+        u->ndirs++;
+    }
+    w->dir = i;
+    u->dirs[i].seen = true;
+    return 0;
+}
+
+/* A directory that went away while we looked is as good as empty. */
+static int list(cistern *c, const char *path, int (*visit)(void *, const char *), void *arg)
+{
+    int rc = c->io->ops->list(c->io, path, visit, arg);
+
+    return rc == -ENOENT || rc == -ENOTDIR ? 0 : rc;
+}
+
+struct names {
+    char (*at)[176];
+    size_t count, room;
+};
+
+static int add_name(void *arg, const char *name)
+{
+    struct names *n = arg;
+
+    if (strlen(name) >= sizeof n->at[0] || name[0] == '.')
+        return 0;
+    if (grow((void **)&n->at, &n->room, n->count, sizeof n->at[0]))
+        return -ENOMEM;
+    (void)snprintf(n->at[n->count++], sizeof n->at[0], "%s", name);
+    return 0;
+}
+
+static int list_space(struct walk *w, const char *space)
+{
+    char path[544], dir[544 + 192];
+    struct names shards = {0};
+    size_t i;
+    int rc;
+
+    (void)snprintf(path, sizeof path, "%s%s%s", w->c->cfg.root, w->c->cfg.root[0] ? "/" : "",
+                   space);
+    rc = list(w->c, path, add_name, &shards);
+    for (i = 0; i < shards.count && !rc; i++) {
+        unsigned shard, of;
+        char more;
+
+        if (sscanf(shards.at[i], "s%uof%u%c", &shard, &of, &more) != 2 ||
+            snprintf(dir, sizeof dir, "%s/%s", path, shards.at[i]) >=
+                (int)sizeof w->u->dirs[0].path)
+            continue;
+        rc = add_dir(w, dir, shard);
+        if (!rc)
+            rc = list(w->c, dir, add_file, w);
+    }
+    free(shards.at);
+    return rc;
+}
+
+static int add_space(struct usage *u, cistern *c, const char *name)
+{
+    const char *slash = strrchr(c->space_path, '/');
+    size_t room = u->rspaces;
+    uint32_t i;
+
+    for (i = 0; i < u->nspaces && strcmp(u->spaces[i].name, name) != 0; i++)
+        ;
+    if (i < u->nspaces)
+        return (int)i;
+    if (grow((void **)&u->spaces, &room, u->nspaces, sizeof *u->spaces))
+        return -ENOMEM;
+    u->rspaces = (uint32_t)room;
+    u->spaces[i] =
+        (struct usage_space){.own = strcmp(name, slash ? slash + 1 : c->space_path) == 0};
+    (void)snprintf(u->spaces[i].name, sizeof u->spaces[i].name, "%s", name);
+    u->nspaces++;
+    return (int)i;
+}
+
+static int list_all(struct usage *u, cistern *c)
+{
+    struct walk w = {.u = u, .c = c};
+    struct names spaces = {0};
+    uint32_t d;
+    size_t i;
+    int rc;
+
+    for (d = 0; d < u->ndirs; d++)
+        u->dirs[d].seen = false;
+    rc = list(c, c->cfg.root, add_name, &spaces);
+    for (i = 0; i < spaces.count && !rc; i++) {
+        int space = strchr(spaces.at[i], '-') ? add_space(u, c, spaces.at[i]) : -1;
+
+        if (space == -ENOMEM)
+            rc = -ENOMEM;
+        if (space < 0) /* cistern.json and its like: no file of ours has a hyphen */
+            continue;
+        w.space = (uint32_t)space;
+        rc = list_space(&w, spaces.at[i]);
+    }
+    free(spaces.at);
+    return rc;
+}
+
+/* ---- What is known of them ---- */
+
+/* The data file and the contents of a segment become one entry. */
+static void join_files(struct usage *u)
+{
+    size_t i, n = 0;
+
+    qsort(u->segs, u->nsegs, sizeof *u->segs, seg_order);
+    qsort(u->heads, u->nheads, sizeof *u->heads, head_order);
+    for (i = 0; i < u->nsegs; i++) {
+        if (n && seg_order(&u->segs[n - 1], &u->segs[i]) == 0) {
+            u->segs[n - 1].seg |= u->segs[i].seg;
+            u->segs[n - 1].toc |= u->segs[i].toc;
+        } else {
+            u->segs[n++] = u->segs[i];
+        }
+    }
+    u->nsegs = n;
+}
+
+/* One that vanished under us while this handle has it open holds its space. */
+static bool still_open(const struct usage *u, cistern *c, const struct usage_segment *s)
+{
+    return u->dirs[s->dir].own && s->seg_bytes &&
+           segtab_open_file(&c->segs, u->dirs[s->dir].shard, s->writer, s->seq);
+}
+
+static int take_over(struct usage *u, cistern *c, uint64_t now)
+{
+    size_t i = 0, o = 0, n = u->nsegs;
+
+    while (i < n || o < u->nold) {
+        int order = i == n ? 1 : o == u->nold ? -1 : seg_order(&u->segs[i], &u->old_segs[o]);
+        struct usage_segment *s = &u->segs[i], *was = &u->old_segs[o];
+
+        if (order < 0) {
+            s->changed_ns = u->scans ? now : 0;
+            i++;
+        } else if (order > 0) {
+            if (still_open(u, c, was)) {
+                struct usage_segment left = *was;
+
+                left.seg = left.toc = false;
+                left.unlinked = true;
+                left.toc_bytes = 0;
+                if (grow((void **)&u->segs, &u->rsegs, u->nsegs, sizeof *u->segs))
+                    return -ENOMEM;
+                u->segs[u->nsegs++] = left;
+            }
+            o++;
+        } else {
+            bool seg = s->seg, toc = s->toc;
+
+            *s = *was;
+            s->seg = seg;
+            s->toc = toc;
+            s->unlinked = false;
+            if (!toc)
+                s->toc_bytes = 0;
+            if (!seg)
+                s->seg_bytes = 0;
+            i++;
+            o++;
+        }
+    }
+    if (u->nsegs != n)
+        qsort(u->segs, u->nsegs, sizeof *u->segs, seg_order);
+    for (i = 0, o = 0; i < u->nheads; i++) {
+        while (o < u->nold_heads && head_order(&u->old_heads[o], &u->heads[i]) < 0)
+            o++;
+        if (o < u->nold_heads && head_order(&u->old_heads[o], &u->heads[i]) == 0)
+            u->heads[i] = u->old_heads[o];
+        else
+            u->heads[i].changed_ns = now;
+    }
+    return 0;
+}
+
+/* ---- Asking storage ---- */
+
+static int stat_file(struct usage *u, cistern *c, const struct usage_segment *s, const char *suffix,
+                     struct io_stat *st)
+{
+    char name[SEGMENT_NAME_MAX], path[PATH_BYTES];
+
+    segment_name(name, s->writer, s->seq, suffix);
+    (void)snprintf(path, sizeof path, "%s/%s", u->dirs[s->dir].path, name);
+    return c->io->ops->stat(c->io, path, st);
+}
+
+static int look(struct usage *u, cistern *c, struct usage_segment *s, uint64_t now)
+{
+    uint64_t was = s->seg_bytes + s->toc_bytes, is;
+    struct io_stat st;
+    int rc = 0;
+
+    if (s->unlinked || (s->looked && u->scans - s->looked < LOOK_AGAIN && s->sealed &&
+                        now - s->changed_ns >= SETTLED_NS))
+        return 0;
+    if (s->seg) {
+        rc = stat_file(u, c, s, ".seg", &st);
+        if (rc == -ENOENT)
+            s->seg = false;
+        else if (rc)
+            return rc;
+        s->seg_bytes = rc ? 0 : st.disk_bytes;
+    }
+    if (s->toc) {
+        rc = stat_file(u, c, s, ".toc", &st);
+        if (rc == -ENOENT)
+            s->toc = false;
+        else if (rc)
+            return rc;
+        s->toc_bytes = rc ? 0 : st.disk_bytes;
+        s->toc_size = rc ? 0 : st.size;
+        if (!rc)
+            s->mtime_ns = st.mtime_ns ? st.mtime_ns : st.mtime_s * NS_PER_S;
+    }
+    is = s->seg_bytes + s->toc_bytes;
+    if (is != was && u->scans)
+        s->changed_ns = now;
+    if (is > was && u->scans)
+        u->written += is - was;
+    s->looked = u->scans + 1;
+    return 0;
+}
+
+static int read_head(struct usage *u, cistern *c, struct usage_head *h, uint64_t now)
+{
+    char name[SEGMENT_NAME_MAX], path[PATH_BYTES];
+    struct head_record was = h->h;
+    int64_t n;
+
+    if (h->valid && h->h.state == HEAD_CLOSED)
+        return 0;
+    head_name(name, h->writer);
+    (void)snprintf(path, sizeof path, "%s/%s", u->dirs[h->dir].path, name);
+    n = c->io->ops->small_read(c->io, path, u->head_page, sizeof u->head_page);
+    if (n < 0 && n != -ENOENT && n != -EFBIG)
+        return (int)n;
+    if (n != FORMAT_PAGE || head_decode(u->head_page, &h->h))
+        return 0; /* being written, or none: silence will tell */
+    head_touches(u->head_page, h->touches, HEAD_TOUCHES_MAX);
+    if (!h->valid || h->h.counter != was.counter || h->h.state != was.state)
+        h->changed_ns = now;
+    h->valid = true;
+    return 0;
+}
+
+const struct usage_head *usage_head_of(const struct usage *u, uint32_t dir, uint64_t writer)
+{
+    struct usage_head key;
+
+    key.dir = dir;
+    key.writer = writer;
+    return u->nheads ? bsearch(&key, u->heads, u->nheads, sizeof *u->heads, head_order) : NULL;
+}
+
+bool usage_head_ended(const struct usage_head *h, uint64_t now, uint64_t silence_ns)
+{
+    return (h->valid && h->h.state == HEAD_CLOSED) || now - h->changed_ns >= silence_ns;
+}
+
+/* ---- What follows from it ---- */
+
+static bool is_sealed(const struct usage *u, cistern *c, const struct usage_segment *s,
+                      uint64_t now)
+{
+    const struct usage_head *h;
+
+    if (u->dirs[s->dir].own && c->writer && s->writer == writer_id(c))
+        return !writer_segment_open(c, s->writer, s->seq);
+    h = usage_head_of(u, s->dir, s->writer);
+    if (!h)
+        return s->changed_ns ? now - s->changed_ns >= c->capacity->silence_ns
+                             : now - c->capacity->opened_ns >= c->capacity->silence_ns;
+    return usage_head_ended(h, now, c->capacity->silence_ns) ||
+           (h->valid && s->seq + 1 < h->h.next_seq);
+}
+
+static void judge_spaces(struct usage *u, cistern *c, uint64_t now)
+{
+    uint32_t i, j;
+    size_t k;
+
+    for (i = 0; i < u->nspaces; i++)
+        u->spaces[i].live = u->spaces[i].own;
+    for (k = 0; k < u->nheads; k++) {
+        const struct usage_head *h = &u->heads[k];
+        struct usage_space *s = &u->spaces[u->dirs[h->dir].space];
+
+        s->live |= h->valid && !usage_head_ended(h, now, c->capacity->silence_ns);
+        s->newest_s = max_u64(s->newest_s, h->valid ? h->h.written_s : 0);
+    }
+    for (i = 0; i < u->nspaces; i++) {
+        u->spaces[i].rank = !u->spaces[i].live;
+        for (j = 0; j < u->nspaces && !u->spaces[i].live; j++)
+            u->spaces[i].rank +=
+                !u->spaces[j].live && u->spaces[j].newest_s > u->spaces[i].newest_s;
+    }
+}
+
+static void sum_up(struct usage *u, cistern *c, uint64_t now)
+{
+    size_t i;
+
+    u->bytes = u->counted = u->leaving = 0;
+    u->files = u->nheads;
+    for (i = 0; i < u->nsegs; i++) {
+        struct usage_segment *s = &u->segs[i];
+        uint64_t bytes = s->seg_bytes + s->toc_bytes;
+        bool own_open;
+
+        s->sealed = s->unlinked || is_sealed(u, c, s, now);
+        own_open = u->dirs[s->dir].own && c->writer && s->writer == writer_id(c) && !s->sealed;
+        s->alone_ns = s->seg != s->toc ? (s->alone_ns ? s->alone_ns : now) : 0;
+        s->counted = bytes;
+        if (own_open || (!s->sealed && s->toc && s->changed_ns && now - s->changed_ns < GROWING_NS))
+            s->counted = max_u64(bytes, c->cfg.segment_bytes + s->toc_bytes);
+        u->bytes += bytes;
+        u->counted += s->counted;
+        u->leaving += s->toc ? 0 : bytes;
+        u->files += s->seg + s->toc;
+    }
+    u->bytes += u->nheads * FORMAT_PAGE;
+    u->counted += u->nheads * FORMAT_PAGE;
+}
+
+static void mark_bare_heads(struct usage *u, uint64_t now)
+{
+    size_t i, k;
+
+    for (i = 0, k = 0; i < u->nheads; i++) {
+        struct usage_head *h = &u->heads[i];
+
+        while (k < u->nsegs && (u->segs[k].dir < h->dir ||
+                                (u->segs[k].dir == h->dir && u->segs[k].writer < h->writer)))
+            k++;
+        if (k < u->nsegs && u->segs[k].dir == h->dir && u->segs[k].writer == h->writer)
+            h->bare_ns = 0;
+        else if (!h->bare_ns)
+            h->bare_ns = now;
+    }
+}
+
+#define SWAP(a, b)                                                                                 \
+    do {                                                                                           \
+        __typeof__(a) was_ = (a);                                                                  \
+        (a) = (b);                                                                                 \
+        (b) = was_;                                                                                \
+    } while (0)
+
+static void swap_lists(struct usage *u)
+{
+    SWAP(u->segs, u->old_segs);
+    SWAP(u->nsegs, u->nold);
+    SWAP(u->rsegs, u->rold);
+    SWAP(u->heads, u->old_heads);
+    SWAP(u->nheads, u->nold_heads);
+    SWAP(u->rheads, u->rold_heads);
+}
+
+int usage_scan(struct usage *u, cistern *c)
+{
+    uint64_t now = clock_boot_ns();
+    size_t i;
+    int rc;
+
+    swap_lists(u);
+    u->nsegs = u->nheads = 0;
+    rc = list_all(u, c);
+    join_files(u);
+    if (!rc)
+        rc = take_over(u, c, now);
+    for (i = 0; i < u->nheads && !rc; i++)
+        rc = read_head(u, c, &u->heads[i], now);
+    for (i = 0; i < u->nsegs && !rc; i++)
+        rc = look(u, c, &u->segs[i], now);
+    if (rc) {
+        swap_lists(u);
+        return rc;
+    }
+    mark_bare_heads(u, now);
+    sum_up(u, c, now);
+    judge_spaces(u, c, now);
+    u->scans++;
+    return 0;
+}

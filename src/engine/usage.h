@@ -1,0 +1,80 @@
+/*
+ * usage.h - what the root holds on storage, recomputed from its files: all spaces, shards, writers.
+ *
+ * A scan lists the directories, asks for the sizes of files that are new, growing or not looked at
+ * for long, and reads the heads of writers that live. Sizes are disk bytes. What changed is noted
+ * with the time of our own clock, never of a file's: it tells who grows and who is silent.
+ *
+ * Threads: the keeper, and the opener before it runs. Everything here blocks on storage.
+ */
+#ifndef ENGINE_USAGE_H
+#define ENGINE_USAGE_H
+
+#include "engine/engine.h"
+
+struct usage_space {
+    char name[176];
+    bool own;
+    bool live;         /* somebody writes in it */
+    uint64_t newest_s; /* the latest that a head of it says */
+    uint32_t rank;     /* 0 = in use; greater = older (policy.h) */
+};
+
+struct usage_dir {
+    char path[544]; /* relative to the mount */
+    uint32_t space, shard;
+    bool own; /* this handle's shard */
+    bool seen;
+};
+
+/* One segment, by its files. */
+struct usage_segment {
+    uint32_t dir; /* order: by dir, writer, seq */
+    uint64_t writer, seq;
+    bool seg, toc;                 /* which of them are there */
+    uint64_t seg_bytes, toc_bytes; /* on disk */
+    uint64_t toc_size;
+    uint64_t mtime_ns;   /* of the contents: puts segments in order, decides nothing */
+    uint64_t changed_ns; /* last change that we saw; 0 = none since the first scan */
+    uint64_t alone_ns;   /* since when one file is there without the other; 0 = it is not so */
+    uint64_t counted;    /* what it counts for: a growing one as what it may become */
+    uint32_t looked;     /* scan that asked for its sizes */
+    bool sealed;         /* its writer writes no more to it */
+    bool unlinked;       /* not there any more, and still open in this handle */
+};
+
+struct usage_head {
+    uint32_t dir; /* order: by dir, writer */
+    uint64_t writer;
+    bool there, valid;
+    struct head_record h;
+    uint64_t changed_ns; /* its counter; or since when we look at it */
+    uint64_t bare_ns;    /* since when its writer has no other file; 0 = it has */
+    uint32_t touches[HEAD_TOUCHES_MAX];
+};
+
+struct usage {
+    struct usage_space *spaces;
+    struct usage_dir *dirs;
+    struct usage_segment *segs, *old_segs;
+    struct usage_head *heads, *old_heads;
+    uint32_t nspaces, ndirs, rspaces, rdirs;
+    size_t nsegs, rsegs, nold, rold, nheads, rheads, nold_heads, rold_heads;
+    uint32_t scans;
+    uint64_t bytes;   /* on disk */
+    uint64_t counted; /* with growing segments as what they may become */
+    uint64_t leaving; /* of these, in data files whose contents are gone */
+    uint64_t files;
+    uint64_t written; /* bytes that we saw the root grow by, ever */
+    uint64_t head_page[FORMAT_PAGE / 8];
+};
+
+/* 0, or what storage answered; then nothing of *u has changed that decides about files. */
+int usage_scan(struct usage *u, cistern *c) MUST_CHECK;
+void usage_free(struct usage *u);
+/* The head of a segment's writer, or NULL. */
+const struct usage_head *usage_head_of(const struct usage *u, uint32_t dir, uint64_t writer);
+/* Its writer ended, closed or silent for silence_ns of our clock. */
+bool usage_head_ended(const struct usage_head *h, uint64_t now, uint64_t silence_ns);
+
+#endif

@@ -1,0 +1,700 @@
+/*
+ * test_evict.c - capacity on real files: what is evicted, what stays, what crashes and strangers
+ * leave, and a file system that is full.
+ *
+ * Segments are of 1 MiB, blocks of 64 KiB. Nothing is judged by time: conditions are waited for
+ * with a limit that only tells "soon" from "never".
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <glob.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "../harness/store.h"
+#include "base/fault.h"
+#include "engine/evict.h"
+
+enum { MANY = 1024, BATCH = 4, SEGMENT = 1 << 20, SOON_MS = 20000, GRACE_MS = 60, QUIET_MS = 400 };
+
+struct fixture {
+    struct store s;
+    cistern *c;
+    cistern_key keys[MANY];
+    uint8_t buf[BATCH][STORE_BLOCK], want[STORE_BLOCK];
+    struct cistern_vec vecs[BATCH];
+    struct cistern_span spans[BATCH];
+    uint8_t results[BATCH];
+    struct cistern_event ev;
+    bool mounted;
+};
+
+static uint64_t now_ms(void)
+{
+    struct timespec t;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+#define WAIT_FOR(condition)                                                                        \
+    do {                                                                                           \
+        uint64_t end_ = now_ms() + SOON_MS;                                                        \
+        bool came_;                                                                                \
+        while (!(came_ = (condition)) && now_ms() < end_)                                          \
+            (void)usleep(5000);                                                                    \
+        assert_true(came_);                                                                        \
+    } while (0)
+
+static uint64_t metric(cistern *c, const char *name)
+{
+    struct cistern_metric m[METRIC_COUNT];
+    int i, n = cistern_metrics(c, m, METRIC_COUNT);
+
+    for (i = 0; i < n; i++) {
+        if (strcmp(m[i].name, name) == 0)
+            return m[i].value;
+    }
+    fail_msg("no metric %s", name);
+    return 0;
+}
+
+/* ---- Files ---- */
+
+static uint64_t du_bytes, du_files;
+
+static int du_one(const char *path, const struct stat *st, int kind, struct FTW *where)
+{
+    const char *dot = strrchr(path, '.');
+
+    (void)where;
+    if (kind == FTW_F && dot &&
+        (strcmp(dot, ".seg") == 0 || strcmp(dot, ".toc") == 0 || strcmp(dot, ".head") == 0)) {
+        du_bytes += (uint64_t)st->st_blocks * 512;
+        du_files++;
+    }
+    return 0;
+}
+
+static uint64_t du(const struct fixture *f)
+{
+    du_bytes = du_files = 0;
+    (void)nftw(f->s.dir, du_one, 16, FTW_PHYS);
+    return du_bytes;
+}
+
+static size_t count(const struct fixture *f, const char *pattern)
+{
+    char path[512];
+    glob_t g;
+    size_t n;
+
+    (void)snprintf(path, sizeof path, "%s/rtp_llm/*-*/s*/%s", f->s.dir, pattern);
+    n = glob(path, 0, NULL, &g) == 0 ? g.gl_pathc : 0;
+    globfree(&g);
+    return n;
+}
+
+/* Removes the first that matches, or makes a file of that name beside it. */
+static void first_path(const struct fixture *f, const char *pattern, char *out, size_t size)
+{
+    char path[512];
+    glob_t g;
+
+    (void)snprintf(path, sizeof path, "%s/rtp_llm/*-*/s*/%s", f->s.dir, pattern);
+    assert_int_equal(glob(path, 0, NULL, &g), 0);
+    (void)snprintf(out, size, "%s", g.gl_pathv[0]);
+    globfree(&g);
+}
+
+static void make_file(const char *path, size_t len)
+{
+    char byte = 'x';
+    int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+
+    assert_true(fd >= 0);
+    for (; len; len--)
+        assert_int_equal(write(fd, &byte, 1), 1);
+    assert_int_equal(close(fd), 0);
+}
+
+/* ---- Blocks ---- */
+
+static struct cistern_request request(struct fixture *f, uint32_t from, uint32_t n)
+{
+    return (struct cistern_request){.size = sizeof(struct cistern_request),
+                                    .keys = f->keys + from,
+                                    .spans = f->spans,
+                                    .results = f->results,
+                                    .blocks = n};
+}
+
+static void put_once(struct fixture *f, uint32_t from, uint32_t n)
+{
+    struct cistern_request r = request(f, from, n);
+    uint32_t i;
+
+    for (i = 0; i < n; i++)
+        store_fill(f->buf[i], STORE_BLOCK, from + i);
+    assert_int_equal(cistern_put_sync(f->c, &r, &f->ev), 0);
+}
+
+/* A put that finds no room now is tried again: room comes back when a grace is over. */
+static void put_all(struct fixture *f, uint32_t from, uint32_t n)
+{
+    uint64_t end = now_ms() + SOON_MS;
+
+    do {
+        put_once(f, from, n);
+        if (f->ev.hits < n)
+            (void)usleep(10000);
+    } while (f->ev.hits < n && now_ms() < end);
+    assert_int_equal(f->ev.hits, n);
+}
+
+/* A hit has the right bytes; anything else is a miss. */
+static bool get_one(struct fixture *f, uint32_t number)
+{
+    struct cistern_request r = request(f, number, 1);
+
+    memset(f->buf[0], 0xaa, STORE_BLOCK);
+    assert_int_equal(cistern_get_sync(f->c, &r, &f->ev), 0);
+    if (f->results[0] != CISTERN_HIT) {
+        assert_int_equal(f->results[0], CISTERN_MISS);
+        return false;
+    }
+    store_fill(f->want, STORE_BLOCK, number);
+    assert_memory_equal(f->buf[0], f->want, STORE_BLOCK);
+    return true;
+}
+
+static uint32_t get_hits(struct fixture *f, uint32_t from, uint32_t to)
+{
+    uint32_t i, hits = 0;
+
+    for (i = from; i < to; i++)
+        hits += get_one(f, i);
+    return hits;
+}
+
+/* ---- Fixture ---- */
+
+static void open_store(struct fixture *f)
+{
+    assert_int_equal(cistern_open(&f->s.o, &f->c), 0);
+}
+
+static void reopen(struct fixture *f)
+{
+    assert_int_equal(cistern_close(f->c), 0);
+    open_store(f);
+}
+
+static int setup_with(void **state, uint64_t capacity)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    uint32_t i;
+
+    store_init(&f->s);
+    for (i = 0; i < MANY; i++)
+        store_key(&f->keys[i], i);
+    for (i = 0; i < BATCH; i++) {
+        f->vecs[i] = (struct cistern_vec){f->buf[i], STORE_BLOCK};
+        f->spans[i] = (struct cistern_span){&f->vecs[i], 1};
+    }
+    f->s.o.segment_bytes = SEGMENT;
+    f->s.o.capacity_bytes = capacity;
+    f->s.o.evict_grace_ms = GRACE_MS;
+    f->s.o.silence_ms = QUIET_MS;
+    f->s.o.sync_ms = 50;
+    *state = f;
+    return 0;
+}
+
+static int setup(void **state)
+{
+    return setup_with(state, 16 * SEGMENT);
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+
+    if (f->c)
+        assert_int_equal(cistern_close(f->c), 0);
+    if (f->mounted)
+        (void)umount2(f->s.dir, MNT_DETACH);
+    store_rmdir(&f->s);
+    free(f);
+    return 0;
+}
+
+/* ---- The bound ---- */
+
+static void bytes_stay_within_the_capacity(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t i, hits;
+
+    open_store(f);
+    for (i = 0; i < MANY; i += BATCH) {
+        put_all(f, i, BATCH);
+        assert_true(du(f) <= 17 * SEGMENT);
+    }
+    assert_true(metric(f->c, "evicted_segments") >= MANY / 16 - 17);
+    assert_true(get_one(f, MANY - 1));
+    assert_false(get_one(f, 0));
+    hits = get_hits(f, 0, MANY);
+    assert_in_range(hits, 4 * 16, 17 * 16);
+    WAIT_FOR(metric(f->c, "usage_bytes") <= 16 * SEGMENT);
+    assert_true(count(f, "*.toc") <= 18);
+    reopen(f);
+    assert_int_equal(get_hits(f, 0, MANY), hits);
+    assert_int_equal(metric(f->c, "bad_checksum_blocks"), 0);
+    assert_int_equal(metric(f->c, "contents_missing"), 0);
+}
+
+static void what_was_evicted_can_be_put_again(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t i;
+
+    open_store(f);
+    for (i = 0; i < 512; i += BATCH)
+        put_all(f, i, BATCH);
+    assert_false(get_one(f, 0));
+    put_all(f, 0, BATCH);
+    assert_int_equal(f->results[0], CISTERN_STORED);
+    assert_true(get_one(f, 0));
+}
+
+/* Reads that were planned before an eviction end in peace; the file is closed after the last. */
+static void a_segment_that_is_held_stays_open(void **state)
+{
+    struct fixture *f = *state;
+    struct index_place place;
+    uint32_t number, i;
+
+    f->s.o.capacity_bytes = 0;
+    open_store(f);
+    for (i = 0; i < 32; i += BATCH)
+        put_all(f, i, BATCH);
+    WAIT_FOR(metric(f->c, "segments_sealed") > 0);
+    assert_true(index_find(f->c->index, &f->keys[0], &place));
+    number = place.segment;
+    assert_true(segment_hold(&f->c->segs, number));
+    assert_int_equal(segment_forget(f->c, number), 16);
+    assert_int_equal(segment_forget(f->c, number), 0);
+    assert_false(index_find(f->c->index, &f->keys[0], &place));
+    assert_false(segment_hold(&f->c->segs, number));
+    assert_int_equal(segments_collect(f->c), 1);
+    assert_true(f->c->segs.at[number].data.fd >= 0);
+    segment_release(&f->c->segs, number);
+    WAIT_FOR(segments_collect(f->c) == 0 && f->c->segs.at[number].data.fd < 0);
+    assert_false(get_one(f, 0));
+}
+
+/* ---- Capacity at run time ---- */
+
+static void a_smaller_capacity_is_taken_up(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t i;
+
+    open_store(f);
+    for (i = 0; i < 192; i += BATCH)
+        put_all(f, i, BATCH);
+    assert_true(du(f) > 10 * SEGMENT);
+    assert_int_equal(cistern_set_capacity(f->c, 6 * SEGMENT), 0);
+    WAIT_FOR(du(f) <= 6 * SEGMENT);
+    assert_int_equal(metric(f->c, "capacity_bytes"), 6 * SEGMENT);
+    reopen(f);
+    assert_int_equal(metric(f->c, "capacity_bytes"), 6 * SEGMENT);
+    assert_int_equal(cistern_set_capacity(f->c, 0), 0);
+    for (i = 256; i < 512; i += BATCH)
+        put_all(f, i, BATCH);
+    assert_int_equal(get_hits(f, 256, 512), 256);
+}
+
+/* Written by another handle (of another shard); other members of the file stay. */
+static void a_capacity_that_another_wrote_is_taken_up(void **state)
+{
+    struct fixture *f = *state;
+    char path[300], text[512] = {0};
+    cistern *other;
+    int fd;
+
+    f->s.space.shards = 2;
+    open_store(f);
+    f->s.o.shard = 1;
+    assert_int_equal(cistern_open(&f->s.o, &other), 0);
+    assert_int_equal(cistern_set_capacity(other, 9 * SEGMENT), 0);
+    WAIT_FOR(metric(f->c, "capacity_bytes") == 9 * SEGMENT);
+    assert_int_equal(cistern_close(other), 0);
+    (void)snprintf(path, sizeof path, "%s/rtp_llm/cistern.json", f->s.dir);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    assert_true(fd >= 0 && read(fd, text, sizeof text - 1) > 0);
+    assert_int_equal(close(fd), 0);
+    assert_non_null(strstr(text, "\"segment_bytes\":1048576"));
+    assert_non_null(strstr(text, "\"capacity_bytes\":9437184"));
+}
+
+/* ---- Whose segments ---- */
+
+static void old_models_go_first(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t i;
+
+    open_store(f);
+    for (i = 0; i < 128; i += BATCH)
+        put_all(f, i, BATCH);
+    assert_int_equal(cistern_close(f->c), 0);
+    f->s.space.model = "next";
+    open_store(f);
+    for (i = 0; i < 208; i += BATCH)
+        put_all(f, i, BATCH);
+    WAIT_FOR(du(f) <= 16 * SEGMENT);
+    assert_int_equal(get_hits(f, 0, 208), 208);
+    assert_true(metric(f->c, "evicted_segments") >= 4);
+}
+
+/* The segments of a writer that closed may be evicted by the next. */
+static void segments_of_ended_writers_are_evicted(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t i, round;
+
+    for (round = 0; round < 6; round++) {
+        open_store(f);
+        for (i = 0; i < 64; i += BATCH)
+            put_all(f, round * 64 + i, BATCH);
+        assert_true(du(f) <= 17 * SEGMENT);
+        assert_int_equal(cistern_close(f->c), 0);
+    }
+    open_store(f);
+    assert_true(get_one(f, 6 * 64 - 1));
+    assert_false(get_one(f, 0));
+    /* Heads of writers that have nothing any more go as well. */
+    WAIT_FOR(count(f, "*.head") <= 5);
+}
+
+static void a_run_that_was_matched_is_not_chosen(void **state)
+{
+    struct fixture *f = *state;
+    struct cistern_match m;
+    uint32_t i;
+
+    open_store(f);
+    for (i = 0; i < 160; i += BATCH)
+        put_all(f, i, BATCH);
+    assert_int_equal(cistern_match(f->c, f->keys, 16, &m), 0);
+    assert_int_equal(m.blocks, 16);
+    assert_true(m.ticket != 0);
+    for (i = 160; i < 400; i += BATCH) {
+        put_all(f, i, BATCH);
+        assert_int_equal(cistern_match(f->c, f->keys, 16, &m), 0);
+    }
+    assert_int_equal(get_hits(f, 0, 16), 16);
+    assert_true(metric(f->c, "evicted_segments") > 4);
+}
+
+/* ---- Crashes ---- */
+
+static const char *die_at;
+
+static void die(const char *name)
+{
+    if (strcmp(name, die_at) == 0)
+        (void)kill(getpid(), SIGKILL);
+}
+
+/* A child writes until it dies at the point. */
+static void child_dies(struct fixture *f, const char *point)
+{
+    pid_t pid = fork();
+    uint32_t i;
+    int status;
+
+    if (pid == 0) {
+        die_at = point;
+        fault_hook = die;
+        if (cistern_open(&f->s.o, &f->c))
+            _exit(3);
+        for (i = 0; i < MANY; i++)
+            put_once(f, i % MANY, 1);
+        _exit(4);
+    }
+    assert_true(pid > 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+static void crash_at(struct fixture *f, const char *point)
+{
+    uint32_t hits;
+
+    child_dies(f, point);
+    open_store(f);
+    hits = get_hits(f, 0, MANY);
+    assert_true(hits > 0);
+    assert_int_equal(metric(f->c, "bad_checksum_blocks"), 0);
+    /* The dead writer is silent after a while; what it left without contents goes. */
+    WAIT_FOR(count(f, "*.seg") == count(f, "*.toc"));
+    put_all(f, 0, BATCH);
+    WAIT_FOR(du(f) <= 16 * SEGMENT);
+    assert_true(get_hits(f, 0, MANY) >= BATCH);
+}
+
+static void killed_before_the_first_step(void **state)
+{
+    crash_at(*state, "evict.begin");
+}
+
+static void killed_between_the_steps(void **state)
+{
+    crash_at(*state, "evict.contents_gone");
+}
+
+static void killed_after_the_last_step(void **state)
+{
+    crash_at(*state, "evict.data_gone");
+}
+
+static void litter_of_dead_writers_goes(void **state)
+{
+    struct fixture *f = *state;
+    char path[512], dir[512];
+
+    open_store(f);
+    put_all(f, 0, BATCH);
+    first_path(f, "*.toc", dir, sizeof dir);
+    *strrchr(dir, '/') = 0;
+    /* Data without contents; contents without data; a pair that nothing was put in; a bare head. */
+    (void)snprintf(path, sizeof path, "%.400s/00000000000000a1-00000000.seg", dir);
+    make_file(path, 5000);
+    (void)snprintf(path, sizeof path, "%.400s/00000000000000a2-00000000.toc", dir);
+    make_file(path, 4096);
+    (void)snprintf(path, sizeof path, "%.400s/00000000000000a3-00000007.seg", dir);
+    make_file(path, 0);
+    (void)snprintf(path, sizeof path, "%.400s/00000000000000a3-00000007.toc", dir);
+    make_file(path, 0);
+    (void)snprintf(path, sizeof path, "%.400s/00000000000000a4.head", dir);
+    make_file(path, 100);
+    (void)snprintf(path, sizeof path, "%.400s/notes.txt", dir);
+    make_file(path, 10);
+    WAIT_FOR(count(f, "00000000000000a*") == 0);
+    assert_int_equal(count(f, "notes.txt"), 1);
+    assert_true(metric(f->c, "orphans_removed") >= 3);
+    assert_int_equal(get_hits(f, 0, BATCH), BATCH);
+}
+
+/* A live writer's newest segment and its head are nobody's litter. */
+static void live_writers_keep_their_files(void **state)
+{
+    struct fixture *f = *state;
+    cistern *other;
+    uint64_t end;
+
+    f->s.space.shards = 2;
+    f->s.o.silence_ms = 5 * QUIET_MS;
+    open_store(f);
+    put_all(f, 0, BATCH);
+    f->s.o.shard = 1;
+    assert_int_equal(cistern_open(&f->s.o, &other), 0);
+    assert_int_equal(cistern_set_capacity(other, SEGMENT), 0);
+    for (end = now_ms() + 7 * QUIET_MS; now_ms() < end;)
+        (void)usleep(10000);
+    assert_int_equal(cistern_close(other), 0);
+    if (metric(f->c, "writer_fences")) /* a machine that stood still: it gave its name up */
+        skip();
+    assert_int_equal(get_hits(f, 0, BATCH), BATCH);
+}
+
+/* ---- A full file system ---- */
+
+static bool mount_small(struct fixture *f, const char *size)
+{
+    char options[64];
+
+    if (geteuid() != 0) {
+        print_message("skipped: mounting a tmpfs needs root\n");
+        return false;
+    }
+    (void)snprintf(options, sizeof options, "size=%s", size);
+    if (mount("tmpfs", f->s.dir, "tmpfs", 0, options)) {
+        print_message("skipped: no tmpfs can be mounted (%s)\n", strerror(errno));
+        return false;
+    }
+    f->mounted = true;
+    return true;
+}
+
+/* Fills what is left to the last byte. */
+static void fill_up(const struct fixture *f)
+{
+    static const char zeros[4096];
+    char path[300];
+    int fd;
+
+    (void)snprintf(path, sizeof path, "%s/stranger", f->s.dir);
+    fd = open(path, O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    while (write(fd, zeros, sizeof zeros) > 0)
+        ;
+    assert_int_equal(close(fd), 0);
+}
+
+static void remove_stranger(const struct fixture *f)
+{
+    char path[300];
+
+    (void)snprintf(path, sizeof path, "%s/stranger", f->s.dir);
+    assert_int_equal(unlink(path), 0);
+}
+
+static void a_disk_that_we_fill_ourselves(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t i, hits;
+
+    if (!mount_small(f, "12m"))
+        skip();
+    f->s.o.capacity_bytes = 0;
+    open_store(f);
+    for (i = 0; i < MANY / 2; i += BATCH)
+        put_all(f, i, BATCH);
+    assert_true(metric(f->c, "evicted_segments") > 0);
+    hits = get_hits(f, 0, MANY / 2);
+    assert_true(hits >= 4 * 16);
+    assert_true(get_one(f, MANY / 2 - 1));
+    reopen(f);
+    assert_int_equal(get_hits(f, 0, MANY / 2), hits);
+}
+
+/* Nothing of ours is sealed: nothing can be evicted, so nothing is lost, and puts come back. */
+static void a_disk_that_a_stranger_fills(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t i;
+
+    if (!mount_small(f, "12m"))
+        skip();
+    f->s.o.capacity_bytes = 0;
+    open_store(f);
+    for (i = 0; i < 8; i += BATCH)
+        put_all(f, i, BATCH);
+    fill_up(f);
+    put_once(f, 8, BATCH);
+    assert_int_equal(f->ev.hits, 0);
+    put_once(f, 8, BATCH);
+    assert_int_equal(f->ev.hits, 0);
+    assert_true(metric(f->c, "put_dropped_full_blocks") > 0);
+    assert_int_equal(get_hits(f, 0, 8), 8);
+    remove_stranger(f);
+    put_all(f, 8, BATCH);
+    assert_int_equal(get_hits(f, 0, 12), 12);
+    reopen(f);
+    assert_int_equal(get_hits(f, 0, 12), 12);
+}
+
+/* The stranger stays: old segments make room for new ones. */
+static void a_stranger_that_stays(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t i;
+
+    if (!mount_small(f, "12m"))
+        skip();
+    f->s.o.capacity_bytes = 0;
+    open_store(f);
+    for (i = 0; i < 80; i += BATCH)
+        put_all(f, i, BATCH);
+    fill_up(f);
+    for (; i < 240; i += BATCH)
+        put_all(f, i, BATCH);
+    assert_true(get_one(f, 239));
+    assert_true(metric(f->c, "full_retries") + metric(f->c, "evicted_segments") > 0);
+    assert_true(get_hits(f, 0, 240) >= 16);
+}
+
+static void starting_on_a_full_disk(void **state)
+{
+    struct fixture *f = *state;
+
+    if (!mount_small(f, "12m"))
+        skip();
+    f->s.o.capacity_bytes = 0;
+    open_store(f);
+    put_all(f, 0, BATCH);
+    put_all(f, BATCH, BATCH);
+    assert_int_equal(cistern_close(f->c), 0);
+    fill_up(f);
+    open_store(f);
+    assert_int_equal(get_hits(f, 0, 2 * BATCH), 2 * BATCH);
+    /* The sealed segment of the writer before may make room; what is read stays right. */
+    put_once(f, 2 * BATCH, BATCH);
+    (void)get_hits(f, 0, 3 * BATCH);
+    remove_stranger(f);
+    put_all(f, 2 * BATCH, BATCH);
+    assert_int_equal(get_hits(f, 2 * BATCH, 3 * BATCH), BATCH);
+}
+
+static void a_floor_of_free_space_is_kept(void **state)
+{
+    struct fixture *f = *state;
+    struct io_space space;
+    uint32_t i;
+
+    if (!mount_small(f, "24m"))
+        skip();
+    f->s.o.capacity_bytes = 0;
+    f->s.o.free_floor_bytes = 10 * SEGMENT;
+    open_store(f);
+    for (i = 0; i < 512; i += BATCH) {
+        put_all(f, i, BATCH);
+        assert_int_equal(f->c->io->ops->space(f->c->io, &space), 0);
+        assert_true(space.free_bytes >= 9 * SEGMENT);
+    }
+    assert_true(get_one(f, 511));
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(bytes_stay_within_the_capacity),
+        TEST(what_was_evicted_can_be_put_again),
+        TEST(a_segment_that_is_held_stays_open),
+        TEST(a_smaller_capacity_is_taken_up),
+        TEST(a_capacity_that_another_wrote_is_taken_up),
+        TEST(old_models_go_first),
+        TEST(segments_of_ended_writers_are_evicted),
+        TEST(a_run_that_was_matched_is_not_chosen),
+        TEST(killed_before_the_first_step),
+        TEST(killed_between_the_steps),
+        TEST(killed_after_the_last_step),
+        TEST(litter_of_dead_writers_goes),
+        TEST(live_writers_keep_their_files),
+        TEST(a_disk_that_we_fill_ourselves),
+        TEST(a_disk_that_a_stranger_fills),
+        TEST(a_stranger_that_stays),
+        TEST(starting_on_a_full_disk),
+        TEST(a_floor_of_free_space_is_kept),
+    };
+
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
