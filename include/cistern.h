@@ -192,6 +192,8 @@ struct cistern_options {
     uint32_t evict_grace_ms;   /* between a segment's eviction and the removal of its data; default
                                   get_timeout_ms + list_ms + poll_ms */
     int32_t carry_over; /* 0 or 1 = on, -1 = off: blocks that were used outlive their segment */
+    uint32_t prefill_rate; /* tokens a second that the engine computes: a run that loads slower is no
+                              match; 0 = not known, every run is */
 };
 
 /*

@@ -32,6 +32,8 @@ void engine_get_done(cistern *c, struct op *op)
     struct metrics *m = &c->metrics;
     bool direct = op->direct;
 
+    if (op->asked_bytes)
+        (void)atomic_fetch_sub_explicit(&c->waiting_bytes, op->asked_bytes, memory_order_relaxed);
     op_sum(&c->ops, op);
     metric_add(m, METRIC_get_ops, 1);
     metric_add(m, METRIC_get_hit_blocks, op->event.hits);
@@ -208,6 +210,11 @@ static void answer_now(cistern *c, struct op *op, int status)
         engine_get_done(c, op);
 }
 
+uint32_t engine_get_shares(const cistern *c, uint32_t blocks, uint64_t bytes)
+{
+    return (uint32_t)min_u64(min_u64(c->nlanes, OP_SHARES), min_u64(blocks, 1 + bytes / SHARE_MIN));
+}
+
 int cistern_get(cistern *c, const struct cistern_request *theirs, uint64_t *op_id)
 {
     struct cistern_request r;
@@ -232,7 +239,11 @@ int cistern_get(cistern *c, const struct cistern_request *theirs, uint64_t *op_i
         answer_now(c, op, engine_tripped(c) ? CISTERN_ETRIPPED : 0);
         return 0;
     }
-    n = (uint32_t)min_u64(min_u64(c->nlanes, OP_SHARES), min_u64(r.blocks, 1 + bytes / SHARE_MIN));
+    n = engine_get_shares(c, r.blocks, bytes);
+    if (c->cfg.prefill_rate) {
+        op->asked_bytes = bytes;
+        (void)atomic_fetch_add_explicit(&c->waiting_bytes, bytes, memory_order_relaxed);
+    }
     lane = atomic_fetch_add_explicit(&c->next_lane, n, memory_order_relaxed);
     op->nshares = n;
     atomic_store(&op->shares_left, n);

@@ -138,6 +138,7 @@ static int take_numbers(const struct cistern_options *o, struct config *c)
         o->evict_grace_ms ? o->evict_grace_ms : c->get_timeout_ms + c->list_ms + c->poll_ms;
     c->free_floor_bytes = o->free_floor_bytes;
     c->carry_over = o->carry_over >= 0;
+    c->prefill_rate = o->prefill_rate;
     if (o->breaker < 0)
         c->breaker_failures = 0;
     if (c->io_bytes % PAGE_BYTES)
@@ -164,6 +165,7 @@ static void take_parts(const struct cistern_space *s, struct config *c)
 
     c->shards = s->shards ? s->shards : 1;
     c->nparts = s->nparts;
+    c->block_tokens = s->block_tokens;
     c->rules = (struct match_rules){.shards = c->shards, .own = c->shard};
     for (i = 0; i < s->nparts; i++) {
         const struct cistern_part *p = &s->parts[i];

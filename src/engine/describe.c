@@ -109,6 +109,8 @@ int cistern_describe(const cistern *c, char *buf, size_t size)
          : engine_stops_gets(c)                        ? "open"
          : breaker_is_open(&c->breaker, BREAKER_WRITE) ? "open for puts"
                                                        : "closed");
+    line(&t, "prefill_rate=%u\n", c->cfg.prefill_rate);
+    line(&t, "read_rate=%llu\n", (unsigned long long)engine_read_rate(c));
     line(&t, "tripped=%s\n", tripped ? tripped : "");
     return (int)t.used;
 }

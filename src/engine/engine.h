@@ -21,6 +21,7 @@
 #include "engine/breaker.h"
 #include "engine/bell.h"
 #include "engine/config.h"
+#include "engine/gate.h"
 #include "engine/negative.h"
 #include "engine/ops.h"
 #include "engine/segtab.h"
@@ -107,8 +108,10 @@ struct cistern {
     struct breaker breaker;
     _Atomic uint32_t probes; /* of the breaker, tried so far */
     struct negative negative;
-    _Atomic uint32_t asides;       /* segments that this handle set aside */
-    _Atomic(const char *) tripped; /* NULL, or the first reason: a static string */
+    _Atomic uint64_t waiting_bytes; /* of gets that are open; counted while the gate is on */
+    _Atomic uint64_t gate_try_ns;   /* before that the gate lets no refused run through */
+    _Atomic uint32_t asides;        /* segments that this handle set aside */
+    _Atomic(const char *) tripped;  /* NULL, or the first reason: a static string */
     _Atomic uint32_t closing;
     _Atomic uint64_t close_deadline_ns;
 };
@@ -148,6 +151,14 @@ static inline bool engine_stops_gets(const cistern *c)
 {
     return breaker_is_open(&c->breaker, BREAKER_READ);
 }
+
+/* ---- gate.c ---- */
+/* A run of that many blocks takes longer to load than to compute. */
+bool engine_gates(cistern *c, uint32_t blocks);
+/* Bytes per second that the lanes got last; 0 = not known. */
+uint64_t engine_read_rate(const cistern *c);
+/* api.c: how many lanes work on a get. */
+uint32_t engine_get_shares(const cistern *c, uint32_t blocks, uint64_t bytes);
 
 /* ---- bad.c ---- */
 /* A copy that turned out bad: forgotten here, and on disk when this handle writes. The segment is

@@ -326,6 +326,7 @@ static uint8_t verify_part(struct lane *l, const struct group *g, uint32_t i, ui
         return CISTERN_MISS;
     }
     (void)atomic_fetch_add_explicit(&g->op->bytes, p->info.length[nth], memory_order_relaxed);
+    l->meter.got += p->info.length[nth];
     return CISTERN_HIT;
 }
 

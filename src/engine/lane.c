@@ -25,9 +25,10 @@
 #define SLOT_WAIT_NS (200 * 1000ull)  /* look again for a free slot */
 #define CHECK_NS     (1000 * 1000ull) /* between looks at the deadlines */
 #define IDLE_NS      NS_PER_S
-#define NAP_MOST_NS  (20 * NS_PER_MS) /* between looks at what is late, when nothing else is to do \
-                                       */
-#define REAP         64
+#define NAP_MOST_NS                                                                                \
+    (20 * NS_PER_MS) /* between looks at what is late, when nothing else is to do                  \
+                      */
+#define REAP 64
 
 void lane_free_group(struct lane *l, struct group *g)
 {
@@ -431,6 +432,7 @@ static void *lane_main(void *arg)
         bool stuck = false;
 
         take_new(l);
+        gate_meter_turn(&l->meter, l->shares != NULL, now);
         check_deadlines(l, now);
         if (engine_stops_gets(l->c)) {
             end_all(l);
@@ -438,6 +440,8 @@ static void *lane_main(void *arg)
         }
         if (!l->ready || !l->c->io->inline_reads)
             stuck = plan(l);
+        if (l->meter.since_ns && !l->shares) /* before it sleeps */
+            gate_meter_turn(&l->meter, false, clock_ns());
         if (l->ready) {
             if (l->inflight)
                 (void)reap(l, 0, 0);

@@ -69,6 +69,7 @@ struct lane {
     struct share *shares;             /* all that this lane works on, oldest first */
     uint64_t check_ns;                /* when to look at deadlines again */
     uint64_t nap_ns;                  /* between looks while all that is in flight is late */
+    struct gate_meter meter;
     struct probe probe[PROBES];
     uint32_t probing; /* of these under way */
 };

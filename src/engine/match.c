@@ -69,6 +69,8 @@ int cistern_match(cistern *c, const cistern_key *keys, size_t n, struct cistern_
     metric_add(&c->metrics, METRIC_breaker_matches, engine_stops_gets(c));
     if (n && !engine_tripped(c) && !engine_stops_gets(c))
         index_match(c->index, c->others, &c->cfg.rules, keys, n, &answer);
+    if (engine_gates(c, answer.blocks))
+        answer.blocks = 0;
     metric_add(&c->metrics, METRIC_match_calls, 1);
     metric_add(&c->metrics, METRIC_match_keys, n);
     metric_add(&c->metrics, METRIC_match_blocks, answer.blocks);

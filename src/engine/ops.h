@@ -41,6 +41,7 @@ struct op {
     uint64_t start_ns, deadline_ns;
     const struct mem_ops *mem;
     bool is_put, by_part, direct;
+    uint64_t asked_bytes; /* of a get, while the gate is on */
     uint32_t nshares;
     struct share share[OP_SHARES];
     _Atomic uint32_t shares_left;

@@ -67,6 +67,7 @@ static const struct row rows[] = {
     {"breaker_probe_ms", "250", FIELD(breaker_probe_ms), 250, NULL, 1},
     {"negative_ms", "77", FIELD(negative_ms), 77, NULL, 1},
     {"aside_failures", "2", FIELD(aside_failures), 2, NULL, 1},
+    {"prefill_rate", "9000", FIELD(prefill_rate), 9000, NULL, 1},
 };
 
 enum { ROWS = sizeof rows / sizeof *rows, SPELLINGS = 5 };
