@@ -19,7 +19,8 @@
  * error reg_fd                                                a handle <= 0, or a POSITIVE errno
  *   hardlink, punchhole                                   0, or a POSITIVE errno
  *   extract_mount_point                                   strlen + 1, or -1
- * errno is not part of the interface.
+ * errno is not part of the interface; only after hardlink and punchhole does it equal the result,
+ * because clients read it there.
  *
  * Environment, read at the first call of a process
  *   CISTERN_USRBIO_ROOT     see above (read whenever a mount is looked for)

@@ -33,6 +33,7 @@ EXPORT int hf3fs_extract_mount_point(char *buf, int size, const char *path)
 
     if (path == NULL || mount_find(path, root, sizeof(root)) != 0)
         return -1;
+    mount_prepare(root);
     len = strlen(root);
     if (buf != NULL && size > 0 && len < (size_t)size)
         memcpy(buf, root, len + 1);
@@ -41,10 +42,13 @@ EXPORT int hf3fs_extract_mount_point(char *buf, int size, const char *path)
 
 EXPORT int hf3fs_reg_fd(int fd, uint64_t flags)
 {
+    char root[PATH_MAX];
+
     (void)flags;
     proc_enter();
-    if (fd < 0 || fcntl(fd, F_GETFD) < 0 || !hf3fs_is_hf3fs(fd))
+    if (fd < 0 || fcntl(fd, F_GETFD) < 0 || mount_find_fd(fd, root, sizeof(root)) != 0)
         return EBADF;
+    mount_prepare(root);
     return regfd_add(fd);
 }
 
@@ -55,7 +59,15 @@ EXPORT void hf3fs_dereg_fd(int fd)
         regfd_remove(fd);
 }
 
-EXPORT int hf3fs_hardlink(const char *target, const char *link_name)
+/* Clients read errno after hardlink: in the real library its failures come from system calls. */
+static int with_errno(int rc)
+{
+    if (rc != 0)
+        errno = rc;
+    return rc;
+}
+
+static int hardlink_make(const char *target, const char *link_name)
 {
     char here[PATH_MAX], there[PATH_MAX], *slash;
     struct stat st;
@@ -83,6 +95,11 @@ EXPORT int hf3fs_hardlink(const char *target, const char *link_name)
     return linkat(AT_FDCWD, target, AT_FDCWD, link_name, AT_SYMLINK_FOLLOW) == 0 ? 0 : errno;
 }
 
+EXPORT int hf3fs_hardlink(const char *target, const char *link_name)
+{
+    return with_errno(hardlink_make(target, link_name));
+}
+
 static int punch_check(int n, const size_t *start, const size_t *end, size_t chunk)
 {
     if (n < 0 || n > PUNCH_MAX || (n > 0 && (start == NULL || end == NULL)))
@@ -106,12 +123,11 @@ static int writable_fd(int fd)
     return open(path, O_WRONLY | O_CLOEXEC);
 }
 
-EXPORT int hf3fs_punchhole(int fd, int n, const size_t *start, const size_t *end, size_t flags)
+static int holes_punch(int fd, int n, const size_t *start, const size_t *end)
 {
     struct proc *proc = proc_enter();
     int out, rc;
 
-    (void)flags;
     rc = punch_check(n, start, end, proc->chunk);
     if (rc != 0)
         return rc;
@@ -131,6 +147,12 @@ EXPORT int hf3fs_punchhole(int fd, int n, const size_t *start, const size_t *end
     if (out != fd)
         close(out);
     return rc;
+}
+
+EXPORT int hf3fs_punchhole(int fd, int n, const size_t *start, const size_t *end, size_t flags)
+{
+    (void)flags;
+    return with_errno(holes_punch(fd, n, start, end));
 }
 
 static const char *fs_name(long type)

@@ -137,18 +137,12 @@ static int make_dir(const char *dir)
     return chmod(dir, 01777) == 0 ? 0 : -errno;
 }
 
-int mount_iovs_dir(const char *mp, char *dir, size_t size)
+/* The directory of links of the mount `root`, made if need be. */
+static int links_dir(const char *root, char *dir, size_t size)
 {
-    char root[PATH_MAX];
-    size_t len;
+    size_t len = strcmp(root, "/") == 0 ? 0 : strlen(root);
     int rc;
 
-    if (!is_dir(mp))
-        return -ENOENT;
-    rc = mount_find(mp, root, sizeof(root));
-    if (rc != 0)
-        return rc;
-    len = strcmp(root, "/") == 0 ? 0 : strlen(root);
     if (len + sizeof(MOUNT_IOVS) > size)
         return -ENAMETOOLONG;
     memcpy(dir, root, len);
@@ -161,4 +155,23 @@ int mount_iovs_dir(const char *mp, char *dir, size_t size)
     if (rc == 0)
         rc = make_dir(dir);
     return rc == -EROFS ? MOUNT_READ_ONLY : rc;
+}
+
+int mount_iovs_dir(const char *mp, char *dir, size_t size)
+{
+    char root[PATH_MAX];
+    int rc;
+
+    if (!is_dir(mp))
+        return -ENOENT;
+    rc = mount_find(mp, root, sizeof(root));
+    return rc != 0 ? rc : links_dir(root, dir, size);
+}
+
+void mount_prepare(const char *root)
+{
+    char dir[PATH_MAX + sizeof(MOUNT_IOVS)];
+    int rc = links_dir(root, dir, sizeof(dir));
+
+    (void)rc;
 }

@@ -19,4 +19,8 @@ __attribute__((warn_unused_result)) int mount_find_fd(int fd, char *root, size_t
  * MOUNT_READ_ONLY: it cannot be made there, and links are done without. */
 __attribute__((warn_unused_result)) int mount_iovs_dir(const char *mp, char *dir, size_t size);
 
+/* The same for a mount that was found, as far as the file system lets it: on 3FS the directory is
+ * always there, and a client that makes its own links does so before its first ring. */
+void mount_prepare(const char *root);
+
 #endif

@@ -1,10 +1,11 @@
 """A client that makes its own links: shared memory of Python, wrapped, and unlinked at once or kept for others."""
 import ctypes as c
+import errno
 import os
 import uuid
 from multiprocessing import shared_memory
 
-from usrbio_ctypes import Iov, Ring
+from usrbio_ctypes import Iov, Ring, library_path
 
 SIZE = 1 << 20
 
@@ -80,3 +81,34 @@ def test_links_follow_the_grammar(lib, mount):
     assert target.startswith("/dev/shm/hf3fs-iov-") and os.stat(target).st_size == SIZE
     lib.hf3fs_iovdestroy(iov)
     assert not os.path.exists(target)
+
+
+def test_the_directory_of_links_is_there_before_a_ring(lib, mount):
+    """A client that asks for its mount point, or registers a file, may make its link next."""
+    for first in ("extract", "register"):
+        place = os.path.join(mount, first)
+        os.mkdir(place)
+        open(os.path.join(place, ".cistern-mount"), "w").close()
+        if first == "extract":
+            buf = c.create_string_buffer(256)
+            assert lib.hf3fs_extract_mount_point(buf, 256, (place + "/x").encode()) == len(place) + 1
+            assert os.path.realpath(place) == buf.value.decode()
+        else:
+            fd = os.open(place + "/x", os.O_CREAT | os.O_RDONLY, 0o644)
+            assert lib.hf3fs_reg_fd(fd, 0) <= 0
+            lib.hf3fs_dereg_fd(fd)
+            os.close(fd)
+        os.symlink("/dev/shm/x", os.path.join(place, "3fs-virt", "iovs", str(uuid.uuid4())))
+
+
+def test_errno_after_a_failed_hardlink_and_punchhole(mount):
+    """The Python binding of 3FS raises errno rather than what hf3fs_hardlink gave."""
+    lib = c.CDLL(library_path(), use_errno=True)
+    path = os.path.join(mount, "target")
+    open(path, "w").close()
+    for target, link, wanted in ((path, path, errno.EEXIST), (path, "bare", errno.ENOENT), (mount, path + "2", errno.EISDIR),
+                                 (path, "/proc/self/x", errno.ENOTTY), (path + "-none", path + "2", errno.ENOENT)):
+        c.set_errno(0)
+        assert lib.hf3fs_hardlink(target.encode(), link.encode()) == wanted == c.get_errno(), (target, link)
+    c.set_errno(0)
+    assert lib.hf3fs_punchhole(-1, 0, None, None, c.c_size_t(0)) == errno.EBADF == c.get_errno()
