@@ -169,7 +169,7 @@ static uint32_t touches_of(cistern *c, const struct usage_segment *s, const stru
     const struct usage_head *h = usage_head_of(u, s->dir, s->writer);
     uint64_t sum = known ? atomic_load_explicit(&known->touches, memory_order_relaxed) : 0;
 
-    if (h && h->valid && s->seq < h->h.next_seq && h->h.next_seq - 1 - s->seq < HEAD_TOUCHES_MAX)
+    if (h && h->valid && !(known && known->own) && s->seq < h->h.next_seq && h->h.next_seq - 1 - s->seq < HEAD_TOUCHES_MAX)
         sum += h->touches[h->h.next_seq - 1 - s->seq];
     return (uint32_t)min_u64(sum, UINT32_MAX);
 }
@@ -339,6 +339,7 @@ uint64_t capacity_tick(cistern *c)
         return UINT64_MAX;
     if (now < k->next_ns)
         return k->next_ns;
+    writer_note_touches(c);
     reread(c);
     if (!is_bounded(k)) {
         k->next_ns = now + LOOK_MOST_NS;

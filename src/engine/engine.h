@@ -208,6 +208,8 @@ bool writer_dead_open(cistern *c);
 void writer_make_segment(cistern *c);
 int writer_seal_ended(cistern *c); /* the first failure of a sync */
 void writer_allocate(cistern *c);
+/* How often its segments were read, for its head. */
+void writer_note_touches(cistern *c);
 /* What capacity_relieve() said. */
 void writer_room_made(cistern *c, bool made);
 /* The first of the writer's segments that still has contents, for its head. */

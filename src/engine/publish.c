@@ -256,6 +256,17 @@ struct head_record publish_head(struct writer *w, uint32_t state)
     return h;
 }
 
+void publish_encode(struct writer *w, const struct head_record *h, uint8_t *page)
+{
+    uint64_t i, n = min_u64(HEAD_TOUCHES_MAX, h->next_seq - h->first_seq);
+    uint32_t touches[HEAD_TOUCHES_MAX];
+
+    for (i = 0; i < n; i++)
+        touches[i] = atomic_load_explicit(&w->touches[(h->next_seq - 1 - i) % HEAD_TOUCHES_MAX],
+                                          memory_order_relaxed);
+    head_encode(h, touches, n, page);
+}
+
 static void start_head(struct writer *w)
 {
     struct head_record h;
@@ -267,7 +278,7 @@ static void start_head(struct writer *w)
     if (fd < 0 || !w->head_buf || fence_holds(w))
         return;
     h = publish_head(w, HEAD_LIVE);
-    head_encode(&h, NULL, 0, w->head_buf);
+    publish_encode(w, &h, w->head_buf);
     w->health = h.health;
     w->head_dirty = false;
     atomic_store(&w->first_moved, false);

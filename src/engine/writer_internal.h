@@ -135,6 +135,7 @@ struct writer {
     uint64_t published, published_next; /* bytes of the last contents with frames; its seq + 1 */
     _Atomic uint64_t first_seq;         /* moved by the keeper */
     _Atomic bool first_moved;
+    _Atomic uint32_t touches[HEAD_TOUCHES_MAX]; /* [seq % HEAD_TOUCHES_MAX], as the keeper last saw */
     _Atomic uint32_t room_made; /* enum room: the keeper's answer to a full disk */
     bool room_asked;            /* nothing is sent until it has come */
     uint64_t room_until_ns, room_made_ns;
@@ -166,6 +167,8 @@ void publish_toc_done(struct writer *w, int64_t result, uint32_t len);
 void publish_head_done(struct writer *w, int64_t result);
 void publish_toc_late(struct writer *w);
 bool publish_idle(struct writer *w);
+/* The page of a head as publish_head() says it, touches included. */
+void publish_encode(struct writer *w, const struct head_record *h, uint8_t *page);
 /* The head as it is to be written next. */
 struct head_record publish_head(struct writer *w, uint32_t state);
 

@@ -144,6 +144,7 @@ static int make(cistern *c, struct writer *w, struct wseg **out)
     atomic_store(&s->allocated, 0);
     s->groups = 0;
     s->started = s->abandoned = s->names_synced = false;
+    atomic_store(&w->touches[seg.seq % HEAD_TOUCHES_MAX], 0);
     atomic_store(&s->written, 0);
     atomic_store(&s->synced, 0);
     w->seq = seg.seq + 1;
@@ -177,6 +178,22 @@ void writer_first_seq(cistern *c, uint64_t first)
     atomic_store(&w->first_seq, first);
     atomic_store(&w->first_moved, true);
     inbox_ring(&w->in);
+}
+
+/* The lane writes them with the head when it does so anyway. */
+void writer_note_touches(cistern *c)
+{
+    struct writer *w = c->writer;
+    uint32_t i, n = atomic_load(&c->segs.count);
+
+    for (i = 0; i < n; i++) {
+        const struct segment *s = &c->segs.at[i];
+
+        if (segtab_in_use(&c->segs, i) && s->own && s->writer == w->id)
+            atomic_store_explicit(&w->touches[s->seq % HEAD_TOUCHES_MAX],
+                                  atomic_load_explicit(&s->touches, memory_order_relaxed),
+                                  memory_order_relaxed);
+    }
 }
 
 void writer_room_made(cistern *c, bool made)
@@ -372,8 +389,9 @@ static void close_head(cistern *c, struct writer *w)
 
     if (w->head.fd < 0 || w->inflight || fence_holds(w))
         return;
+    writer_note_touches(c);
     h = publish_head(w, HEAD_CLOSED);
-    head_encode(&h, NULL, 0, w->head_buf);
+    publish_encode(w, &h, w->head_buf);
     if (writer_prep(w, &w->head, w->head_buf, 0, FORMAT_PAGE, WIO_HEAD, NULL) == 0) {
         w->head_busy = true;
         (void)c->io->ops->submit(c->io, &w->ring);
