@@ -5,11 +5,14 @@
  *   worker write DIR SEED PROGRESS SLOT CAPACITY   puts blocks of a common range, and reads some
  *   worker read  DIR SEED PROGRESS SLOT CAPACITY   reads blocks of that range
  *   worker check DIR SEED PROGRESS SLOT CAPACITY   reads all of them once, prints what it found
+ *   worker sample DIR SEED PROGRESS SLOT CAPACITY  every 100 ms sums up what the directory takes,
+ * with what the workers of the slots before its own hold open though it is unlinked
  *
  * A block's key and bytes derive from its number alone, so every process can tell a wrong byte.
- * PROGRESS is a file of 32 bytes a slot (operations, hits, stored, evicted) that the test reads
- * while we run.
+ * PROGRESS is a file of 40 bytes a slot (operations, hits, stored, evicted, process) that the test
+ * reads while we run; of the sampler: samples, the last, the greatest.
  */
+#include <dirent.h>
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -21,7 +24,7 @@
 enum { BATCH = 8, SEGMENT = 1 << 20 };
 
 struct progress {
-    _Atomic uint64_t ops, hits, stored, evicted;
+    _Atomic uint64_t ops, hits, stored, evicted, pid;
 };
 
 static struct store store;
@@ -177,8 +180,63 @@ static int check(cistern *c)
     return cistern_close(c);
 }
 
+/* ---- The sampler ---- */
+
+static uint64_t taken;
+
+static int sum_file(const char *path, const struct stat *st, int kind, struct FTW *where)
+{
+    (void)path;
+    (void)where;
+    if (kind == FTW_F)
+        taken += (uint64_t)st->st_blocks * 512;
+    return 0;
+}
+
+/* What process `pid` has open below the directory and nobody can find any more. Two that share such
+ * a file are both counted: too much rather than too little. */
+static void sum_unlinked(uint64_t pid, const char *dir)
+{
+    char fds[64], link[512];
+    struct dirent *e;
+    struct stat st;
+    DIR *d;
+
+    (void)snprintf(fds, sizeof fds, "/proc/%llu/fd", (unsigned long long)pid);
+    if (!(d = opendir(fds)))
+        return;
+    while ((e = readdir(d))) {
+        ssize_t n = readlinkat(dirfd(d), e->d_name, link, sizeof link - 1);
+
+        if (n < 11 || strncmp(link, dir, strlen(dir)) != 0)
+            continue;
+        link[n] = 0;
+        if (strcmp(link + n - 10, " (deleted)") == 0 && fstatat(dirfd(d), e->d_name, &st, 0) == 0)
+            taken += (uint64_t)st.st_blocks * 512;
+    }
+    (void)closedir(d);
+}
+
+static _Noreturn void sample(const char *dir, struct progress *all, uint32_t workers)
+{
+    uint32_t i;
+
+    for (;;) {
+        taken = 0;
+        (void)nftw(dir, sum_file, 16, FTW_PHYS);
+        for (i = 0; i < workers; i++)
+            sum_unlinked(atomic_load(&all[i].pid), dir);
+        atomic_store(&progress->hits, taken);
+        if (taken > atomic_load(&progress->stored))
+            atomic_store(&progress->stored, taken);
+        (void)atomic_fetch_add(&progress->ops, 1);
+        (void)usleep(100000);
+    }
+}
+
 int main(int argc, char **argv)
 {
+    struct progress *all;
     uint64_t capacity;
     cistern *c;
     int fd;
@@ -192,7 +250,11 @@ int main(int argc, char **argv)
     progress = mmap(NULL, 4096 * sizeof *progress, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (fd < 0 || progress == MAP_FAILED)
         return 3;
+    all = progress;
     progress += strtoul(argv[5], NULL, 10);
+    atomic_store(&progress->pid, (uint64_t)getpid());
+    if (strcmp(argv[1], "sample") == 0)
+        sample(argv[2], all, (uint32_t)(progress - all));
     c = open_store(argv[2], capacity, strcmp(argv[1], "read") == 0 ? CISTERN_OPEN_READ_ONLY : 0);
     if (strcmp(argv[1], "check") == 0)
         return check(c) ? 1 : 0;
