@@ -212,7 +212,7 @@ EXPORT int hf3fs_prep_io(const struct hf3fs_ior *ior, const struct hf3fs_iov *io
     want.unit = iov_unit(iov, ptr, len);
     if (off > INT64_MAX || len > INT64_MAX - off)
         want.result = -EFBIG;
-    else if (the_proc.strict.crossing && crosses_block(iov, ptr, len))
+    else if (the_proc.strict.crossing && crosses_block(iov, ptr, len) && !iov_is_one_block(iov))
         want.result = -EINVAL;
     lock_take(&ring->lock);
     rc = slot_prepare(ring, &want, fd);

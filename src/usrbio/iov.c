@@ -71,6 +71,24 @@ static char *link_path(const char *dir, const uint8_t id[16], size_t block_size)
     return n < 0 ? NULL : path;
 }
 
+/*
+ * The name of the link says how memory is cut into blocks, not what was passed to hf3fs_iovwrap:
+ * some clients make a link without a block size and wrap the memory with the size of one transfer.
+ */
+bool iov_is_one_block(const struct hf3fs_iov *iov)
+{
+    char dir[PATH_MAX], *link;
+    struct stat st;
+    bool yes;
+
+    if (iov->iovh != NULL || mount_iovs_dir(iov->mount_point, dir, sizeof(dir)) != 0)
+        return false;
+    link = link_path(dir, (const uint8_t *)iov->id, 0);
+    yes = link != NULL && lstat(link, &st) == 0;
+    free(link);
+    return yes;
+}
+
 /* Best effort, before the first touch. */
 static void bind_numa(void *base, size_t size, int numa)
 {

@@ -14,8 +14,9 @@ __attribute__((warn_unused_result)) int iov_open(struct hf3fs_iov *iov, const ui
 void iov_fill(struct hf3fs_iov *iov, void *base, const uint8_t id[16], const char *mp, size_t size,
               size_t block_size, int numa);
 int iov_unit(const struct hf3fs_iov *iov, const uint8_t *ptr,
-             uint64_t len);              /* of fixed buffers, or -1 */
-void iov_unlink(struct hf3fs_iov *iov);  /* iov->iovh is set */
-void iov_destroy(struct hf3fs_iov *iov); /* likewise */
+             uint64_t len);                         /* of fixed buffers, or -1 */
+bool iov_is_one_block(const struct hf3fs_iov *iov); /* wrapped, and linked without a block size */
+void iov_unlink(struct hf3fs_iov *iov);             /* iov->iovh is set */
+void iov_destroy(struct hf3fs_iov *iov);            /* likewise */
 
 #endif

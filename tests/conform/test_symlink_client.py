@@ -2,6 +2,8 @@
 import ctypes as c
 import errno
 import os
+import subprocess
+import sys
 import uuid
 from multiprocessing import shared_memory
 
@@ -112,3 +114,32 @@ def test_errno_after_a_failed_hardlink_and_punchhole(mount):
         assert lib.hf3fs_hardlink(target.encode(), link.encode()) == wanted == c.get_errno(), (target, link)
     c.set_errno(0)
     assert lib.hf3fs_punchhole(-1, 0, None, None, c.c_size_t(0)) == errno.EBADF == c.get_errno()
+
+
+STRICT_BLOCKS = """import os, sys, uuid
+from multiprocessing import shared_memory
+import ctypes as c
+import usrbio_ctypes as u
+mount, lib, got = sys.argv[1], u.load(), []
+fd = os.open(mount + "/blocks", os.O_CREAT | os.O_RDWR, 0o644)
+os.truncate(fd, 65536)
+assert lib.hf3fs_reg_fd(fd, 0) <= 0
+for suffix in ("", ".b4096"):
+    shm, ident, iov = shared_memory.SharedMemory(create=True, size=65536), uuid.uuid4(), u.Iov()
+    os.symlink("/dev/shm/" + shm.name.lstrip("/"), mount + "/3fs-virt/iovs/" + str(ident) + suffix)
+    base = c.addressof(c.c_char.from_buffer(shm.buf))
+    assert lib.hf3fs_iovwrap(iov, base, ident.bytes, mount.encode(), 65536, 4096, -1) == 0
+    got += u.Ring(lib, mount, 2, False).run(iov, [(2048, 0, 4096)], fd)
+    shm.unlink()
+    shm.close = lambda: None
+print(got, flush=True)
+os._exit(0)  # ctypes still points into the memory
+"""
+
+
+def test_the_name_of_the_link_cuts_wrapped_memory_into_blocks(mount):
+    """One transfer of 4 KiB at 2 KiB: across a block only where the link says that there are blocks."""
+    run = subprocess.run([sys.executable, "-c", STRICT_BLOCKS, mount],
+                         env=dict(os.environ, CISTERN_USRBIO_STRICT="crossing", PYTHONPATH=os.path.dirname(__file__),
+                                  CISTERN_USRBIO_LIB=library_path()), stdout=subprocess.PIPE, text=True)
+    assert run.stdout == "[4096, -22]\n"
