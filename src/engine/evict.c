@@ -110,6 +110,8 @@ int evict_begin(cistern *c, struct usage *u, struct usage_segment *s)
         (void)segment_forget(c, (uint32_t)number);
     if (is_own(c, u, s))
         move_first(c, u);
+    if (u->dirs[s->dir].own)
+        bell_ring(&c->bell, u->dirs[s->dir].shard, true);
     metric_add(&c->metrics, METRIC_evicted_segments, 1);
     metric_add(&c->metrics, METRIC_evicted_bytes, s->seg_bytes);
     return 0;

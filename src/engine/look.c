@@ -419,7 +419,7 @@ static void check_published(cistern *c, const struct peer *p)
             continue;
         missing++;
         metric_add(&c->metrics, METRIC_contents_missing, 1);
-        log_line(&c->cfg.log, LOG_WARN, "%s: the contents of segment %llu of %016llx are gone", dir,
+        log_line(&c->cfg.log, LOG_INFO, "%s: the contents of segment %llu of %016llx are gone", dir,
                  (unsigned long long)seq, (unsigned long long)p->writer);
     }
     if (!s || s->cursor.position >= p->head.published)

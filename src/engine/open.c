@@ -129,10 +129,13 @@ static int prepare_space(cistern *c, const struct cistern_space *s, bool may_wri
     return 0;
 }
 
-/* Without it followers on this host are as slow as those elsewhere. */
+/* Without it followers on this host are as slow as those elsewhere. Storage that is not a
+ * provider's is not shared with other processes of this host. */
 static void hang_bell(cistern *c)
 {
-    int rc = bell_open(&c->bell, !(c->cfg.flags & CISTERN_OPEN_NO_BELL), c->salt, c->fingerprint);
+    bool shared = !(c->cfg.flags & CISTERN_OPEN_NO_BELL) &&
+                  (strcmp(c->io->ops->name, "local") == 0 || strcmp(c->io->ops->name, "hf3fs") == 0);
+    int rc = bell_open(&c->bell, shared, c->salt, c->fingerprint);
 
     if (rc)
         log_line(&c->cfg.log, LOG_INFO, "no bell in /dev/shm (%s): others are polled",

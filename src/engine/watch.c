@@ -16,11 +16,13 @@
 #include "base/futex.h"
 #include "engine/follow.h"
 
-#define REST_NS (5 * NS_PER_MS)
+#define REST_NS      (5 * NS_PER_MS)
+#define LIST_REST_NS (100 * NS_PER_MS) /* between listings that bells ask for */
 
 struct watch {
     struct bell_heard heard;   /* what was acted on */
     uint64_t poll_ns, list_ns; /* when the next ones are due */
+    uint64_t listed_ns;        /* when the last listing ended; 0 = none yet */
     uint64_t done;             /* refreshes that were answered */
     bool failing;
 };
@@ -45,12 +47,15 @@ static void note_result(cistern *c, struct watch *w, int rc)
     w->failing = rc != 0;
 }
 
-/* What rang since: the looks that it asks for, and of which shards. */
-static unsigned rung(const struct bell_heard *now, const struct bell_heard *before,
-                     uint32_t *shards)
+/* What rang since: the look that it asks for, and at which shards. A listing becomes due. */
+static unsigned rung(struct watch *w, const struct bell_heard *now, uint32_t *shards)
 {
-    unsigned what = now->names != before->names ? LOOK_LIST | LOOK_HEADS : 0;
+    const struct bell_heard *before = &w->heard;
+    unsigned what = 0;
     uint32_t i, s;
+
+    if (now->names != before->names)
+        w->list_ns = min_u64(w->list_ns, w->listed_ns + LIST_REST_NS);
 
     for (i = 0; i < BELL_SHARDS; i++) {
         if (now->shard[i] == before->shard[i])
@@ -63,14 +68,13 @@ static unsigned rung(const struct bell_heard *now, const struct bell_heard *befo
     return what;
 }
 
-/* One turn; returns whether there was a look. */
-static bool turn(cistern *c, struct watch *w, const struct bell_heard *heard)
+static void turn(cistern *c, struct watch *w, const struct bell_heard *heard)
 {
     struct follower *f = c->follower;
     bool follows = !(c->cfg.flags & CISTERN_OPEN_NO_FOLLOW);
     uint32_t shards = 0;
     uint64_t asked, now = clock_ns();
-    unsigned what = follows ? rung(heard, &w->heard, &shards) : 0;
+    unsigned what = follows ? rung(w, heard, &shards) : 0;
     int rc;
 
     (void)pthread_mutex_lock(&f->lock);
@@ -84,20 +88,21 @@ static bool turn(cistern *c, struct watch *w, const struct bell_heard *heard)
     }
     if (follows && now >= w->list_ns)
         what |= LOOK_LIST;
+    w->heard = *heard;
     if (!what)
-        return false;
+        return;
     rc = look_run(c, what, shards);
     note_result(c, w, rc);
     if (asked != w->done)
         report(c, asked, rc);
     w->done = asked;
-    w->heard = *heard;
     now = clock_ns();
     if (what & (LOOK_ALL | LOOK_LIST) || shards == UINT32_MAX)
         w->poll_ns = now + c->cfg.poll_ms * NS_PER_MS;
-    if (what & LOOK_LIST)
+    if (what & LOOK_LIST) {
+        w->listed_ns = now;
         w->list_ns = now + c->cfg.list_ms * NS_PER_MS;
-    return true;
+    }
 }
 
 static void *watch_main(void *arg)
@@ -113,7 +118,7 @@ static void *watch_main(void *arg)
         struct bell_heard heard = bell_hear(&c->bell);
         uint64_t now, next;
 
-        (void)turn(c, &w, &heard);
+        turn(c, &w, &heard);
         futex_wait(&f->urgent, urgent, REST_NS);
         now = clock_ns();
         next = c->cfg.flags & CISTERN_OPEN_NO_FOLLOW ? now + 60 * NS_PER_S

@@ -5,6 +5,7 @@ each kill a fresh process opens the directory and holds the store to its word: w
 verified hit with the right bytes, nothing is wrong, puts are accepted. CRASH_RUNS is the number of random kills;
 CRASH_SEED repeats a run's choices (not its timing). Fault points are passed three times each in the long form.
 """
+import hashlib
 import os
 import random
 import re
@@ -110,6 +111,15 @@ class Store:
         targets = [os.path.join(links, n) for n in os.listdir(links)] if os.path.isdir(links) else []
         return [os.readlink(t) for t in targets if os.path.islink(t) and os.path.exists(os.readlink(t))]
 
+    def take_bell_away(self):
+        """The page that followers share goes with the last of them, unless that is killed (src/engine/bell.c)."""
+        try:
+            with open(os.path.join(self.dir, "rtp_llm", "salt"), "rb") as f:
+                digest = hashlib.sha256(b"cistern bell, version 1\0" + f.read()).digest()
+            os.unlink(f"/dev/shm/cistern-bell-{os.geteuid()}-{int.from_bytes(digest[:8], 'little'):016x}")
+        except FileNotFoundError:
+            pass
+
     def end(self):
         for p in self.living:
             p.kill()
@@ -118,6 +128,7 @@ class Store:
         left = [path for path in named if os.stat(path).st_blocks * 512 > 64 << 10]
         for path in named:
             os.unlink(path)
+        self.take_bell_away()
         shutil.rmtree(self.top, ignore_errors=True)
         return left
 
