@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bits.h"
+#include "base/clock.h"
 #include "base/hash.h"
 #include "segment/toc.h"
 #include "world.h"
@@ -131,9 +133,35 @@ static void audit_write(void *arg, const char *path, uint64_t offset, const uint
     }
 }
 
+/* Eviction: contents first, data not before the grace is over. */
+static void audit_unlink(void *arg, const char *path)
+{
+    struct world *w = arg;
+    size_t n = strlen(path);
+    uint8_t page[8];
+    uint32_t i;
+
+    if (n > 4 && strcmp(path + n - 4, ".toc") == 0) {
+        if (simfs_peek(w->fs, path, FORMAT_PAGE, page, sizeof page) <= 0)
+            return;
+        i = w->nevicted++ % ARRAY_LEN(w->evicted);
+        (void)snprintf(w->evicted[i].path, sizeof w->evicted[i].path, "%.*sseg", (int)n - 3, path);
+        w->evicted[i].at = clock_ns();
+        (void)atomic_fetch_add(&w->evictions, 1);
+    } else if (w->watch_grace && n > 4 && strcmp(path + n - 4, ".seg") == 0) {
+        for (i = 0; i < ARRAY_LEN(w->evicted); i++) {
+            if (strcmp(w->evicted[i].path, path) == 0 &&
+                clock_ns() - w->evicted[i].at < w->grace_ns)
+                simfs_violate(w->fs, "%s goes %llu ms after its contents: readers may use it", path,
+                              (unsigned long long)((clock_ns() - w->evicted[i].at) / NS_PER_MS));
+        }
+    }
+}
+
 void audit_attach(struct world *w)
 {
-    simfs_set_audit(w->fs, &(struct sim_audit){.write = audit_write, .arg = w});
+    simfs_set_audit(w->fs,
+                    &(struct sim_audit){.write = audit_write, .unlink = audit_unlink, .arg = w});
 }
 
 /* ---- Damage ---- */

@@ -26,21 +26,15 @@ static void check_idle_memory(struct world *w)
     }
 }
 
-/* Ours, plus one growing segment for each that writes, plus what names and heads take. */
+/* The capacity, plus one growing segment for each that writes or that ended without a word (what it
+ * left is nobody's before it was silent long enough), plus what names and heads take. */
 static void check_bound(struct world *w)
 {
-    uint64_t bound = w->capacity, used = simfs_used(w->fs);
-    uint32_t i;
-    bool evicts = false;
+    uint64_t bound = w->capacity + (STORES + w->crashes) * w->segment_bytes + (256 << 10);
+    uint64_t used = simfs_named(w->fs);
 
-    for (i = 0; i < STORES; i++) {
-        if (!w->stores[i].c)
-            continue;
-        bound += w->segment_bytes;
-        evicts |= store_metric(w->stores[i].c, "evicted_segments") != 0;
-    }
-    w->evicted += evicts;
-    if (evicts && used > bound + (256 << 10))
+    w->bounded += w->evictions_seen != 0;
+    if (w->evictions_seen && used > bound)
         world_wrong(w, "%llu KiB are used, the bound is %llu KiB", (unsigned long long)used >> 10,
                     (unsigned long long)bound >> 10);
 }
@@ -50,6 +44,7 @@ void check_step(struct world *w)
     const char *finding = simfs_violation(w->fs);
 
     check_idle_memory(w);
+    (void)doubt_evicted(w);
     if (w->capacity)
         check_bound(w);
     if (finding[0])
@@ -77,12 +72,15 @@ static void check_rebuilt(struct world *w, uint32_t shard, const uint16_t masks[
 {
     uint32_t k;
 
+    (void)doubt_evicted(w);
     for (k = 0; k < KEYS; k++) {
         const struct block_model *b = &w->blocks[shard][k];
 
         if (masks[k] && !b->attempted)
             world_wrong(w, "a fresh open of shard %u finds block %u, which nobody put", shard, k);
-        if (!masks[k] && b->sure && !w->capacity)
+        if (masks[k] && b->gone_for_good)
+            world_wrong(w, "a fresh open of shard %u finds block %u, which was deleted", shard, k);
+        if (!masks[k] && b->sure)
             world_wrong(w, "a fresh open of shard %u does not find block %u, which store %d stored",
                         shard, k, (int)b->stored_by);
     }
@@ -137,7 +135,7 @@ static void check_readable(struct world *w, uint32_t shard, cistern *c)
             if (memcmp(bytes, want, sizeof bytes) != 0)
                 world_wrong(w, "wrong bytes in a fresh open: block %u of shard %u", k, shard);
             w->hits++;
-        } else if (w->blocks[shard][k].sure && !w->capacity) {
+        } else if (!doubt_evicted(w) && w->blocks[shard][k].sure) {
             world_wrong(w, "block %u of shard %u was stored and cannot be read: %d, %u, %u", k,
                         shard, rc, results[0], results[1]);
         }
@@ -166,7 +164,7 @@ static void check_shard(struct world *w, uint32_t shard)
 {
     uint16_t rebuilt[KEYS];
     char text[200] = "";
-    int tries = w->capacity ? 4 : 1; /* eviction goes on meanwhile */
+    int tries = w->capacity || w->evictions_seen ? 5 : 1; /* eviction goes on meanwhile */
     uint32_t store = 0, i;
     cistern *c;
 

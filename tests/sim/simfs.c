@@ -558,6 +558,20 @@ uint64_t simfs_used(struct simfs *fs)
     return n;
 }
 
+uint64_t simfs_named(struct simfs *fs)
+{
+    const struct sim_inode *ino;
+    uint64_t n = 0;
+
+    lock(fs);
+    for (ino = fs->inodes; ino; ino = ino->next) {
+        if (ino->links || ino->opens)
+            n += sim_inode_used(fs, ino);
+    }
+    unlock(fs);
+    return n;
+}
+
 uint64_t simfs_in_flight(struct simfs *fs, const char *process)
 {
     struct sim_op *op;

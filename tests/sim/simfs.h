@@ -172,7 +172,8 @@ int simfs_poke(struct simfs *fs, const char *path, uint64_t offset, const void *
 /* Each path that ends in `suffix`; the callback may peek and poke. */
 void simfs_each(struct simfs *fs, const char *suffix, void (*visit)(void *arg, const char *path),
                 void *arg);
-uint64_t simfs_used(struct simfs *fs); /* bytes of all files, unlinked and open ones included */
+uint64_t simfs_used(struct simfs *fs);  /* bytes of all files, unlinked and open ones included */
+uint64_t simfs_named(struct simfs *fs); /* of these: those that have a name or are open */
 uint64_t simfs_in_flight(struct simfs *fs, const char *process);
 uint64_t simfs_unsettled(struct simfs *fs); /* writes that may still land */
 

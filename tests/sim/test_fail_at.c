@@ -9,7 +9,9 @@
  * Allocation: the n-th malloc, calloc, realloc or mmap of the library. Power cut: the n-th call is
  * the last, and then what was not synced is gone or torn.
  *
- *   test_fail_at [--sites FILE]      writes each call site of the table of operations and its hits
+ *   test_fail_at [--sites FILE] [OPERATION]    --sites: each call of the table of operations, its
+ *                                              return address and its hits; see run_fail_at
+ *   test_fail_at --list
  */
 #include <errno.h>
 #include <stdatomic.h>
@@ -48,6 +50,7 @@ struct fixture {
     bool given_up[ALL]; /* a get did not deliver it: it may be forgotten */
     cistern_memory *direct;
     uint8_t *direct_base;
+    bool owed; /* the event that says that the memory of a direct get is free */
 };
 
 /* ---- Allocations of the library that fail ---- */
@@ -209,13 +212,7 @@ static bool transfer(struct fixture *f, cistern *c, uint32_t from, uint32_t n, b
         if (memcmp(bytes, v[i].base, BYTES) != 0)
             simfs_violate(f->fs, "wrong bytes: block %u", from + i);
     }
-    if (r.flags & CISTERN_GET_DIRECT) { /* its memory is free when storage says so */
-        uint64_t end = clock_ns() + 30 * NS_PER_S;
-        struct cistern_event ev;
-
-        while (cistern_poll(c, &ev, 1) != 1 && clock_ns() < end)
-            (void)usleep(200);
-    }
+    f->owed = (r.flags & CISTERN_GET_DIRECT) != 0;
     return good;
 }
 
@@ -471,6 +468,19 @@ static void close_all(struct fixture *f)
     simfs_kill(f->fs, "b");
 }
 
+/* Storage answers again: memory that it owned is free soon. */
+static void wait_for_memory(struct fixture *f)
+{
+    uint64_t end = clock_ns() + 30 * NS_PER_S;
+    struct cistern_event e;
+    int n = 0;
+
+    while (f->owed && (n = cistern_poll(f->c, &e, 1)) == 0 && clock_ns() < end)
+        (void)usleep(200);
+    if (f->owed && (n != 1 || e.kind != CISTERN_EV_BUFFER_FREE))
+        simfs_violate(f->fs, "the memory of a direct get was not given back");
+}
+
 /* Everything that was promised is there in a fresh open, on another host, when all is calm. */
 static void look_again(struct fixture *f)
 {
@@ -521,6 +531,7 @@ static bool round_of(const struct operation *op, uint32_t kind, uint64_t n, bool
         arm(&f, kind, n, sticky);
         good = op->run(&f);
         fired = disarm(&f, kind);
+        wait_for_memory(&f);
         for (i = BLOCKS; i < ALL && synced_only && fired; i++)
             f.promised[i] = false;
         if (synced_only && fired && op->run == do_seal)
@@ -615,18 +626,28 @@ static int write_sites(const char *path)
     return fclose(f);
 }
 
+static int list_operations(void)
+{
+    uint32_t i;
+
+    for (i = 0; i < sizeof operations / sizeof operations[0]; i++)
+        printf("%s\n", operations[i].name);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     const char *only = NULL, *sites = NULL;
     uint32_t passed = 0, failed = 0, i, k;
     int a;
 
-    printf("operation, kind: the calls that failed one after the other, and where they are\n");
     for (a = 1; a < argc; a++) {
         if (strcmp(argv[a], "--sites") == 0 && a + 1 < argc)
             sites = argv[++a];
-        else
+        else if (strcmp(argv[a], "--list") != 0)
             only = argv[a];
+        else
+            return list_operations();
     }
     for (i = 0; i < sizeof operations / sizeof operations[0]; i++) {
         const struct operation *op = &operations[i];

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 
 #define IDLE_BYTE  0xc5
+#define LONE_SHARD 1u /* has one writer at a time */
 #define OP_MS      1500u
 #define GENEROUS   20u /* times an operation's own timeout, and */
 #define SLACK_MS   20000u
@@ -111,7 +112,8 @@ void world_init(struct world *w, uint64_t seed, const struct sim_options *o, uin
     w->o = *o;
     w->fs = simfs_new(o);
     w->capacity = capacity;
-    w->segment_bytes = 512 << 10;
+    w->segment_bytes = capacity ? 128 << 10 : 512 << 10;
+    w->grace_ns = 60 * NS_PER_MS;
     w->parts[0] = (struct cistern_part){.name = "kv", .bytes = KV_BYTES};
     w->parts[1] =
         (struct cistern_part){.name = "tail", .bytes = TAIL_BYTES, .policy = CISTERN_PART_LAST};
@@ -164,6 +166,7 @@ static struct cistern_options options(struct world *w, uint32_t shard, char moun
                                     .max_blocks = 1 << 14,
                                     .capacity_bytes = w->capacity,
                                     .segment_bytes = w->segment_bytes,
+                                    .evict_grace_ms = (uint32_t)(w->grace_ns / NS_PER_MS),
                                     .sync_ms = 40,
                                     .close_timeout_ms = 1500,
                                     .log = log_callback,
@@ -189,12 +192,14 @@ int store_open(struct world *w, uint32_t i, bool must)
                     (unsigned long long)((clock_ns() - start) / NS_PER_MS));
     world_say(w, "open store %u as %s: %d %s", i, s->process, rc, rc ? cistern_error_text() : "");
     s->life++;
+    s->complete = must;
     s->damaged = false;
     memset(s->unlike, 0, sizeof s->unlike);
     s->memory = NULL;
     s->base_busy = false;
     if (rc) {
         s->c = NULL;
+        w->crashes++;
         simfs_kill(w->fs, s->process); /* a helper thread may still be at it */
         if (must)
             world_wrong(w, "store %u cannot be opened on storage that works: %s (%s)", i,
@@ -217,6 +222,7 @@ static void forget_ops(struct world *w, uint32_t i, bool left_behind)
     for (n = 0; n < KEYS; n++) {
         if (m[n].stored_by == i && !m[n].durable)
             m[n].stored_by = UINT32_MAX; /* no flush of a later life covers it */
+        m[n].gone = false;
     }
     for (n = 0; n < SLOTS; n++) {
         struct slot *s = &w->slots[n];
@@ -226,9 +232,10 @@ static void forget_ops(struct world *w, uint32_t i, bool left_behind)
         if (left_behind)
             s->bytes = malloc((size_t)RUN_MAX * BLOCK_SPAN);
         for (b = 0; b < s->blocks; b++) { /* what was put may be there; what was got may be bad */
-            if (s->is_put)
+            if (s->is_put) {
                 m[s->key + b].doubts++;
-            else
+                m[s->key + b].astray = true;
+            } else
                 doubt_block(w, w->stores[i].shard, s->key + b);
         }
         slot_idle(s);
@@ -248,6 +255,7 @@ void store_close(struct world *w, uint32_t i)
     if (store_metric(s->c, "tripped"))
         world_wrong(w, "store %u tripped", i);
     killed = simfs_killed(w->fs, s->process);
+    w->crashes += killed;
     if (s->memory && !s->base_busy && cistern_memory_release(s->c, s->memory))
         world_wrong(w, "memory that is free cannot be released: %s", cistern_error_text());
     rc = cistern_close(s->c);
@@ -256,6 +264,7 @@ void store_close(struct world *w, uint32_t i)
                     (unsigned long long)((clock_ns() - start) / NS_PER_MS));
     world_say(w, "close store %u (%s%s): %d", i, s->process, killed ? ", killed" : "", rc);
     s->c = NULL;
+    w->crashes += rc != 0 && !killed;
     simfs_kill(w->fs, s->process); /* what it left behind ends here */
     forget_ops(w, i, rc == -EBUSY || rc == -ETIMEDOUT);
 }
@@ -301,6 +310,14 @@ void doubt_block(struct world *w, uint32_t shard, uint32_t key)
     b->doubts++;
 }
 
+static void forget_deletes(struct world *w)
+{
+    uint32_t k;
+
+    for (k = 0; k < KEYS; k++)
+        w->blocks[LONE_SHARD][k].gone = w->blocks[LONE_SHARD][k].gone_for_good = false;
+}
+
 void doubt_all(struct world *w)
 {
     uint32_t s, k;
@@ -309,8 +326,24 @@ void doubt_all(struct world *w)
         for (k = 0; k < KEYS; k++)
             doubt_block(w, s, k);
     }
+    forget_deletes(w);
     for (s = 0; s < STORES; s++)
         w->stores[s].damaged = true;
+}
+
+bool doubt_evicted(struct world *w)
+{
+    uint32_t n = atomic_load(&w->evictions), s, k;
+
+    if (n == w->evictions_seen)
+        return false;
+    w->evictions_seen = n;
+    for (s = 0; s < SHARDS; s++) {
+        for (k = 0; k < KEYS; k++)
+            doubt_block(w, s, k);
+    }
+    forget_deletes(w); /* what says that a block is dead may have gone with its contents */
+    return true;
 }
 
 void doubt_power(struct world *w)
@@ -319,6 +352,7 @@ void doubt_power(struct world *w)
 
     for (s = 0; s < SHARDS && !w->o.manners.acks_durable; s++) {
         for (k = 0; k < KEYS; k++) {
+            w->blocks[s][k].gone = false;
             if (!w->blocks[s][k].durable)
                 doubt_block(w, s, k);
         }
@@ -405,6 +439,7 @@ bool op_put(struct world *w, uint32_t store, uint32_t key, uint32_t blocks)
         for (p = 0; p < PARTS; at += part_bytes[p++])
             world_fill(key + b, shard, p, at, part_bytes[p]);
         w->blocks[shard][key + b].attempted = true;
+        w->blocks[shard][key + b].gone = w->blocks[shard][key + b].gone_for_good = false;
     }
     r = slot_request(w, s);
     simfs_label(w->fs, OP_PUT);
@@ -464,8 +499,10 @@ static void put_done(struct world *w, struct slot *s)
         if (result != s->results[b][1] || result < CISTERN_STORED || result > CISTERN_ERROR)
             world_wrong(w, "put of block %u: results %u and %u", s->key + b, result,
                         s->results[b][1]);
-        if (result == CISTERN_ERROR) /* its frame may land without its writer's knowing */
+        if (result == CISTERN_ERROR) { /* its frame may land without its writer's knowing */
             w->stores[s->store].unlike[s->key + b] = 1;
+            m->astray = true;
+        }
         if (result != CISTERN_STORED)
             continue;
         w->stored++;
@@ -678,6 +715,9 @@ void op_delete(struct world *w, uint32_t store, uint32_t key, uint32_t blocks)
         world_wrong(w, "exists: %s", cistern_error_text());
     for (b = 0; b < blocks; b++) {
         doubt_block(w, s->shard, key + b);
+        w->blocks[s->shard][key + b].gone = s->shard == LONE_SHARD && s->complete && !s->damaged &&
+                                            !w->blocks[s->shard][key + b].astray &&
+                                            !put_under_way(w, store, key + b);
         if (masks[b] && !put_under_way(w, store, key + b))
             world_wrong(w, "store %u still has block %u, which it deleted", store, key + b);
     }
@@ -719,6 +759,7 @@ int op_flush(struct world *w, uint32_t store)
     }
     rc = cistern_flush(s->c, 3000);
     for (k = 0; k < KEYS; k++) {
+        m[k].gone_for_good |= m[k].gone && !rc;
         if (!covered[k] || doubts[k] != m[k].doubts)
             continue;
         if (!rc)

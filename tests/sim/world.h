@@ -5,12 +5,15 @@
  * The model. The bytes of a block follow from its number, its shard and its part. A block may be
  * seen only if somebody began to put it. It is *sure* from the moment that a put reported it stored
  * until something happened that may take it away: a delete, a get that did not deliver it, damage,
- * eviction, a power cut before a flush that succeeded. What is sure must be found.
+ * eviction, a power cut before a flush that succeeded. What is sure must be found. What the only
+ * writer of a shard deleted and flushed must not be found again.
  *
  * One thread. The first thing that is wrong is kept in `wrong`.
  */
 #ifndef TESTS_SIM_WORLD_H
 #define TESTS_SIM_WORLD_H
+
+#include <stdatomic.h>
 
 #include "cistern.h"
 #include "simfs.h"
@@ -71,13 +74,16 @@ struct store {
     cistern_memory *memory; /* for direct gets */
     uint8_t *base;
     bool base_busy;       /* a direct get owns it */
+    bool complete;        /* opened on storage that worked: it knows all copies of before */
     bool damaged;         /* bytes that it may have read were changed since it was opened */
     uint8_t unlike[KEYS]; /* it had reason to forget this block by itself */
 };
 
 struct block_model {
     bool attempted, sure, durable;
-    uint32_t doubts; /* grows with everything that may take it away */
+    bool astray;              /* a put of it ended without saying whether it is there */
+    bool gone, gone_for_good; /* its one writer deleted it; and flushed that */
+    uint32_t doubts;          /* grows with everything that may take it away */
     uint32_t stored_by;
 };
 
@@ -92,8 +98,18 @@ struct world {
     struct slot slots[SLOTS];
     uint64_t capacity; /* of the root; 0 = none is set */
     uint64_t segment_bytes;
+    bool watch_grace;  /* nothing here can fill the file system: data stays for the grace */
+    uint64_t grace_ns; /* between the end of contents and of data */
+    _Atomic uint32_t evictions; /* contents with blocks in them that were taken away */
+    uint32_t evictions_seen;
+    uint32_t crashes; /* stores that ended without closing: what they leave must be silent first */
+    struct {
+        char path[1024];
+        uint64_t at; /* real */
+    } evicted[64];   /* guarded by the simulator's lock, like nevicted */
+    uint32_t nevicted;
     bool rotted; /* bytes were changed where they lie */
-    uint64_t hits, stored, matched, opened, checks, evicted;
+    uint64_t hits, stored, matched, opened, checks, bounded;
     uint64_t stale; /* live stores that had missed something which a fresh open found */
     uint32_t opens;
     bool strict; /* and that is wrong */
@@ -137,6 +153,9 @@ void op_drain(struct world *w);
 void doubt_block(struct world *w, uint32_t shard, uint32_t key);
 void doubt_all(struct world *w);
 void doubt_power(struct world *w); /* what no flush made durable */
+
+/* Segments were evicted meanwhile: nothing is sure any more. True: so it was. */
+bool doubt_evicted(struct world *w);
 
 /* ---- Checks ---- */
 void check_step(struct world *w); /* cheap: after every step */
