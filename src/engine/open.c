@@ -133,8 +133,9 @@ static int prepare_space(cistern *c, const struct cistern_space *s, bool may_wri
  * provider's is not shared with other processes of this host. */
 static void hang_bell(cistern *c)
 {
-    bool shared = !(c->cfg.flags & CISTERN_OPEN_NO_BELL) &&
-                  (strcmp(c->io->ops->name, "local") == 0 || strcmp(c->io->ops->name, "hf3fs") == 0);
+    bool shared =
+        !(c->cfg.flags & CISTERN_OPEN_NO_BELL) &&
+        (strcmp(c->io->ops->name, "local") == 0 || strcmp(c->io->ops->name, "hf3fs") == 0);
     int rc = bell_open(&c->bell, shared, c->salt, c->fingerprint);
 
     if (rc)
