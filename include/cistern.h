@@ -301,7 +301,8 @@ CISTERN_API CISTERN_MUST int64_t cistern_delete(cistern *c, const cistern_key *k
  * open_timeout_ms.
  */
 CISTERN_API CISTERN_MUST int cistern_set_capacity(cistern *c, uint64_t bytes);
-/* Takes up what other writers published since. Blocks, at most timeout_ms (0 = read_timeout_ms). */
+/* Takes up what other writers published since. Blocks, at most timeout_ms (0 = read_timeout_ms);
+ * -EIO at once while the breaker is open. */
 CISTERN_API CISTERN_MUST int cistern_refresh(cistern *c, uint32_t timeout_ms);
 
 /* ---- Get and put
@@ -410,6 +411,13 @@ CISTERN_API CISTERN_MUST int cistern_put_sync(cistern *c, const struct cistern_r
 /* Blocks until everything put before is published and synced; -ETIMEDOUT (at once with 0), or the
  * first error of a sync. */
 CISTERN_API CISTERN_MUST int cistern_flush(cistern *c, uint32_t timeout_ms);
+/*
+ * For an engine that was told to end: every later put is dropped at once, what was accepted is
+ * published and synced; matches and gets go on. Blocks, at most timeout_ms. 0: nothing was left;
+ * above 0: so many puts were still open; -ETIMEDOUT: all is published, not all is synced; or the
+ * first error of a sync. There is no way back but to close and open.
+ */
+CISTERN_API CISTERN_MUST int cistern_drain(cistern *c, uint32_t timeout_ms);
 
 /* ---- Registered memory
  * ------------------------------------------------------------------------------------------ */

@@ -16,5 +16,6 @@ all: $(if $(MINILLM_SRC),minillm)
 
 # The engine against a NumPy model, its switches, both tiers.
 .PHONY: test-minillm
-test-minillm: $(MINILLM) $(USRBIO_SO) | setup-test
-	/usr/bin/python3 -m pytest -q -p no:cacheprovider tests/e2e/test_minillm.py tests/e2e/test_minillm_tier2.py
+test-minillm: $(MINILLM) $(USRBIO_SO) $(O)/tests/fakes/slow/libhf3fs_api_shared.so | setup-test
+	/usr/bin/python3 -m pytest -q -p no:cacheprovider tests/e2e/test_minillm.py tests/e2e/test_minillm_tier2.py \
+	    tests/e2e/test_minillm_storage.py

@@ -55,6 +55,7 @@ struct config {
     bool reuse_cache; /* use a cache at all */
     bool tier2;       /* use Cistern behind it */
     bool json, serve, wait_puts;
+    int drain_ms; /* after SIGTERM: most time to finish puts */
     const char *logits_out;
     const char *prompt_file, *question;
     char **requests; /* "FILE:question" */

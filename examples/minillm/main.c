@@ -7,9 +7,12 @@
  */
 #include <cblas.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "report.h"
 #include "request.h"
@@ -19,7 +22,7 @@ enum command { END, RUN, FLUSH, SKIP };
 
 struct order {
     int64_t command; /* enum command */
-    int64_t ntokens;
+    int64_t ntokens; /* END: whether to drain */
 };
 
 struct session {
@@ -34,6 +37,24 @@ struct session {
     int next, failures;
     bool tier2_waited;
 };
+
+/* ---- SIGTERM ---- */
+
+static volatile sig_atomic_t told_to_end;
+
+/* The request that runs is finished; the next one is not read, also when it is waited for now. */
+static void on_sigterm(int sig)
+{
+    (void)sig;
+    told_to_end = 1;
+    (void)close(STDIN_FILENO);
+}
+
+static void catch_sigterm(void)
+{
+    struct sigaction act = {.sa_handler = on_sigterm};
+    (void)sigaction(SIGTERM, &act, NULL);
+}
 
 /* ---- Requests: rank 0 only ---- */
 
@@ -73,8 +94,8 @@ static struct order run(struct session *s, const char *file, const char *text, c
 static struct order order_from_stdin(struct session *s)
 {
     ssize_t n = getline(&s->line, &s->line_size, stdin);
-    if (n < 0 || !strcmp(s->line, "quit\n"))
-        return (struct order){END, 0};
+    if (n < 0 || told_to_end || !strcmp(s->line, "quit\n"))
+        return (struct order){END, told_to_end};
     if (s->line[n - 1] == '\n')
         s->line[n - 1] = 0;
     if (!strcmp(s->line, "flush"))
@@ -89,6 +110,8 @@ static struct order order_next(struct session *s)
 {
     struct config *c = &s->config;
 
+    if (told_to_end)
+        return (struct order){END, true};
     if (s->next < c->nrequests) {
         char *file = c->requests[s->next], *colon = strchr(file, ':');
         *colon = 0;
@@ -166,6 +189,27 @@ static int flush_do(struct session *s)
     return err;
 }
 
+static double now_s(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static int drain_do(struct session *s)
+{
+    double start = now_s();
+    int left = s->engine.tier2 ? tier2_drain(s->engine.tier2, s->config.drain_ms) : 0;
+    uint64_t sum = left > 0 ? (uint64_t)left : 0;
+
+    if (left < 0)
+        fprintf(stderr, "minillm: rank %d: drain: %s\n", s->config.shape.rank, tier2_error(left));
+    int err = sum_over_ranks(s, &sum);
+    if (!err && s->config.shape.rank == 0)
+        report_drained(&s->config, sum, now_s() - start);
+    return err;
+}
+
 static int serve(struct session *s)
 {
     for (;;) {
@@ -177,6 +221,8 @@ static int serve(struct session *s)
             err = request_do(s, (int)order.ntokens);
         else if (!err && order.command == FLUSH)
             err = flush_do(s);
+        else if (!err && order.command == END && order.ntokens)
+            err = drain_do(s);
         if (err || order.command == END)
             return err;
         if (s->config.shape.rank == 0 && s->engine.tier2)
@@ -270,6 +316,7 @@ int main(int argc, char **argv)
 {
     struct session s = {0};
     struct tier2 *t = NULL;
+    catch_sigterm();
     int err = switches_read(&s.config, &t, argc, argv);
     if (err) {
         tier2_free(t);

@@ -162,3 +162,14 @@ void report_flushed(const struct config *c, const struct tier2_counts *n, bool c
                stored, present, dropped, failed, done);
     fflush(stdout);
 }
+
+void report_drained(const struct config *c, uint64_t left, double seconds)
+{
+    if (c->json)
+        printf("{\"event\": \"drained\", \"left\": %llu, \"seconds\": %.3f}\n",
+               (unsigned long long)left, seconds);
+    else
+        printf("\ntold to end: %llu puts left unfinished after %.3f s\n", (unsigned long long)left,
+               seconds);
+    fflush(stdout);
+}

@@ -9,6 +9,7 @@ void report_ready(const struct config *c, const char *arithmetic, const char *ti
                   const char *why);
 void report_request(const struct config *c, const struct report *r, const char *name);
 void report_failure(const struct config *c, int id, const char *name, const char *why);
+void report_drained(const struct config *c, uint64_t left, double seconds);
 void report_flushed(const struct config *c, const struct tier2_counts *all_ranks, bool complete);
 
 #endif

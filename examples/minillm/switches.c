@@ -32,6 +32,7 @@ static const struct flag flags[] = {
     {"json", FLAG, AT(json), "a JSON line for each request"},
     {"logits-out", TEXT, AT(logits_out), "file for the logits of every new token, raw float32"},
     {"wait-puts", FLAG, AT(wait_puts), "before the end, wait until tier 2 has stored all blocks"},
+    {"drain-ms", INT, AT(drain_ms), "after SIGTERM, finish puts for at most so long (2000)"},
     {"tp_size", INT, AT(shape.tp), "rank processes that share the work (1)"},
     {"tier1-blocks", INT, AT(tier1_blocks), "KV blocks in memory, per rank (512)"},
     {"max-tokens", INT, AT(max_tokens), "longest prompt plus answer (16384)"},
@@ -203,6 +204,7 @@ int switches_read(struct config *c, struct tier2 **tier2, int argc, char **argv)
         .max_tokens = 16384,
         .tier1_blocks = 512,
         .max_new = 1,
+        .drain_ms = 2000,
         .max_reuse = -1,
         .corrupt = -1,
     };

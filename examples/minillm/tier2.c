@@ -365,6 +365,13 @@ int tier2_finish(struct tier2 *t, int timeout_ms)
     return 0;
 }
 
+int tier2_drain(struct tier2 *t, int timeout_ms)
+{
+    int left = cistern_drain(t->store, (uint32_t)timeout_ms);
+    tier2_poll(t);
+    return left;
+}
+
 void tier2_refresh(struct tier2 *t)
 {
     if (cistern_refresh(t->store, REFRESH_MS) < 0)

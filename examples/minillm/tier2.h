@@ -51,6 +51,9 @@ void tier2_poll(struct tier2 *t);
 /* Waits until every put is complete. */
 int tier2_finish(struct tier2 *t, int timeout_ms) __attribute__((warn_unused_result));
 
+/* No further puts; finishes what was accepted. How many puts are left then, or a negative code. */
+int tier2_drain(struct tier2 *t, int timeout_ms) __attribute__((warn_unused_result));
+
 /* Takes up what other ranks and other machines stored since; for quiet moments, since it waits.
  * Only the rank that asks tier2_match() needs it. */
 void tier2_refresh(struct tier2 *t);

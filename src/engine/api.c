@@ -274,9 +274,13 @@ int cistern_put(cistern *c, const struct cistern_request *theirs, uint64_t *op_i
     if (!(op = start(c, &r, mem, true)))
         return err_set(-EAGAIN, "%u operations are open: take their completions", c->cfg.max_ops);
     *op_id = op->id;
-    if (engine_tripped(c) || engine_stops_puts(c, op->start_ns)) {
-        metric_add(&c->metrics, METRIC_breaker_puts, !engine_tripped(c));
+    if (engine_tripped(c) || atomic_load_explicit(&c->draining, memory_order_relaxed)) {
         answer_now(c, op, engine_tripped(c) ? CISTERN_ETRIPPED : 0);
+        return 0;
+    }
+    if (engine_stops_puts(c, op->start_ns)) {
+        metric_add(&c->metrics, METRIC_breaker_puts, 1);
+        answer_now(c, op, 0);
         return 0;
     }
     op->share[0] = (struct share){.op = op, .from = 0, .to = r.blocks};

@@ -112,6 +112,7 @@ struct cistern {
     _Atomic uint64_t gate_try_ns;   /* before that the gate lets no refused run through */
     _Atomic uint32_t asides;        /* segments that this handle set aside */
     _Atomic(const char *) tripped;  /* NULL, or the first reason: a static string */
+    _Atomic uint32_t draining;      /* no put is taken any more */
     _Atomic uint32_t closing;
     _Atomic uint64_t close_deadline_ns;
 };

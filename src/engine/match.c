@@ -168,6 +168,8 @@ int cistern_refresh(cistern *c, uint32_t timeout_ms)
 
     if (rc)
         return rc;
+    if (engine_stops_gets(c))
+        return err_set(-EIO, "storage does not answer: the breaker is open");
     if (!ms)
         ms = c->cfg.read_timeout_ms;
     return follower_refresh_wait(c, clock_ns() + ms * NS_PER_MS);

@@ -319,3 +319,14 @@ uint32_t ops_open_count(struct optab *t)
     (void)pthread_mutex_unlock(&t->lock);
     return n;
 }
+
+uint32_t ops_puts_open(struct optab *t)
+{
+    uint32_t i, n = 0;
+
+    (void)pthread_mutex_lock(&t->lock);
+    for (i = 0; i < t->max; i++)
+        n += t->at[i].used && t->at[i].is_put && !t->at[i].done;
+    (void)pthread_mutex_unlock(&t->lock);
+    return n;
+}

@@ -108,5 +108,6 @@ int ops_wait(struct optab *t, uint64_t id, uint64_t deadline_ns,
 /* True while a put that was called before `seq` is open. */
 bool ops_put_open_before(struct optab *t, uint64_t seq);
 uint32_t ops_open_count(struct optab *t);
+uint32_t ops_puts_open(struct optab *t); /* not complete yet */
 
 #endif

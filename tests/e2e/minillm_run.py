@@ -81,6 +81,18 @@ class Server:
         self.process.wait()
         self.close_pipes()
 
+    def terminate(self, every_rank=False):
+        """SIGTERM; the last event and the exit status."""
+        if every_rank:
+            os.killpg(self.process.pid, signal.SIGTERM)
+        else:
+            self.process.terminate()
+        last = self.event()
+        self.process.wait(LIMIT_S)
+        self.stderr = self.process.stderr.read()
+        self.close_pipes()
+        return last, self.process.returncode
+
     def quit(self):
         self.send("quit")
         self.process.wait(LIMIT_S)

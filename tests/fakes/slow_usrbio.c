@@ -70,6 +70,22 @@ static void *real(const char *name)
 
 #define REAL(name) ((__typeof__(&name))real(#name))
 
+/* A test in another process: while the file $SLOW_USRBIO_HANG exists, all reads and writes of data
+ * and contents hang. */
+static void obey_file(void)
+{
+    const char *path = getenv("SLOW_USRBIO_HANG");
+    int i, mode;
+
+    if (!path)
+        return;
+    mode = access(path, F_OK) == 0 ? SLOW_HANG : SLOW_PASS;
+    for (i = 0; i < SLOW_OTHER; i++) {
+        atomic_store(&slow_state.read[i].mode, mode);
+        atomic_store(&slow_state.write[i].mode, mode);
+    }
+}
+
 /* ---- What is forwarded as it is ---- */
 
 EXPORT int cistern_usrbio_info(const char *mp, char *buf, size_t size);
@@ -287,8 +303,10 @@ EXPORT int hf3fs_prep_io(const struct hf3fs_ior *ior, const struct hf3fs_iov *io
     enum slow_file kind = kind_of(fd);
     struct slow_rule *rule = read ? &slow_state.read[kind] : &slow_state.write[kind];
     struct ring *r = ring_of(ior);
-    int rc, mode = atomic_load(&rule->mode);
+    int rc, mode;
 
+    obey_file();
+    mode = atomic_load(&rule->mode);
     if (takes_one(&slow_state.prep_again))
         return -EAGAIN;
     atomic_fetch_add(&slow_state.reads, read);
@@ -362,6 +380,7 @@ EXPORT int hf3fs_wait_for_ios(const struct hf3fs_ior *ior, struct hf3fs_cqe *cqe
 
     atomic_fetch_add(&slow_state.waits, 1);
     for (;;) {
+        obey_file();
         n += take_held(ior, r, cqes + n, cqec - n);
         if (n < cqec) {
             got = REAL(hf3fs_wait_for_ios)(ior, cqes + n, cqec - n, 0, &past);

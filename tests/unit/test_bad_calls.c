@@ -89,6 +89,7 @@ static void test_every_function_refuses_a_null_handle(void **state)
     refused(cistern_get_sync(NULL, &r, &event), -EINVAL, "");
     refused(cistern_put_sync(NULL, &r, &event), -EINVAL, "");
     refused(cistern_flush(NULL, 1), -EINVAL, "");
+    refused(cistern_drain(NULL, 1), -EINVAL, "");
     refused(cistern_memory_alloc(NULL, 4096, &memory, &base), -EINVAL, "");
     refused(cistern_memory_register(NULL, text, 4096, &memory), -EINVAL, "");
     refused(cistern_memory_release(NULL, NULL), -EINVAL, "");

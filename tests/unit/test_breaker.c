@@ -250,6 +250,7 @@ static void reads_that_hang_open_it(void **state)
     assert_int_equal(metric(f, "io_timeouts"), LIMIT);
     assert_true(says(f, "breaker=open\n"));
     nobody_waits(f);
+    assert_int_equal(cistern_refresh(f->c, LONG_MS), -EIO);
     WAIT_FOR(metric(f, "breaker_probes") >= 2); /* it is tried again, but not for ever: */
     usleep(4 * PROBE_MS * 1000);
     assert_true(atomic_load(&f->slow->held) - f->held <= LIMIT + 2);

@@ -399,6 +399,62 @@ static void flush_has_a_deadline(void **state)
     all_are(f, N, N, CISTERN_STORED);
 }
 
+/* ---- Draining ---- */
+
+static void drain_finishes_what_was_accepted(void **state)
+{
+    struct fixture *f = *state;
+    struct cistern_request r = request(f, f->put, N, N / 2);
+    uint64_t op;
+
+    assert_int_equal(cistern_put(f->c, &r, &op), 0);
+    assert_int_equal(cistern_drain(f->c, SOON_MS), 0);
+    assert_int_equal(cistern_wait(f->c, op, 0, &f->ev), 0);
+    all_are(f, N, N / 2, CISTERN_STORED);
+    assert_true(metric(f, "syncs") >= 1);
+    put_is(f, N + N / 2, N / 2, CISTERN_DROPPED); /* no new ones */
+    assert_int_equal(f->ev.status, 0);
+    assert_int_equal(metric(f, "put_dropped_blocks"), N / 2);
+    get_hits(f, 0, N + N / 2);
+    assert_int_equal(cistern_drain(f->c, SOON_MS), 0);
+    reopen(f);
+    get_hits(f, 0, N + N / 2);
+    put_is(f, N + N / 2, N / 2, CISTERN_STORED);
+}
+
+static void drain_says_what_is_left(void **state)
+{
+    struct fixture *f = *state;
+    struct cistern_request a = request(f, f->put, N, N / 2), b = request(f, f->put, N + N / 2, 1);
+    uint64_t op[2], start;
+
+    f->s.o.write_timeout_ms = LONG_MS;
+    reopen(f);
+    hang(&f->slow->write[SLOW_DATA]);
+    assert_int_equal(cistern_put(f->c, &a, &op[0]), 0);
+    assert_int_equal(cistern_put(f->c, &b, &op[1]), 0);
+    start = now_ms();
+    assert_int_equal(cistern_drain(f->c, SHORT_MS), 2);
+    assert_true(now_ms() - start < SOON_MS);
+    all_pass(f->slow);
+    assert_int_equal(cistern_drain(f->c, SOON_MS), 0);
+    assert_int_equal(cistern_wait(f->c, op[0], 0, &f->ev), 0);
+    assert_int_equal(cistern_wait(f->c, op[1], 0, &f->ev), 0);
+    get_hits(f, 0, N + N / 2 + 1);
+}
+
+static void who_does_not_write_has_nothing_to_drain(void **state)
+{
+    struct fixture *f = *state;
+
+    assert_int_equal(cistern_close(f->c), 0);
+    f->s.o.flags = CISTERN_OPEN_READ_ONLY;
+    open_ok(f);
+    assert_int_equal(cistern_drain(f->c, 0), 0);
+    assert_int_equal(cistern_drain(NULL, 0), -EINVAL);
+    get_hits(f, 0, N);
+}
+
 #define TEST(name, set) cmocka_unit_test_setup_teardown(name, set, teardown)
 
 /* test_deadline [PATTERN]: only the tests whose name matches. */
@@ -425,6 +481,9 @@ int main(int argc, char **argv)
         TEST(small_ios_keep_frames_apart, setup_filled),
         TEST(a_head_that_hangs_stops_nothing, setup_filled),
         TEST(flush_has_a_deadline, setup_filled),
+        TEST(drain_finishes_what_was_accepted, setup_filled),
+        TEST(drain_says_what_is_left, setup_filled),
+        TEST(who_does_not_write_has_nothing_to_drain, setup_filled),
     };
 
     if (argc > 1)
