@@ -21,6 +21,8 @@
 #include "base/clock.h"
 #include "base/fault.h"
 
+#define NOTE_LISTINGS 1000u /* as long a note is kept whose segment nobody saw */
+
 /* ---- What the contents say ---- */
 
 /* Gives the batch, all of one segment, to the index or to presence. */
@@ -60,7 +62,7 @@ static int on_dead(void *arg, const uint8_t key[32], const uint8_t segment_id[16
 {
     cistern *c = arg;
     struct follower *f = c->follower;
-    struct dead_note *grown;
+    struct follow_note *grown, *note;
 
     if (f->reader.current->shard != c->cfg.shard)
         return 0;
@@ -73,10 +75,11 @@ static int on_dead(void *arg, const uint8_t key[32], const uint8_t segment_id[16
         f->dead = grown;
         f->dead_room = room;
     }
-    f->dead[f->dead_count] = (struct dead_note){.offset = offset, .reason = reason};
-    memcpy(f->dead[f->dead_count].key, key, 32);
-    memcpy(f->dead[f->dead_count].segment_id, segment_id, 16);
-    f->dead_count++;
+    note = &f->dead[f->dead_count++];
+    *note =
+        (struct follow_note){.dead = {.offset = offset, .reason = reason}, .listing = f->listing};
+    memcpy(note->dead.key, key, 32);
+    memcpy(note->dead.segment_id, segment_id, 16);
     return 0;
 }
 
@@ -88,25 +91,37 @@ static int on_aside(void *arg, const uint8_t segment_id[16], uint8_t reason)
     return on_dead(arg, any, segment_id, UINT32_MAX, reason);
 }
 
+/* False: its segment is not known. */
+static bool apply_note(cistern *c, const struct dead_note *d)
+{
+    int64_t number = segtab_find(&c->segs, d->segment_id);
+    cistern_key key;
+
+    if (number < 0)
+        return false;
+    memcpy(key.b, d->key, sizeof key.b);
+    if (d->offset == DEAD_NOTE_ASIDE)
+        engine_aside(c, (uint32_t)number);
+    else
+        (void)index_remove_copy(c->index, &key, (uint32_t)number, d->offset);
+    return true;
+}
+
+/* Those of segments that are not known are kept for a while: these may come to light later, or were
+ * evicted. */
 static void apply_dead(cistern *c)
 {
     struct follower *f = c->follower;
-    size_t i, kept = 0;
+    size_t i = f->opened ? 0 : f->dead_tried, kept = i;
 
-    for (i = 0; i < f->dead_count; i++) {
-        const struct dead_note d = f->dead[i];
-        int64_t number = segtab_find(&c->segs, d.segment_id);
-        cistern_key key;
+    for (; i < f->dead_count; i++) {
+        const struct follow_note note = f->dead[i];
 
-        memcpy(key.b, d.key, sizeof key.b);
-        if (number < 0)
-            f->dead[kept++] = d; /* its segment may come to light later */
-        else if (d.offset == DEAD_NOTE_ASIDE)
-            engine_aside(c, (uint32_t)number);
-        else
-            (void)index_remove_copy(c->index, &key, (uint32_t)number, d.offset);
+        if (!apply_note(c, &note.dead) && f->listing - note.listing < NOTE_LISTINGS)
+            f->dead[kept++] = note;
     }
-    f->dead_count = kept;
+    f->dead_count = f->dead_tried = kept;
+    f->opened = false;
 }
 
 /* ---- Segments ---- */
@@ -125,6 +140,7 @@ static int begin(void *arg, struct contents_job *job)
     memcpy(s.id, job->header.segment_id, sizeof s.id);
     s.cursor = job->cursor;
     s.seen = c->follower->listing;
+    c->follower->opened = true;
     number = segtab_add(&c->segs, &s);
     if (number < 0)
         return err_set((int)number,

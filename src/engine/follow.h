@@ -21,13 +21,21 @@ struct look_file {
     uint32_t shard;
 };
 
+/* A copy that is not to be used, of a segment that is not known, or not yet. */
+struct follow_note {
+    struct dead_note dead;
+    uint32_t listing; /* when it was read */
+};
+
 struct follower {
     struct contents_reader reader;
     struct toc_sink sink;
     struct peers peers;
     bool first; /* the look of the open: damage is counted */
-    struct dead_note *dead;
+    struct follow_note *dead;
     size_t dead_count, dead_room;
+    size_t dead_tried; /* of these, first ones that were looked up when `opened` was as it is */
+    bool opened;       /* segments were taken up since */
     uint32_t number, number_shard; /* segment of the job that is being parsed */
     uint32_t batched;
     struct block_info batch[63];

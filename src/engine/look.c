@@ -486,12 +486,11 @@ int look_run(cistern *c, unsigned what, uint32_t shards)
 {
     struct follower *f = c->follower;
     uint32_t i;
-    int rc = 0;
+    int rc, listed;
 
     f->nfiles = 0;
-    if (what & LOOK_LIST)
-        rc = list_names(c);
-    rc = rc ? rc : read_heads(c, what, shards);
+    listed = what & LOOK_LIST ? list_names(c) : 0;
+    rc = read_heads(c, what, shards);
     rc = rc ? rc : choose_contents(c, what);
     if (!rc && (f->contents.count || f->first))
         rc = take_contents(c);
@@ -505,7 +504,7 @@ int look_run(cistern *c, unsigned what, uint32_t shards)
         check_open(c);
     f->first = false;
     count_peers(c);
-    return rc;
+    return listed ? listed : rc;
 }
 
 void look_close(struct follower *f)
