@@ -3,7 +3,8 @@
 #   make test-sim             the simulator itself, fail-at-N, and some twenty scenarios
 #   make sim SEED=n           one scenario again
 #   make sim SEEDS=200        so many with fresh seeds; FROM=n for the seeds n, n+1, ...
-#   make check-sim            200, two at a time
+#   make check-sim            200, printed seeds
+#   make check-mutants        that 200 scenarios notice each bug of tests/mutants
 SIM_COMMON := $(call objs,$(patsubst %,tests/sim/%.c,simfs sim_files sim_ring sim_verbs))
 SIM_TESTS  := $(sort $(wildcard tests/sim/test_*.c))
 SIM_PROGS  := $(patsubst tests/sim/%.c,$(O)/tests/sim/%,$(SIM_TESTS))
@@ -25,11 +26,14 @@ SEEDS ?= 200
 FROM  ?=
 SEED  ?=
 
-.PHONY: sim test-sim check-sim
+.PHONY: sim test-sim check-sim check-mutants
 sim: $(SCENARIO)
 	@$(SCENARIO) $(if $(SEED),--seed $(SEED) $(V),--seeds $(SEEDS) $(if $(FROM),--from $(FROM)))
 test-sim: setup-test $(SIM_PROGS) $(SCENARIO)
-	@for t in $(SIM_PROGS); do $$t || exit 1; done
+	@$(O)/tests/sim/test_manners
+	@tests/sim/run_fail_at --program $(O)/tests/sim/test_fail_at
 	@$(SCENARIO) --seeds 20 $(if $(FROM),--from $(FROM))
 check-sim: setup-test $(SCENARIO)
 	@$(SCENARIO) --seeds $(SEEDS) $(if $(FROM),--from $(FROM))
+check-mutants: setup-test
+	@tests/mutants/run --work $(O)/mutants --seeds $(SEEDS)
