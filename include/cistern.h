@@ -27,9 +27,12 @@
  *
  * Sharing. What others store becomes a match by itself. On the same host, as the same user and with
  * a /dev/shm in common: some milliseconds after it was stored. Elsewhere, and always at the latest:
- * poll_ms after its writer's head says so, for a writer that is known; list_ms for a new one. What
- * others took away is forgotten within list_ms; until then it is a miss at the get.
- * cistern_refresh() waits for all of that.
+ * poll_ms after its writer's head says so, for a writer that is known; list_ms for a new one (to
+ * both add what the file system needs to show a change to another host). What others took away is
+ * forgotten within list_ms; until then it is a miss at the get. cistern_refresh() waits for all of
+ * that. A writer whose head did not change for silence_ms counts as ended; one that could not write
+ * it for half of that (storage hung, the process was stopped) goes on under another name, and puts
+ * that were under way are errors.
  *
  * Errors. Functions return 0 or a count, or a negative errno value, or one of the CISTERN_E*
  * values, also negative. Out-parameters are untouched on failure. cistern_error_text() has a
@@ -178,8 +181,8 @@ struct cistern_options {
     uint32_t close_timeout_ms; /* 5,000 */
     cistern_log_fn log;
     void *log_arg;
-    uint32_t poll_ms; /* how often the heads of other live writers are read; 1,000 */
-    uint32_t list_ms; /* how often directories are listed for new writers; 5,000 */
+    uint32_t poll_ms;    /* how often the heads of other live writers are read; 1,000 */
+    uint32_t list_ms;    /* how often directories are listed for new writers; 5,000 */
     uint32_t silence_ms; /* a writer whose head did not change for so long has ended; 60,000. The
                             same for all who share a root */
     int32_t breaker; /* 0 or 1 = on, -1 = off: when storage fails again and again, everything is a
@@ -187,13 +190,13 @@ struct cistern_options {
     uint32_t breaker_failures; /* timeouts or errors in a row that open it; 4 */
     uint32_t breaker_probe_ms; /* while it is open one small read this often tries storage; 1,000 */
     uint32_t negative_ms;      /* a copy that was bad is not tried again for so long; 30,000 */
-    uint32_t aside_failures; /* bad blocks of one segment that set it aside, on disk as well; 8 */
+    uint32_t aside_failures;   /* bad blocks of one segment that set it aside, on disk as well; 8 */
     uint64_t free_floor_bytes; /* free space of the file system that the root leaves to others; 0 */
     uint32_t evict_grace_ms;   /* between a segment's eviction and the removal of its data; default
                                   get_timeout_ms + list_ms + poll_ms */
-    int32_t carry_over; /* 0 or 1 = on, -1 = off: blocks that were used outlive their segment */
-    uint32_t prefill_rate; /* tokens a second that the engine computes: a run that loads slower is no
-                              match; 0 = not known, every run is */
+    int32_t carry_over;    /* 0 or 1 = on, -1 = off: blocks that were used outlive their segment */
+    uint32_t prefill_rate; /* tokens a second that the engine computes: a run that loads slower is
+                              no match; 0 = not known, every run is */
 };
 
 /*
