@@ -285,7 +285,8 @@ struct cistern_match {
 };
 
 /* Memory only: no system call, no lock that a put can hold. A block of another writer counts once
- * it was taken up. */
+ * it was taken up. `blocks` is 0 while the breaker is open, here or on another rank of this machine,
+ * and for a run that would load slower than it computes (prefill_rate). */
 CISTERN_API CISTERN_MUST int cistern_match(cistern *c, const cistern_key *keys, size_t n,
                                            struct cistern_match *out);
 /* Gives the pins back. A get that is given the ticket does so itself at its completion. 0 is fine.
@@ -370,7 +371,8 @@ struct cistern_request {
 /*
  * Start an operation and return at once; *op names it. A span's length must be the part's stored
  * length for a get (else that part is a miss) and at most the part's `bytes` for a put. -EAGAIN:
- * max_ops operations are open; poll. A tripped handle completes gets as misses and puts as dropped.
+ * max_ops operations are open; poll. A tripped handle completes gets as misses and puts as dropped;
+ * so does one whose breaker is open, with status 0.
  */
 CISTERN_API CISTERN_MUST int cistern_get(cistern *c, const struct cistern_request *r, uint64_t *op);
 CISTERN_API CISTERN_MUST int cistern_put(cistern *c, const struct cistern_request *r, uint64_t *op);

@@ -108,6 +108,7 @@ int cistern_describe(const cistern *c, char *buf, size_t size)
          !c->breaker.limit                             ? "off"
          : engine_stops_gets(c)                        ? "open"
          : breaker_is_open(&c->breaker, BREAKER_WRITE) ? "open for puts"
+         : engine_stops_matches(c)                     ? "open on another rank"
                                                        : "closed");
     line(&t, "prefill_rate=%u\n", c->cfg.prefill_rate);
     line(&t, "read_rate=%llu\n", (unsigned long long)engine_read_rate(c));

@@ -108,6 +108,7 @@ struct cistern {
     struct breaker breaker;
     _Atomic uint32_t probes; /* of the breaker, tried so far */
     struct negative negative;
+    _Atomic uint32_t ranks_ill;     /* shards whose breaker is open, as their heads say */
     _Atomic uint64_t waiting_bytes; /* of gets that are open; counted while the gate is on */
     _Atomic uint64_t gate_try_ns;   /* before that the gate lets no refused run through */
     _Atomic uint32_t asides;        /* segments that this handle set aside */
@@ -151,6 +152,11 @@ bool engine_stops_puts(cistern *c, uint64_t now);
 static inline bool engine_stops_gets(const cistern *c)
 {
     return breaker_is_open(&c->breaker, BREAKER_READ);
+}
+/* Every match answers 0. */
+static inline bool engine_stops_matches(const cistern *c)
+{
+    return engine_stops_gets(c) || atomic_load_explicit(&c->ranks_ill, memory_order_relaxed);
 }
 
 /* ---- gate.c ---- */

@@ -73,6 +73,9 @@ void follow_dir(const cistern *c, uint32_t shard, char out[544]);
 /* Blocks of this shard count in this handle's matches. */
 bool follow_wants(const cistern *c, uint32_t shard);
 
+/* ranks.c: what the heads say of the other ranks' breakers. */
+void ranks_look(cistern *c);
+
 /* look.c: `shards`: bit s % 32 stands for the shards whose heads LOOK_HEADS is about. */
 int look_run(cistern *c, unsigned what, uint32_t shards) MUST_CHECK;
 void look_close(struct follower *f);

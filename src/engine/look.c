@@ -504,6 +504,7 @@ int look_run(cistern *c, unsigned what, uint32_t shards)
         check_open(c);
     f->first = false;
     count_peers(c);
+    ranks_look(c);
     return listed ? listed : rc;
 }
 

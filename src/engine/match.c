@@ -66,8 +66,8 @@ int cistern_match(cistern *c, const cistern_key *keys, size_t n, struct cistern_
 
     if (rc)
         return rc;
-    metric_add(&c->metrics, METRIC_breaker_matches, engine_stops_gets(c));
-    if (n && !engine_tripped(c) && !engine_stops_gets(c))
+    metric_add(&c->metrics, METRIC_breaker_matches, engine_stops_matches(c));
+    if (n && !engine_tripped(c) && !engine_stops_matches(c))
         index_match(c->index, c->others, &c->cfg.rules, keys, n, &answer);
     if (engine_gates(c, answer.blocks))
         answer.blocks = 0;

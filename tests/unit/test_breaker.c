@@ -417,6 +417,51 @@ static void a_lane_does_not_spin_on_what_hangs(void **state)
     get_hits(f, 0, N);
 }
 
+/* A block that one rank cannot load is of no use to the others: they read it in its head. */
+static void the_other_ranks_hear_of_it(void **state)
+{
+    struct fixture *f = *state;
+    struct cistern_options other;
+    cistern *one, *two;
+
+    f->s.space.shards = 2;
+    f->s.o.breaker = 1;
+    f->s.o.breaker_failures = LIMIT;
+    f->s.o.breaker_probe_ms = PROBE_MS;
+    open_ok(f);
+    one = f->c;
+    other = f->s.o;
+    other.shard = 1;
+    assert_int_equal(cistern_open(&other, &two), 0);
+    put_is(f, 0, N, CISTERN_STORED);
+    f->c = two;
+    put_is(f, 0, N, CISTERN_STORED);
+    f->c = one;
+    WAIT_FOR(matched(f) == N);
+    hang(&f->slow->read[SLOW_DATA]);
+    f->c = two;
+    (void)open_by_gets(f);
+    f->c = one;
+    WAIT_FOR(matched(f) == 0);
+    assert_int_equal(metric(f, "breaker_open"), 0);
+    assert_int_equal(metric(f, "breaker_ranks"), 1);
+    assert_true(says(f, "breaker=open on another rank\n"));
+    put_is(f, N, N, CISTERN_STORED); /* a put is of use later */
+    all_pass(f->slow);
+    WAIT_FOR(matched(f) == N);
+    assert_int_equal(metric(f, "breaker_ranks"), 0);
+    get_hits(f, 0, N);
+    /* A rank that closed says nothing any more. */
+    hang(&f->slow->read[SLOW_DATA]);
+    f->c = two;
+    (void)open_by_gets(f);
+    f->c = one;
+    WAIT_FOR(matched(f) == 0);
+    all_pass(f->slow);
+    assert_int_equal(cistern_close(two), 0);
+    WAIT_FOR(matched(f) == N);
+}
+
 static void close_is_bounded_while_it_is_open(void **state)
 {
     struct fixture *f = *state;
@@ -452,6 +497,7 @@ int main(int argc, char **argv)
         TEST(writes_that_hang_stop_puts_only, setup_filled),
         TEST(failing_contents_do_not_use_up_segments, setup_filled),
         TEST(a_lane_does_not_spin_on_what_hangs, setup_filled),
+        TEST(the_other_ranks_hear_of_it, setup),
         TEST(close_is_bounded_while_it_is_open, setup_filled),
     };
 
