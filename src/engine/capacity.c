@@ -16,6 +16,7 @@
 
 #include "base/bits.h"
 #include "base/clock.h"
+#include "engine/carry.h"
 #include "engine/evict.h"
 #include "engine/writer_internal.h"
 #include "segment/root.h"
@@ -25,6 +26,8 @@
 #define LOOK_SHARE     20u /* of the time may be spent looking: one part in so many */
 #define TICK_NS        (20 * NS_PER_MS)
 #define RATE_NS        NS_PER_S
+#define AGE_STEPS      16u /* of the capacity */
+#define STAMPS         255u
 #define AHEAD_SEGMENTS 2u
 #define AHEAD_PART     4u /* of the capacity is kept free ahead at most: one part in so many */
 #define URGENT_NS      (100 * NS_PER_MS)
@@ -43,6 +46,7 @@ int capacity_open(cistern *c, uint64_t bytes)
     k->silence_ns = c->cfg.silence_ms * NS_PER_MS;
     k->opened_ns = clock_boot_ns();
     k->free_bytes = UINT64_MAX;
+    atomic_store(&k->stamp, 1);
     metric_set(&c->metrics, METRIC_capacity_bytes, bytes);
     return 0;
 }
@@ -53,6 +57,7 @@ void capacity_close(cistern *c)
 
     if (!k)
         return;
+    carry_close(c);
     usage_free(&k->usage);
     free(k->choice);
     free(k->order);
@@ -93,18 +98,33 @@ static void note_rate(struct capacity *k, uint64_t now)
     k->rate_written = k->usage.written;
 }
 
+static uint64_t age_step(const struct capacity *k)
+{
+    return max_u64(1, k->params.capacity / AGE_STEPS);
+}
+
+uint64_t capacity_age(const struct capacity *k, uint8_t stamp)
+{
+    return (atomic_load(&k->stamp) + STAMPS - stamp) % STAMPS * age_step(k);
+}
+
 static void note_history(cistern *c)
 {
     struct capacity *k = c->capacity;
     uint64_t hit = metric_get(&c->metrics, METRIC_get_bytes),
-             stored = metric_get(&c->metrics, METRIC_put_bytes);
-    struct policy_history more = {.hit = hit - k->hit_seen, .stored = stored - k->stored_seen};
+             stored = metric_get(&c->metrics, METRIC_put_bytes),
+             carried = metric_get(&c->metrics, METRIC_carried_bytes);
+    struct policy_history more = {.hit = hit - k->hit_seen,
+                                  .stored = stored - k->stored_seen,
+                                  .carried = carried - k->carried_seen};
 
     k->hit_seen = hit;
     k->stored_seen = stored;
+    k->carried_seen = carried;
     policy_defaults(&k->params, atomic_load(&k->bytes) ? atomic_load(&k->bytes) : k->usage.bytes);
     if (k->params.capacity)
         policy_history_add(&k->history, &more, &k->params);
+    atomic_store(&k->stamp, (uint32_t)(k->usage.written / age_step(k) % STAMPS) + 1);
 }
 
 static int look(cistern *c)
@@ -169,7 +189,8 @@ static uint32_t touches_of(cistern *c, const struct usage_segment *s, const stru
     const struct usage_head *h = usage_head_of(u, s->dir, s->writer);
     uint64_t sum = known ? atomic_load_explicit(&known->touches, memory_order_relaxed) : 0;
 
-    if (h && h->valid && !(known && known->own) && s->seq < h->h.next_seq && h->h.next_seq - 1 - s->seq < HEAD_TOUCHES_MAX)
+    if (h && h->valid && !(known && known->own) && s->seq < h->h.next_seq &&
+        h->h.next_seq - 1 - s->seq < HEAD_TOUCHES_MAX)
         sum += h->touches[h->h.next_seq - 1 - s->seq];
     return (uint32_t)min_u64(sum, UINT32_MAX);
 }
@@ -222,6 +243,18 @@ static int describe_all(cistern *c)
     return 0;
 }
 
+/* What of the victim lives on; segments of other shards and spaces are not ours to read. */
+static void choose_carried(cistern *c, size_t v)
+{
+    const struct usage_segment *s = &c->capacity->usage.segs[v];
+    const struct usage_dir *d = &c->capacity->usage.dirs[s->dir];
+    const struct segment *known =
+        d->own ? segtab_find_file(&c->segs, d->shard, s->writer, s->seq) : NULL;
+
+    if (known)
+        carry_begin(c, (uint32_t)(known - c->segs.at), &c->capacity->choice[v]);
+}
+
 /* Evicts the next victim, step 1; false: there is none. */
 static bool evict_one(cistern *c)
 {
@@ -233,6 +266,7 @@ static bool evict_one(cistern *c)
         if (v == POLICY_NONE)
             return false;
         k->choice[v].flags |= POLICY_PINNED;
+        choose_carried(c, v);
         if (evict_begin(c, &k->usage, &k->usage.segs[v]) == 0)
             return true;
     }
@@ -300,7 +334,7 @@ bool capacity_relieve(cistern *c)
         return false;
     k->urgent_ns = now;
     if (k->usage.leaving < c->cfg.segment_bytes / 2 && describe_all(c) == 0)
-        (void)evict_one(c);
+        (void)evict_one(c); /* what it carries is cancelled below: there is no room for it */
     if (!k->usage.leaving)
         return false;
     for (i = 0; i < k->usage.nsegs; i++) {

@@ -15,6 +15,8 @@
 #include "engine/policy.h"
 #include "engine/usage.h"
 
+struct carry; /* carry.h */
+
 struct capacity {
     _Atomic uint64_t bytes; /* of the root; 0 = not limited */
     uint64_t floor_bytes;   /* free space that is left to others */
@@ -24,7 +26,10 @@ struct capacity {
     uint64_t next_ns;    /* of the next look */
     uint64_t free_bytes; /* of the file system, at the last look; UINT64_MAX = not known */
     uint64_t rate;       /* bytes a second by which the root grew lately */
-    uint64_t rate_ns, rate_written, hit_seen, stored_seen;
+    uint64_t rate_ns, rate_written, hit_seen, stored_seen, carried_seen;
+    _Atomic uint32_t stamp; /* 1 .. 255: for index_use(); moves on with the bytes written */
+    struct carry *_Atomic carry;
+    bool carry_failed;
     uint64_t urgent_ns; /* when a full file system cost a segment last */
     struct usage usage;
     struct policy_params params;
@@ -36,6 +41,9 @@ struct capacity {
     uint64_t wanted, sets_asked, sets_done;
     int set_result;
 };
+
+/* Bytes written to the root since the stamp, in steps. */
+uint64_t capacity_age(const struct capacity *k, uint8_t stamp);
 
 int capacity_open(cistern *c, uint64_t bytes) MUST_CHECK;
 void capacity_close(cistern *c); /* accepts a handle without */

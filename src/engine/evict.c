@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/fault.h"
+#include "engine/carry.h"
 #include "engine/writer_internal.h"
 
 #define PATH_BYTES 640
@@ -97,6 +98,8 @@ int evict_begin(cistern *c, struct usage *u, struct usage_segment *s)
     int rc;
 
     fault_point("evict.begin");
+    if (number >= 0 && (rc = carry_notes(c, u, s, (uint32_t)number)))
+        return rc;
     if ((rc = unlink_file(c, u, s, ".toc")))
         return rc;
     fault_point("evict.contents_gone");
@@ -119,6 +122,8 @@ int evict_begin(cistern *c, struct usage *u, struct usage_segment *s)
 
 bool evict_finish(cistern *c, struct usage *u, struct usage_segment *s)
 {
+    if (u->dirs[s->dir].own)
+        carry_cancel(c, s->writer, s->seq);
     (void)segments_collect(c);
     if (unlink_file(c, u, s, ".seg"))
         return false;

@@ -13,6 +13,7 @@
 #include "base/bits.h"
 #include "base/clock.h"
 #include "base/hash.h"
+#include "engine/capacity.h"
 #include "engine/lane_internal.h"
 #include "engine/memory.h"
 
@@ -330,6 +331,18 @@ static uint8_t verify_part(struct lane *l, const struct group *g, uint32_t i, ui
     return CISTERN_HIT;
 }
 
+/* For the choice of what outlives its segment. */
+static void note_use(cistern *c, const struct index_place *place)
+{
+    cistern_key key;
+
+    if (!c->capacity)
+        return;
+    memcpy(key.b, place->info.key, sizeof key.b);
+    index_use(c->index, &key,
+              (uint8_t)atomic_load_explicit(&c->capacity->stamp, memory_order_relaxed));
+}
+
 void get_deliver(struct lane *l, struct group *g)
 {
     uint32_t i, p;
@@ -339,6 +352,7 @@ void get_deliver(struct lane *l, struct group *g)
             if (g->parts[i] & (1u << p))
                 settle(l, g->op, g->block + i, p, verify_part(l, g, i, p));
         }
+        note_use(l->c, &g->places[i]);
         (void)atomic_fetch_add_explicit(&l->c->segs.at[g->segment].touches, 1,
                                         memory_order_relaxed);
     }

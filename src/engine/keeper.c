@@ -10,8 +10,11 @@
 #include "base/bits.h"
 #include "base/clock.h"
 #include "engine/capacity.h"
+#include "engine/carry.h"
 #include "engine/engine.h"
 #include "engine/evict.h"
+
+#define CARRY_NS (10 * NS_PER_MS) /* look again for a slot */
 
 /* A sync that failed in the background, or at a seal, is the next flush's to tell. */
 static void note_sync(struct keeper *k, int rc)
@@ -83,6 +86,8 @@ static void *keeper_main(void *arg)
         }
         run_jobs(c, jobs, syncs);
         next_look = capacity_tick(c);
+        if (carry_step(c))
+            next_look = min_u64(next_look, clock_ns() + CARRY_NS);
         (void)pthread_mutex_lock(&k->lock);
     }
     (void)pthread_mutex_unlock(&k->lock);

@@ -10,6 +10,7 @@
 
 #include "base/bits.h"
 #include "base/clock.h"
+#include "engine/capacity.h"
 #include "engine/engine.h"
 
 #define PIN_EVERY 32u /* blocks of a run whose segment is looked up */
@@ -113,9 +114,13 @@ int cistern_touch(cistern *c, const cistern_key *keys, size_t n)
     int rc = check_keys(c, keys, n, c);
 
     for (i = 0; !rc && i < n; i++) {
-        if (index_find(c->index, &keys[i], &place))
-            (void)atomic_fetch_add_explicit(&c->segs.at[place.segment].touches, 1,
-                                            memory_order_relaxed);
+        if (!index_find(c->index, &keys[i], &place))
+            continue;
+        (void)atomic_fetch_add_explicit(&c->segs.at[place.segment].touches, 1,
+                                        memory_order_relaxed);
+        if (c->capacity)
+            index_use(c->index, &keys[i],
+                      (uint8_t)atomic_load_explicit(&c->capacity->stamp, memory_order_relaxed));
     }
     return rc;
 }

@@ -163,8 +163,8 @@ static void batch_published(struct writer *w)
 
         if (rc && rc != -EEXIST)
             metric_add(&c->metrics, METRIC_index_full, 1);
-        metric_add(&c->metrics, METRIC_put_stored_blocks, 1);
-        metric_add(&c->metrics, METRIC_put_bytes, b->bytes);
+        metric_add(&c->metrics, b->carried ? METRIC_carried_blocks : METRIC_put_stored_blocks, 1);
+        metric_add(&c->metrics, b->carried ? METRIC_carried_bytes : METRIC_put_bytes, b->bytes);
         put_block_done(w, b, CISTERN_STORED);
         left--;
         if (++g->settled == g->count)
@@ -174,6 +174,7 @@ static void batch_published(struct writer *w)
     w->dead_first = (w->dead_first + w->batch_dead) % DEAD_NOTES;
     w->dead_count -= w->batch_dead;
     (void)pthread_mutex_unlock(&w->dead_lock);
+    c->segs.at[w->batch_seg->number].cursor.dead += w->batch_dead; /* carry.c wants to know */
     metric_add(&c->metrics, METRIC_dead_records, w->batch_dead);
 }
 

@@ -159,6 +159,7 @@ static int fill_block(struct writer *w, struct op *op, uint32_t block, const str
     b->op = op;
     b->block = block;
     b->bytes = 0;
+    b->carried = false;
     b->info.mask = 0;
     b->info.parts = 0;
     b->info.offset = (uint32_t)(offset / PAGE_BYTES);
@@ -228,7 +229,7 @@ static bool wanted(struct writer *w, struct share *s, uint16_t mask)
     return true;
 }
 
-static void append_group(struct writer *w, struct wgroup *g)
+void put_append(struct writer *w, struct wgroup *g)
 {
     g->link = NULL;
     if (w->order_last)
@@ -291,7 +292,7 @@ bool put_layout(struct writer *w)
             more = fill_group(w, s, &g, &stuck);
     }
     if (g && g->count) {
-        append_group(w, g);
+        put_append(w, g);
     } else if (g) {
         writer_free_group(w, g);
         g = NULL;

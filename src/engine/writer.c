@@ -2,6 +2,7 @@
  * writer.c - the thread of the write lane: lay out, issue, wait, publish, and keep deadlines.
  */
 #include "engine/writer_internal.h"
+#include "engine/carry.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -264,6 +265,13 @@ static void lay_out(struct writer *w, uint64_t now)
             need_segment(w);
         more = w->current && put_layout(w);
         issue(w, now);
+    }
+    if (carry_waits(w) && !w->issue && w->free_groups && w->inflight < w->c->cfg.depth &&
+        now >= w->pause_until_ns && !engine_stops_puts(w->c, now)) {
+        if (!w->current)
+            need_segment(w);
+        if (carry_lay_out(w))
+            issue(w, now);
     }
     if (w->dead_count && !w->current && !engine_stops_puts(w->c, now))
         need_segment(w);

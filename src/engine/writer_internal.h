@@ -50,6 +50,7 @@ struct wblock {
     uint32_t block;
     struct block_info info;
     uint64_t bytes; /* payload */
+    bool carried;   /* from a segment that was evicted, for nobody */
 };
 
 struct wgroup {
@@ -155,6 +156,7 @@ void put_settle(struct writer *w, struct op *op, uint32_t block, uint8_t result)
 /* Ends a put before its time. */
 void put_cut(struct writer *w, struct share *s, int status, uint8_t rest);
 void put_block_done(struct writer *w, struct wblock *b, uint8_t result);
+void put_append(struct writer *w, struct wgroup *g);
 bool underway_find(const struct writer *w, const uint8_t key[32]);
 void underway_add(struct writer *w, struct wblock *b);
 void underway_remove(struct writer *w, struct wblock *b);

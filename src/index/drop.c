@@ -92,6 +92,58 @@ uint64_t index_remove_segment(struct index *ix, uint32_t segment)
     return removed;
 }
 
+/* Loads the copy of a key that lies there, exactly; false: it is gone. */
+static bool copy_load(struct index *ix, const cistern_key *key, uint32_t segment, uint32_t offset,
+                      struct index_place *out, bool *others)
+{
+    uint64_t hash = slots_hash(key->b, 0);
+    unsigned t = slots_table(hash);
+    uint32_t newest, number;
+    slot *at = NULL;
+
+    (void)pthread_mutex_lock(&ix->slots.table[t].lock);
+    newest = key_slot(ix, t, hash, key->b, &at);
+    number = key_copy(ix, newest, segment, offset);
+    if (number) {
+        entry_load(ix, entry_at(ix, number), out);
+        *others = number != newest || word_low(order_peek(&entry_at(ix, number)->word[WORD_KIND]));
+    }
+    (void)pthread_mutex_unlock(&ix->slots.table[t].lock);
+    return number != 0;
+}
+
+int index_walk_segment(struct index *ix, uint32_t segment,
+                       int (*visit)(void *arg, const struct index_place *p, bool others), void *arg)
+{
+    uint64_t bit = (uint64_t)1 << segment % 64, pages, i, key[4];
+    struct index_place place;
+    cistern_key k;
+    bool others;
+    unsigned w;
+    int r = 0;
+
+    (void)pthread_mutex_lock(&ix->drop_lock);
+    pages = row_pages(ix);
+    for (i = 0; i < pages * ENTRY_PAGE && !r; i++) {
+        const struct entry *e = &ix->entries[i];
+
+        if (i % ENTRY_PAGE == 0 && !(order_read(&ix->filter[i / ENTRY_PAGE]) & bit)) {
+            i += ENTRY_PAGE - 1;
+            continue;
+        }
+        if (word_kind(order_read(&e->word[WORD_KIND])) != ENTRY_BLOCK ||
+            word_low(order_read(&e->word[WORD_SEGMENT])) != segment)
+            continue;
+        for (w = 0; w < 4; w++)
+            key[w] = order_read(&e->word[w]);
+        memcpy(k.b, key, sizeof key);
+        if (copy_load(ix, &k, segment, word_low(order_read(&e->word[WORD_PLACE])), &place, &others))
+            r = visit(arg, &place, others);
+    }
+    (void)pthread_mutex_unlock(&ix->drop_lock);
+    return r;
+}
+
 int index_walk(struct index *ix, int (*visit)(void *arg, const struct index_place *p), void *arg)
 {
     uint64_t pages, i;

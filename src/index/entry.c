@@ -147,6 +147,7 @@ void entry_load(const struct index *ix, const struct entry *e, struct index_plac
         key[i] = order_read(&e->word[i]);
     memcpy(b->key, key, sizeof b->key);
     out->segment = word_low(segment);
+    out->use = word_use(kind);
     b->depth = word_high(segment);
     b->offset = word_low(place);
     b->mask = word_mask(kind);

@@ -25,6 +25,7 @@ struct index;
 
 struct index_place {
     uint32_t segment; /* the engine's number of the segment, < 2^31 */
+    uint8_t use;      /* what index_use() last said of it; 0 = nothing */
     struct block_info info;
 };
 
@@ -65,12 +66,21 @@ void index_prefetch(const struct index *ix, const cistern_key *key);
 bool index_find(const struct index *ix, const cistern_key *key, struct index_place *out);
 /* Its mask of parts; 0 = none. */
 uint16_t index_mask(const struct index *ix, const cistern_key *key);
+/* Notes a stamp, 1 to 255, on the copy that is found first. A hint: it may be lost. No lock. */
+void index_use(struct index *ix, const cistern_key *key, uint8_t stamp);
 /* Removes one copy. True if it was there. */
 bool index_remove_copy(struct index *ix, const cistern_key *key, uint32_t segment, uint32_t offset);
 /* Removes every copy that lies in the segment; returns how many. */
 uint64_t index_remove_segment(struct index *ix, uint32_t segment);
 uint64_t index_blocks(const struct index *ix);       /* copies */
 uint64_t index_memory_bytes(const struct index *ix); /* touched so far: entries and slots */
+/*
+ * Visits every copy that lies in the segment, in no order; `others`: the key has another copy.
+ * Non-zero ends it. Locks one table for one copy at a time, not while it visits.
+ */
+int index_walk_segment(struct index *ix, uint32_t segment,
+                       int (*visit)(void *arg, const struct index_place *p, bool others),
+                       void *arg) MUST_CHECK;
 /* Visits every good copy, in no order; for tests and tools, excludes writers. Non-zero ends it. */
 int index_walk(struct index *ix, int (*visit)(void *arg, const struct index_place *p),
                void *arg) MUST_CHECK;

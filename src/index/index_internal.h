@@ -6,7 +6,7 @@
  *
  *   block   0-3 key   4 check   5 offset | length << 32   6 segment | depth << 32   7 see below
  *   parts   0-3 check of four parts   4-5 their lengths   6 unused                  7 see below
- *   word 7  link | mask << 32 | kind << 48
+ *   word 7  link | mask << 32 | kind << 48 | use << 56
  *
  * A block of one part has its check and length in its entry. A block of several has them all in
  * parts entries; its `length` is then the number of the first one. Links: of a block, to the next
@@ -76,12 +76,18 @@ static inline uint64_t word_pair(uint32_t low, uint32_t high)
 
 static inline unsigned word_kind(uint64_t w)
 {
-    return (unsigned)(w >> 48);
+    return (unsigned)(w >> 48) & 0xff;
 }
 
 static inline uint16_t word_mask(uint64_t w)
 {
     return (uint16_t)(w >> 32);
+}
+
+/* When the block was last used: index_use(). */
+static inline uint8_t word_use(uint64_t w)
+{
+    return (uint8_t)(w >> 56);
 }
 
 /* Bits of a mask; nearly always there is one. */

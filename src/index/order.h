@@ -45,6 +45,13 @@ static inline uint64_t order_add(_Atomic uint64_t *p, uint64_t v)
     return atomic_fetch_add_explicit(p, v, memory_order_relaxed);
 }
 
+/* Only if nobody changed it since `seen` was read; for hints. */
+static inline void order_try(_Atomic uint64_t *p, uint64_t seen, uint64_t v)
+{
+    (void)atomic_compare_exchange_strong_explicit(p, &seen, v, memory_order_release,
+                                                  memory_order_relaxed);
+}
+
 static inline void order_or(_Atomic uint64_t *p, uint64_t v)
 {
     (void)atomic_fetch_or_explicit(p, v, memory_order_relaxed);

@@ -409,6 +409,86 @@ static void a_run_that_was_matched_is_not_chosen(void **state)
     assert_true(metric(f->c, "evicted_segments") > 4);
 }
 
+/* ---- What outlives its segment ---- */
+
+/* One block of every fourth segment is read now and then. */
+static void read_some(struct fixture *f, uint32_t *hits)
+{
+    uint32_t i;
+
+    for (i = 3; i < 256; i += 64)
+        *hits += get_one(f, i);
+}
+
+static void used_blocks_are_carried_over(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t i, hits = 0, again = 0;
+
+    open_store(f);
+    for (i = 0; i < MANY; i += BATCH) {
+        put_all(f, i, BATCH);
+        if (i % 64 == 0)
+            read_some(f, &hits);
+    }
+    assert_true(metric(f->c, "evicted_segments") > 20);
+    assert_true(metric(f->c, "carried_blocks") > 0);
+    assert_int_equal(metric(f->c, "carried_bytes"), metric(f->c, "carried_blocks") * STORE_BLOCK);
+    assert_true(metric(f->c, "carried_bytes") * 4 < metric(f->c, "put_bytes"));
+    assert_true(du(f) <= 17 * SEGMENT);
+    hits = 0;
+    read_some(f, &hits);
+    assert_true(hits > 0);
+    assert_true(get_hits(f, 100, 300) < 100);
+    reopen(f);
+    read_some(f, &again);
+    assert_int_equal(again, hits);
+    assert_int_equal(metric(f->c, "bad_checksum_blocks"), 0);
+}
+
+static void nothing_is_carried_when_it_is_off(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t i;
+
+    f->s.o.carry_over = -1;
+    open_store(f);
+    for (i = 0; i < 512; i += BATCH) {
+        put_all(f, i, BATCH);
+        if (i >= 16)
+            (void)get_one(f, 3 + i / BATCH % 8);
+    }
+    assert_true(metric(f->c, "evicted_segments") > 8);
+    assert_int_equal(metric(f->c, "carried_blocks"), 0);
+}
+
+/* A deletion is noted in the segment that is being written; it holds for as long as the block's own
+ * segment is there, which here is longer. */
+static void deletions_outlive_their_segment(void **state)
+{
+    struct fixture *f = *state;
+    struct cistern_match m;
+    uint32_t i;
+
+    f->s.o.get_timeout_ms = SOON_MS; /* matched segments stay */
+    open_store(f);
+    for (i = 0; i < 64; i += BATCH)
+        put_all(f, i, BATCH);
+    WAIT_FOR(metric(f->c, "segments_sealed") > 0);
+    assert_int_equal(cistern_delete(f->c, &f->keys[5], 1), 1);
+    for (; i < 512; i += BATCH) {
+        assert_int_equal(cistern_match(f->c, f->keys, 4, &m), 0);
+        assert_int_equal(m.blocks, 4);
+        assert_int_equal(cistern_ticket_release(f->c, m.ticket), 0);
+        put_all(f, i, BATCH);
+    }
+    assert_false(get_one(f, 70)); /* of the segment that had the note, or near it */
+    reopen(f);
+    assert_true(get_one(f, 4));
+    assert_false(get_one(f, 5));
+    assert_true(get_one(f, 6));
+}
+
 /* ---- Crashes ---- */
 
 static const char *die_at;
@@ -682,6 +762,9 @@ int main(int argc, char **argv)
         TEST(old_models_go_first),
         TEST(segments_of_ended_writers_are_evicted),
         TEST(a_run_that_was_matched_is_not_chosen),
+        TEST(used_blocks_are_carried_over),
+        TEST(nothing_is_carried_when_it_is_off),
+        TEST(deletions_outlive_their_segment),
         TEST(killed_before_the_first_step),
         TEST(killed_between_the_steps),
         TEST(killed_after_the_last_step),

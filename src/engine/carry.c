@@ -1,0 +1,464 @@
+/*
+ * carry.c - see carry.h. One unit is a stretch of adjacent blocks in one slot of the write staging:
+ * read by the keeper, verified, then written by the lane as a group of its own. One unit is on its
+ * way at a time, which keeps carrying behind puts and gets.
+ *
+ * A block moves without being hashed again for its new place: the hash of the payload, which the
+ * verification computed, is mixed with the new identity (segment/toc.h).
+ */
+#include "engine/carry.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/hash.h"
+#include "engine/capacity.h"
+#include "engine/writer_internal.h"
+
+#define JOBS       8u
+#define PATH_BYTES 640
+
+struct unit {
+    uint8_t *slot;
+    uint32_t len, count;
+    struct block_info blocks[WGROUP_BLOCKS]; /* check: the hash of the payload, not mixed */
+    uint32_t at[WGROUP_BLOCKS];              /* place in the slot */
+};
+
+struct job {
+    uint32_t number; /* held */
+    uint64_t writer, seq;
+    struct block_info *blocks; /* by offset; NULL = no job */
+    size_t count, room, next;
+};
+
+struct carry {
+    struct job jobs[JOBS];
+    struct io_ring ring;
+    bool lost; /* a read was not answered */
+    struct unit unit;
+    _Atomic bool ready; /* the unit is the lane's, else the keeper's */
+    /* Of carry_begin(). */
+    struct job *choosing;
+    const struct policy_segment *victim;
+};
+
+/* Made at the first eviction that has something to carry; NULL: it cannot be, and is not tried
+ * again.
+ */
+static struct carry *carry_get(cistern *c)
+{
+    struct capacity *k = c->capacity;
+    struct carry *y = k->carry;
+
+    if (y || k->carry_failed || !c->cfg.carry_over)
+        return y;
+    y = calloc(1, sizeof *y);
+    if (!y || c->io->ops->ring_create(c->io, &y->ring, 2, true)) {
+        log_line(&c->cfg.log, LOG_WARN, "blocks cannot be carried over: no memory, or no ring");
+        k->carry_failed = true;
+        free(y);
+        return NULL;
+    }
+    k->carry = y;
+    return y;
+}
+
+static void end_job(cistern *c, struct job *job)
+{
+    segment_release(&c->segs, job->number);
+    free(job->blocks);
+    *job = (struct job){0};
+}
+
+void carry_close(cistern *c)
+{
+    struct carry *y = c->capacity ? c->capacity->carry : NULL;
+    uint32_t i;
+
+    if (!y)
+        return;
+    for (i = 0; i < JOBS; i++) {
+        if (y->jobs[i].blocks)
+            end_job(c, &y->jobs[i]);
+    }
+    if (atomic_load(&y->ready))
+        pool_give(c->write_pool, y->unit.slot);
+    c->io->ops->ring_destroy(c->io, &y->ring);
+    free(y);
+    c->capacity->carry = NULL;
+}
+
+/* ---- Notes ---- */
+
+struct notes {
+    cistern *c;
+    uint32_t number;
+};
+
+/* A note about what is gone, or about the segment that goes, is of no use any more. */
+static int on_dead(void *arg, const uint8_t key[32], const uint8_t segment_id[16], uint32_t offset,
+                   uint8_t reason)
+{
+    const struct notes *n = arg;
+    struct dead_note note = {.offset = offset, .reason = reason};
+    int64_t target = segtab_find(&n->c->segs, segment_id);
+
+    if (target < 0 || target == n->number)
+        return 0;
+    memcpy(note.key, key, sizeof note.key);
+    memcpy(note.segment_id, segment_id, sizeof note.segment_id);
+    return writer_push_dead(n->c, &note, 1);
+}
+
+static int on_aside(void *arg, const uint8_t segment_id[16], uint8_t reason)
+{
+    static const uint8_t any[32];
+
+    return on_dead(arg, any, segment_id, DEAD_NOTE_ASIDE, reason);
+}
+
+static int parse_notes(cistern *c, uint32_t number, const uint8_t *bytes, size_t len)
+{
+    struct notes n = {.c = c, .number = number};
+    struct toc_sink sink = {.dead = on_dead, .aside = on_aside, .arg = &n};
+    struct toc_cursor cursor;
+    struct toc_header h;
+    int rc;
+
+    if (len < FORMAT_PAGE || toc_header_decode(bytes, &h))
+        return 0; /* nobody could read it anyway */
+    toc_cursor_init(&cursor, h.segment_id);
+    rc = toc_parse(&cursor, bytes + FORMAT_PAGE, len - FORMAT_PAGE, true, &sink);
+    return rc < 0 ? rc : 0;
+}
+
+int carry_notes(cistern *c, const struct usage *u, const struct usage_segment *s, uint32_t number)
+{
+    char name[SEGMENT_NAME_MAX], path[PATH_BYTES];
+    uint8_t *bytes;
+    int64_t n;
+    int rc = 0;
+
+    if (!c->segs.at[number].cursor.dead)
+        return 0;
+    if (!(bytes = aligned_alloc(64, round_up(s->toc_size + FORMAT_PAGE, 64))))
+        return -ENOMEM;
+    segment_name(name, s->writer, s->seq, ".toc");
+    (void)snprintf(path, sizeof path, "%s/%s", u->dirs[s->dir].path, name);
+    n = c->io->ops->small_read(c->io, path, bytes, s->toc_size + FORMAT_PAGE);
+    if (n >= 0)
+        rc = parse_notes(c, number, bytes, (size_t)n);
+    else if (n != -ENOENT)
+        rc = (int)n;
+    free(bytes);
+    return rc;
+}
+
+/* ---- Choosing ---- */
+
+static int by_offset(const void *x, const void *y)
+{
+    const struct block_info *a = x, *b = y;
+
+    return a->offset < b->offset ? -1 : a->offset > b->offset;
+}
+
+static int consider(void *arg, const struct index_place *p, bool others)
+{
+    cistern *c = arg;
+    struct capacity *k = c->capacity;
+    struct carry *y = k->carry;
+    struct job *job = y->choosing;
+    struct policy_block b = {
+        .used = p->use != 0, .use_age = capacity_age(k, p->use), .copied = others};
+    struct block_info *grown;
+
+    if (!policy_carry(y->victim, &b, &k->params, &k->history))
+        return 0;
+    if (job->count == job->room) {
+        size_t room = job->room ? 2 * job->room : 64;
+
+        if (!(grown = realloc(job->blocks, room * sizeof *grown)))
+            return -ENOMEM;
+        job->blocks = grown;
+        job->room = room;
+    }
+    job->blocks[job->count++] = p->info;
+    return 0;
+}
+
+/* Parents first, as far as the budget goes. */
+static void cut_to_limit(cistern *c, struct job *job, const struct policy_segment *victim)
+{
+    struct capacity *k = c->capacity;
+    uint64_t left = policy_carry_limit(victim, &k->params, &k->history);
+    size_t i;
+
+    qsort(job->blocks, job->count, sizeof *job->blocks, by_offset);
+    for (i = 0; i < job->count && block_extent(&job->blocks[i]) <= left; i++)
+        left -= block_extent(&job->blocks[i]);
+    job->count = i;
+}
+
+void carry_begin(cistern *c, uint32_t number, const struct policy_segment *victim)
+{
+    struct carry *y = carry_get(c);
+    struct job job = {
+        .number = number, .writer = c->segs.at[number].writer, .seq = c->segs.at[number].seq};
+    uint32_t i;
+
+    for (i = 0; y && i < JOBS && y->jobs[i].blocks; i++)
+        ;
+    if (!y || y->lost || i == JOBS || !segment_hold(&c->segs, number))
+        return;
+    y->choosing = &job;
+    y->victim = victim;
+    if (index_walk_segment(c->index, number, consider, c)) /* short of memory */
+        job.count = 0;
+    if (job.count)
+        cut_to_limit(c, &job, victim);
+    if (job.count && c->segs.at[number].data.fd >= 0) {
+        y->jobs[i] = job;
+        return;
+    }
+    free(job.blocks);
+    segment_release(&c->segs, number);
+}
+
+void carry_cancel(cistern *c, uint64_t writer, uint64_t seq)
+{
+    struct carry *y = c->capacity ? c->capacity->carry : NULL;
+    uint32_t i;
+
+    for (i = 0; y && i < JOBS; i++) {
+        if (y->jobs[i].blocks && y->jobs[i].writer == writer && y->jobs[i].seq == seq)
+            end_job(c, &y->jobs[i]);
+    }
+}
+
+/* ---- Reading ---- */
+
+/* The next adjacent blocks of a job that fit one unit; where they begin in the file. */
+static uint64_t take_run(const cistern *c, struct job *job, struct unit *u)
+{
+    uint64_t from = (uint64_t)job->blocks[job->next].offset * FORMAT_PAGE, extent;
+
+    u->len = u->count = 0;
+    while (job->next < job->count && u->count < c->cfg.io_blocks) {
+        const struct block_info *b = &job->blocks[job->next];
+
+        extent = block_extent(b);
+        if ((uint64_t)b->offset * FORMAT_PAGE != from + u->len ||
+            u->len + extent > pool_slot_bytes(c->write_pool))
+            break;
+        u->blocks[u->count] = *b;
+        u->at[u->count++] = u->len;
+        u->len += (uint32_t)extent;
+        job->next++;
+    }
+    if (!u->count)
+        job->next++; /* larger than a slot: never */
+    return from;
+}
+
+/* Replaces the checks by the hashes of the payload; false: the bytes are not what was stored. */
+static bool verify(const cistern *c, const struct segment *s, const uint8_t *bytes,
+                   struct block_info *b)
+{
+    struct check_identity id = {.offset = (uint64_t)b->offset * FORMAT_PAGE};
+    uint32_t p, n = 0;
+
+    memcpy(id.space, c->fingerprint, sizeof id.space);
+    memcpy(id.segment_id, s->id, sizeof id.segment_id);
+    memcpy(id.key, b->key, sizeof id.key);
+    for (p = 0; p < FORMAT_MAX_PARTS && n < b->parts; p++) {
+        uint64_t hash;
+
+        if (!(b->mask & (1u << p)))
+            continue;
+        id.part = p;
+        id.length = b->length[n];
+        hash = hash64(bytes, b->length[n]);
+        if (format_check(&id, hash) != b->check[n])
+            return false;
+        b->check[n] = hash;
+        bytes += round_up(b->length[n], FORMAT_PAGE);
+        id.offset += round_up(b->length[n], FORMAT_PAGE);
+        n++;
+    }
+    return true;
+}
+
+/* Bytes that arrived, or why not; -ETIMEDOUT: storage owns the slot. */
+static int64_t read_run(cistern *c, struct io_file *f, struct unit *u, uint64_t from)
+{
+    struct carry *y = c->capacity->carry;
+    struct io_done done;
+    int rc = c->io->ops->prep(c->io, &y->ring, pool_mem(c->write_pool), u->slot, f, from, u->len,
+                              u->slot);
+
+    if (rc < 0)
+        return rc;
+    (void)c->io->ops->submit(c->io, &y->ring);
+    if (c->io->ops->wait(c->io, &y->ring, &done, 1, 1, c->cfg.read_timeout_ms * NS_PER_MS) != 1)
+        return -ETIMEDOUT;
+    return done.result;
+}
+
+/* Fills the unit; false: there is nothing in it for the lane. */
+static bool read_unit(cistern *c, struct job *job)
+{
+    struct carry *y = c->capacity->carry;
+    struct segment *s = &c->segs.at[job->number];
+    struct unit *u = &y->unit;
+    uint64_t from = take_run(c, job, u);
+    uint32_t i, kept = 0;
+    int64_t got;
+
+    if (!u->count)
+        return false;
+    got = read_run(c, &s->data, u, from);
+    if (got == -ETIMEDOUT) {
+        y->lost = true;
+        pool_quarantine(c->write_pool, u->slot);
+        u->slot = NULL;
+        return false;
+    }
+    if (got != (int64_t)u->len) /* rare, and a carried block is a present */
+        return false;
+    for (i = 0; i < u->count; i++) {
+        if (!verify(c, s, u->slot + u->at[i], &u->blocks[i]))
+            continue;
+        u->blocks[kept] = u->blocks[i];
+        u->at[kept++] = u->at[i];
+    }
+    u->count = kept;
+    return kept != 0;
+}
+
+/* Puts come first: carrying leaves them half of the staging. */
+static uint8_t *spare_slot(cistern *c)
+{
+    struct pool_counts n;
+
+    pool_count(c->write_pool, &n);
+    return 2 * n.free > n.slots ? pool_take(c->write_pool) : NULL;
+}
+
+bool carry_step(cistern *c)
+{
+    struct carry *y = c->capacity ? c->capacity->carry : NULL;
+    struct job *job = NULL;
+    uint32_t i;
+
+    for (i = 0; y && i < JOBS && !job; i++)
+        job = y->jobs[i].blocks ? &y->jobs[i] : NULL;
+    if (!job || atomic_load_explicit(&y->ready, memory_order_acquire))
+        return job != NULL;
+    if (y->lost || engine_tripped(c) || atomic_load(&c->closing)) {
+        end_job(c, job);
+        return false;
+    }
+    if (!(y->unit.slot = spare_slot(c)))
+        return true;
+    if (read_unit(c, job)) {
+        fault_point("carry.read");
+        atomic_store_explicit(&y->ready, true, memory_order_release);
+        inbox_ring(&c->writer->in);
+    } else if (y->unit.slot) {
+        pool_give(c->write_pool, y->unit.slot);
+    }
+    if (job->next >= job->count)
+        end_job(c, job);
+    return true;
+}
+
+/* ---- Writing: the lane ---- */
+
+/* A block of the unit at its new place. */
+static void place_block(struct writer *w, struct wgroup *g, const struct unit *u, uint32_t i)
+{
+    struct wblock *b = &g->blocks[g->count++];
+    struct check_identity id = {.offset = g->offset + u->at[i]};
+    uint32_t p, n = 0;
+
+    *b = (struct wblock){.info = u->blocks[i], .carried = true};
+    b->info.offset = (uint32_t)(id.offset / FORMAT_PAGE);
+    memcpy(id.space, w->c->fingerprint, sizeof id.space);
+    memcpy(id.segment_id, w->c->segs.at[g->number].id, sizeof id.segment_id);
+    memcpy(id.key, b->info.key, sizeof id.key);
+    for (p = 0; p < FORMAT_MAX_PARTS && n < b->info.parts; p++) {
+        if (!(b->info.mask & (1u << p)))
+            continue;
+        id.part = p;
+        id.length = b->info.length[n];
+        b->info.check[n] = format_check(&id, b->info.check[n]);
+        b->bytes += b->info.length[n];
+        id.offset += round_up(b->info.length[n], FORMAT_PAGE);
+        n++;
+    }
+    underway_add(w, b);
+}
+
+static bool still_wanted(struct writer *w, const struct block_info *b)
+{
+    cistern_key key;
+
+    memcpy(key.b, b->key, sizeof key.b);
+    return (index_mask(w->c->index, &key) & b->mask) != b->mask && !underway_find(w, b->key);
+}
+
+static void take_unit(struct writer *w, struct unit *u)
+{
+    struct wgroup *g = w->free_groups;
+    uint32_t i;
+
+    w->free_groups = g->link;
+    *g = (struct wgroup){.seg = w->current,
+                         .number = w->current->number,
+                         .slot = u->slot,
+                         .offset = w->current->reserved,
+                         .len = u->len,
+                         .blocks = g->blocks,
+                         .deadline_ns = UINT64_MAX};
+    for (i = 0; i < u->count; i++) {
+        if (still_wanted(w, &u->blocks[i]))
+            place_block(w, g, u, i);
+    }
+    if (g->count)
+        put_append(w, g);
+    else
+        writer_free_group(w, g);
+}
+
+bool carry_lay_out(struct writer *w)
+{
+    struct carry *y = w->c->capacity ? w->c->capacity->carry : NULL;
+
+    if (!y || !atomic_load_explicit(&y->ready, memory_order_acquire) || !w->free_groups ||
+        !w->current)
+        return false;
+    if (w->current->reserved + y->unit.len > w->c->cfg.segment_bytes) {
+        writer_end_segment(w);
+        return false;
+    }
+    if (!segment_hold(&w->c->segs, w->current->number))
+        return false;
+    take_unit(w, &y->unit);
+    atomic_store_explicit(&y->ready, false, memory_order_release);
+    keeper_ask(w->c, KEEPER_COLLECT);
+    return true;
+}
+
+bool carry_waits(const struct writer *w)
+{
+    const struct carry *y = w->c->capacity ? w->c->capacity->carry : NULL;
+
+    return y && atomic_load_explicit(&y->ready, memory_order_acquire);
+}

@@ -1,0 +1,41 @@
+/*
+ * carry.h - what of an evicted segment lives on: its used blocks, and its notes about others.
+ *
+ * A block is carried when the policy says so (policy.h): it was used since it was written, and
+ * lately. The segment is held from its eviction until the last of them was read, or until its data
+ * has to go; its blocks are verified, and laid out again by the write lane, among the puts. What is
+ * put again meanwhile is not carried. All of it is best effort: a crash or slow storage loses what
+ * an eviction without it would have lost.
+ *
+ * Records that a copy is not to be used, or that a segment is set aside, outlive the contents they
+ * stand in as long as what they name is there: they are written again before.
+ *
+ * Threads: the keeper, but for carry_lay_out() and carry_waits(), which are the write lane's.
+ */
+#ifndef ENGINE_CARRY_H
+#define ENGINE_CARRY_H
+
+#include "engine/engine.h"
+#include "engine/policy.h"
+#include "engine/usage.h"
+
+struct carry;
+struct writer;
+
+void carry_close(cistern *c); /* the lanes and the keeper have stopped */
+
+/* 0, or why the contents must not go yet. */
+int carry_notes(cistern *c, const struct usage *u, const struct usage_segment *s,
+                uint32_t number) MUST_CHECK;
+/* Before the segment is forgotten: chooses, and holds it if there is anything to carry. */
+void carry_begin(cistern *c, uint32_t number, const struct policy_segment *victim);
+/* Reads some of what was chosen, and hands it to the write lane. True: there is more. */
+bool carry_step(cistern *c);
+/* The data of the segment is to go now. */
+void carry_cancel(cistern *c, uint64_t writer, uint64_t seq);
+/* The write lane takes what waits for it, if it can. True: it took something. */
+bool carry_lay_out(struct writer *w);
+/* Something waits for it. */
+bool carry_waits(const struct writer *w);
+
+#endif
