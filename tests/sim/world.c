@@ -168,6 +168,7 @@ static struct cistern_options options(struct world *w, uint32_t shard, char moun
                                     .segment_bytes = w->segment_bytes,
                                     .evict_grace_ms = (uint32_t)(w->grace_ns / NS_PER_MS),
                                     .sync_ms = 40,
+                                    .breaker_probe_ms = 50,
                                     .close_timeout_ms = 1500,
                                     .log = log_callback,
                                     .log_arg = w};
@@ -730,10 +731,12 @@ int op_refresh(struct world *w, uint32_t store, bool must)
     if (!w->stores[store].c)
         return 0;
     simfs_label(w->fs, OP_REFRESH);
-    for (tries = must ? 5 : 1; tries; tries--) {
+    for (tries = must ? 400 : 1; tries; tries--) { /* a breaker that is open closes soon */
         rc = cistern_refresh(w->stores[store].c, must ? 20000 : 300);
         if (!rc)
             break;
+        if (must)
+            (void)usleep(50000);
     }
     world_say(w, "refresh store %u: %d %s", store, rc, rc ? cistern_error_text() : "");
     if (rc && must)
@@ -757,7 +760,7 @@ int op_flush(struct world *w, uint32_t store)
         covered[k] = m[k].sure && m[k].stored_by == store;
         doubts[k] = m[k].doubts;
     }
-    rc = cistern_flush(s->c, 3000);
+    rc = cistern_flush(s->c, 1500);
     for (k = 0; k < KEYS; k++) {
         m[k].gone_for_good |= m[k].gone && !rc;
         if (!covered[k] || doubts[k] != m[k].doubts)
