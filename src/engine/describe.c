@@ -11,11 +11,13 @@ static void refresh_gauges(cistern *c)
     struct metrics *m = &c->metrics;
     struct pool_counts n = {0};
     uint64_t tickets = 0;
+    struct presence *others = others_enter(c);
     uint32_t i;
 
     metric_set(m, METRIC_index_blocks, index_blocks(c->index));
     metric_set(m, METRIC_index_bytes,
-               index_memory_bytes(c->index) + (c->others ? presence_memory_bytes(c->others) : 0));
+               index_memory_bytes(c->index) + (others ? presence_memory_bytes(others) : 0));
+    others_leave(c);
     metric_set(m, METRIC_segments, atomic_load(&c->segs.live));
     metric_set(m, METRIC_ops_open, ops_open_count(&c->ops));
     for (i = 0; i < TICKETS; i++)

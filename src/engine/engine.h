@@ -88,7 +88,8 @@ struct cistern {
     char space_path[512], shard_path[544]; /* relative to the mount */
     char registry_name[1024];
     struct index *index;
-    struct presence *others; /* NULL with one shard */
+    struct presence *_Atomic others; /* NULL with one shard; see others.c */
+    _Atomic uint32_t matching;       /* who looks into it now */
     struct pool *read_pool, *write_pool;
     struct segtab segs;
     struct optab ops;
@@ -176,6 +177,21 @@ void engine_bad_copy(cistern *c, const cistern_key *key, uint32_t segment, uint3
 void engine_aside(cistern *c, uint32_t segment);
 /* Nothing of the segment is to be used. */
 bool engine_is_aside(const cistern *c, uint32_t segment);
+
+/* The presence for one match; others.c exchanges it meanwhile and frees the old one later. */
+static inline struct presence *others_enter(cistern *c)
+{
+    if (c->cfg.shards == 1)
+        return NULL;
+    (void)atomic_fetch_add(&c->matching, 1);
+    return atomic_load(&c->others);
+}
+
+static inline void others_leave(cistern *c)
+{
+    if (c->cfg.shards > 1)
+        (void)atomic_fetch_sub(&c->matching, 1);
+}
 
 /* ---- lane.c, get.c ---- */
 int lanes_open(cistern *c) MUST_CHECK;

@@ -3,8 +3,8 @@
  *
  * Own shard: into the index. Other shards: into the presence table. A dead record names one copy by
  * segment and place, so the order in which contents are read does not matter; they are applied when
- * all is read. Other shards' dead records are not, and neither is it told when their segments go: a
- * presence that is too good costs a miss at the get.
+ * all is read. Other shards' dead records are not, and their segments that go are taken out late
+ * (others.c): a presence that is too good costs a miss at the get.
  *
  * The keeper may forget a segment while its contents are read here: it removes its blocks from the
  * index before and after it says that the segment is gone, and here that is looked at after blocks
@@ -36,7 +36,8 @@ static void flush_batch(cistern *c)
         if (!f->first && !segtab_in_use(&c->segs, f->number))
             (void)index_remove_segment(c->index, f->number);
     } else if (f->batched) {
-        rc = presence_add_blocks(c->others, &c->cfg.rules, f->number_shard, f->batch, f->batched);
+        rc = presence_add_blocks(f->fresh ? f->fresh : c->others, &c->cfg.rules, f->number_shard,
+                                 f->batch, f->batched);
     }
     if (rc)
         metric_add(&c->metrics, METRIC_index_full, 1);
@@ -137,6 +138,11 @@ static int begin(void *arg, struct contents_job *job)
     if (memcmp(job->header.space, c->fingerprint, sizeof c->fingerprint) != 0 ||
         job->header.shards != c->cfg.shards)
         return err_set(-EBADMSG, "the contents are of another space");
+    if (c->follower->fresh) { /* read once more, from its beginning */
+        number = segtab_find(&c->segs, job->header.segment_id);
+        job->number = (uint32_t)number;
+        return number < 0 ? -ENOENT : 0;
+    }
     memcpy(s.id, job->header.segment_id, sizeof s.id);
     s.cursor = job->cursor;
     s.seen = c->follower->listing;
@@ -265,6 +271,7 @@ int follower_close(cistern *c)
     if (!f)
         return 0;
     look_close(f);
+    presence_close(f->retired);
     peers_close(&f->peers, c->io);
     rc = contents_reader_close(&f->reader);
     free(f->dead);

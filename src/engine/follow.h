@@ -4,6 +4,7 @@
  *   watch.c    the thread: when to look, refreshes that callers wait for
  *   look.c     one look: names, heads, then the contents that have something new
  *   follow.c   what contents say, into index and presence
+ *   others.c   presence, made anew when much of it is gone
  *   peers.c    the other writers
  *
  * Everything here belongs to the follower's thread, or to the opener before that runs, except what
@@ -45,6 +46,9 @@ struct follower {
     struct look_file *files;
     size_t nfiles, files_room;
     struct contents_list heads, contents;
+    /* others.c */
+    uint64_t stale; /* blocks of other shards that are gone, and still in presence */
+    struct presence *fresh, *retired; /* being filled; exchanged and not yet freed */
     /* watch.c */
     pthread_t thread;
     bool started;
@@ -75,6 +79,10 @@ bool follow_wants(const cistern *c, uint32_t shard);
 
 /* ranks.c: what the heads say of the other ranks' breakers. */
 void ranks_look(cistern *c);
+
+/* others.c: a segment is about to be forgotten; after a listing, what is to be done about such. */
+void others_forget(cistern *c, const struct segment *s);
+void others_tidy(cistern *c);
 
 /* look.c: `shards`: bit s % 32 stands for the shards whose heads LOOK_HEADS is about. */
 int look_run(cistern *c, unsigned what, uint32_t shards) MUST_CHECK;

@@ -98,20 +98,26 @@ static bool being_written(cistern *c, uint32_t number)
     return found;
 }
 
-static bool contents_gone(cistern *c, uint32_t shard, uint64_t writer, uint64_t seq)
+static bool file_gone(cistern *c, uint32_t shard, uint64_t writer, uint64_t seq, const char *suffix)
 {
     char name[SEGMENT_NAME_MAX], dir[544], path[640];
     struct io_stat st;
 
     follow_dir(c, shard, dir);
-    segment_name(name, writer, seq, ".toc");
+    segment_name(name, writer, seq, suffix);
     (void)snprintf(path, sizeof path, "%s/%s", dir, name);
     return c->io->ops->stat(c->io, path, &st) == -ENOENT;
+}
+
+static bool contents_gone(cistern *c, uint32_t shard, uint64_t writer, uint64_t seq)
+{
+    return file_gone(c, shard, writer, seq, ".toc");
 }
 
 static void forget(cistern *c, uint32_t number)
 {
     metric_add(&c->metrics, METRIC_segments_gone, 1);
+    others_forget(c, &c->segs.at[number]);
     (void)segment_forget(c, number);
     keeper_ask(c, KEEPER_COLLECT); /* it closes the data file */
 }
@@ -417,6 +423,8 @@ static void check_published(cistern *c, const struct peer *p)
         s = segtab_find_file(&c->segs, p->shard, p->writer, seq);
         if (s || !contents_gone(c, p->shard, p->writer, seq))
             continue;
+        if (file_gone(c, p->shard, p->writer, seq, ".seg"))
+            continue; /* evicted; whoever loses contents alone still has the data */
         missing++;
         metric_add(&c->metrics, METRIC_contents_missing, 1);
         log_line(&c->cfg.log, LOG_INFO, "%s: the contents of segment %llu of %016llx are gone", dir,
@@ -505,6 +513,8 @@ int look_run(cistern *c, unsigned what, uint32_t shards)
     f->first = false;
     count_peers(c);
     ranks_look(c);
+    if (what & LOOK_LIST && !listed && !rc)
+        others_tidy(c);
     return listed ? listed : rc;
 }
 

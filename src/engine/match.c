@@ -60,6 +60,14 @@ static void pin_run(cistern *c, const cistern_key *keys, uint32_t blocks)
         pin_block(c, &keys[blocks - 1], until);
 }
 
+static void match_all(cistern *c, const cistern_key *keys, size_t n, struct match_answer *answer)
+{
+    const struct presence *others = others_enter(c);
+
+    index_match(c->index, others, &c->cfg.rules, keys, n, answer);
+    others_leave(c);
+}
+
 int cistern_match(cistern *c, const cistern_key *keys, size_t n, struct cistern_match *out)
 {
     struct match_answer answer = {0};
@@ -69,7 +77,7 @@ int cistern_match(cistern *c, const cistern_key *keys, size_t n, struct cistern_
         return rc;
     metric_add(&c->metrics, METRIC_breaker_matches, engine_stops_matches(c));
     if (n && !engine_tripped(c) && !engine_stops_matches(c))
-        index_match(c->index, c->others, &c->cfg.rules, keys, n, &answer);
+        match_all(c, keys, n, &answer);
     if (engine_gates(c, answer.blocks))
         answer.blocks = 0;
     metric_add(&c->metrics, METRIC_match_calls, 1);

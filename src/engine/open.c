@@ -186,13 +186,18 @@ static int prepare_files(cistern *c, const struct cistern_space *s)
 
 static int prepare_memory(cistern *c)
 {
+    struct presence *others;
     int rc;
 
     if ((rc = guard_open(c)) || (rc = segtab_open(&c->segs)) ||
         (rc = index_open(c->cfg.max_blocks, &c->index)))
         return rc;
-    if (c->cfg.shards > 1 && (rc = presence_open(c->cfg.max_blocks, c->cfg.shards, &c->others)))
-        return rc;
+    if (c->cfg.shards > 1) {
+        rc = presence_open(c->cfg.max_blocks, c->cfg.shards, &others);
+        if (rc)
+            return rc;
+        atomic_store(&c->others, others);
+    }
     return optab_open(&c->ops, c->cfg.max_ops, c->cfg.nparts);
 }
 

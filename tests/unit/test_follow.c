@@ -452,6 +452,11 @@ static int remove_segment_file(const char *path, const struct stat *st, int kind
     return dot && (strcmp(dot, ".toc") == 0 || strcmp(dot, ".seg") == 0) ? unlink(path) : 0;
 }
 
+static int remove_of_shard_1(const char *path, const struct stat *st, int kind, struct FTW *where)
+{
+    return strstr(path, "/s1of2/") ? remove_segment_file(path, st, kind, where) : 0;
+}
+
 static void evicted_segments_are_forgotten_and_closed(void **state)
 {
     struct fixture *f = *state;
@@ -472,6 +477,53 @@ static void evicted_segments_are_forgotten_and_closed(void **state)
         assert_false(waited(since));
     assert_int_equal(put(f->c, 1), CISTERN_STORED);
     assert_int_equal(get(f->c, 1), CISTERN_HIT);
+}
+
+static uint32_t run_of(cistern *c, uint64_t first, uint32_t n)
+{
+    struct cistern_match m;
+    cistern_key keys[512];
+    uint32_t i;
+
+    for (i = 0; i < n; i++)
+        store_key(&keys[i], first + i);
+    assert_int_equal(cistern_match(c, keys, n, &m), 0);
+    assert_int_equal(cistern_ticket_release(c, m.ticket), 0);
+    return m.blocks;
+}
+
+/* Presence forgets what went with its segments, and keeps what others still have. */
+static void other_shards_come_and_go(void **state)
+{
+    enum { N = 300 };
+    struct fixture *f = *state;
+    struct setting here = {0, 2, CISTERN_OPEN_NO_BELL, 20, 50, HOUR}, there = here;
+    time_t since = time(NULL);
+    struct kid *a, *b;
+    uint64_t n;
+
+    there.shard = 1;
+    open_here(f, &here);
+    a = spawn(f, &there);
+    for (n = 1; n <= N + 20; n++) {
+        assert_int_equal(put(f->c, n), CISTERN_STORED);
+        if (n <= N)
+            assert_int_equal(ask(a, "put", n), CISTERN_STORED);
+    }
+    while (run_of(f->c, 1, N) != N)
+        assert_false(waited(since));
+    assert_int_equal(kid_end(a, 0), 0);
+    assert_int_equal(nftw(f->s.dir, remove_of_shard_1, 16, FTW_PHYS), 0);
+    b = spawn(f, &there);
+    for (n = N + 1; n <= N + 20; n++)
+        assert_int_equal(ask(b, "put", n), CISTERN_STORED);
+    while (run_of(f->c, 1, N) || run_of(f->c, N + 1, 20) != 20)
+        assert_false(waited(since));
+    assert_true(metric(f->c, "presence_rebuilds") >= 1);
+    assert_int_equal(get(f->c, 1), CISTERN_HIT); /* our own shard has it */
+    assert_int_equal(ask(b, "put", 1), CISTERN_STORED);
+    while (run_of(f->c, 1, 1) != 1)
+        assert_false(waited(since));
 }
 
 /* ---- Silence ---- */
@@ -622,6 +674,7 @@ int main(int argc, char **argv)
         TEST(other_shards_count_in_a_match),
         TEST(the_same_block_twice_is_no_harm),
         TEST(evicted_segments_are_forgotten_and_closed),
+        TEST(other_shards_come_and_go),
         TEST(an_idle_writer_is_heard_of),
         TEST(a_killed_writer_is_read_to_the_end_once),
         TEST(a_stopped_writer_fences_itself),
