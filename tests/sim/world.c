@@ -12,6 +12,7 @@
 #include "base/clock.h"
 
 #define IDLE_BYTE  0xc5
+#define ASIDES     "segments_aside"
 #define LONE_SHARD 1u /* has one writer at a time */
 #define OP_MS      1500u
 #define GENEROUS   20u /* times an operation's own timeout, and */
@@ -253,6 +254,7 @@ void store_close(struct world *w, uint32_t i)
     if (!s->c)
         return;
     simfs_label(w->fs, OP_CLOSE);
+    (void)doubt_evicted(w);
     if (store_metric(s->c, "tripped"))
         world_wrong(w, "store %u tripped", i);
     killed = simfs_killed(w->fs, s->process);
@@ -334,8 +336,16 @@ void doubt_all(struct world *w)
 
 bool doubt_evicted(struct world *w)
 {
-    uint32_t n = atomic_load(&w->evictions), s, k;
+    uint32_t n, s, k;
 
+    for (s = 0; s < STORES; s++) {
+        uint64_t asides = w->stores[s].c ? store_metric(w->stores[s].c, ASIDES) : 0;
+
+        if (asides > w->stores[s].asides)
+            (void)atomic_fetch_add(&w->evictions, 1);
+        w->stores[s].asides = asides;
+    }
+    n = atomic_load(&w->evictions);
     if (n == w->evictions_seen)
         return false;
     w->evictions_seen = n;

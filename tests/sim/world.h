@@ -71,6 +71,7 @@ struct store {
     cistern *c;
     uint32_t host, shard, life; /* life: grows with every open */
     char process[24];
+    uint64_t asides;        /* segments that it set aside, as last seen */
     cistern_memory *memory; /* for direct gets */
     uint8_t *base;
     bool base_busy;       /* a direct get owns it */
@@ -154,7 +155,7 @@ void doubt_block(struct world *w, uint32_t shard, uint32_t key);
 void doubt_all(struct world *w);
 void doubt_power(struct world *w); /* what no flush made durable */
 
-/* Segments were evicted meanwhile: nothing is sure any more. True: so it was. */
+/* Segments were evicted or set aside meanwhile: nothing is sure any more. True: so it was. */
 bool doubt_evicted(struct world *w);
 
 /* ---- Checks ---- */
