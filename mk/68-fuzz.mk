@@ -14,7 +14,7 @@ FUZZ_PLANT_RUNS ?= 100000
 FUZZ_O       := $(O)/fuzz
 FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 FUZZ_HELP    := $(filter-out tests/fuzz/fuzz_%,$(sort $(wildcard tests/fuzz/*.c)))
-FUZZ_CLI     := cli/args.c cli/space_file.c cli/text.c
+FUZZ_CLI     := cli/args.c cli/prompt.c cli/space_file.c cli/text.c
 FUZZ_SAN     := address,undefined
 FUZZ_CFLAGS  := -std=gnu11 -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all -fsanitize=fuzzer-no-link,$(FUZZ_SAN)
 FUZZ_LIBS    := $(CISTERN_LIBS) -luring -lm -pthread
@@ -29,7 +29,7 @@ $(FUZZ_O)/obj/%.o: %.c | setup-fuzz
 	$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_CFLAGS) $(WARN) -MMD -MP $(CFLAGS_$(subst /,_,$*)) -c -o $@ $<
 
 # What takes bytes from disk, from a caller or from a command line, and what that needs.
-FUZZ_SRC := $(BASE_SRC) $(sort $(foreach d,io pool key segment,$(wildcard src/$(d)/*.c))) \
+FUZZ_SRC := $(BASE_SRC) $(sort $(foreach d,io pool key segment admin,$(wildcard src/$(d)/*.c))) \
             src/engine/config.c src/engine/contents.c src/engine/options.c
 $(FUZZ_O)/libcistern.a: $(call fuzz_objs,$(FUZZ_SRC))
 	rm -f $@ && ar rcs $@ $^

@@ -21,7 +21,7 @@ struct fake_file *fake_dir_find(struct fake_dir *d, const char *path)
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
     int i;
 
-    for (i = 0; i < d->count; i++) {
+    for (i = 0; *name && i < d->count; i++) {
         if (strcmp(d->files[i].name, name) == 0)
             return &d->files[i];
     }
@@ -61,10 +61,18 @@ void fake_dir_clear(struct fake_dir *d)
 
 /* ---- Memory and rings ---- */
 
+/* The last one is kept for the next input: making it anew costs more than most inputs. */
+static struct io_mem spare;
+
 static int mem_create(struct io *io, struct io_mem *m, size_t size, size_t block_size)
 {
     (void)io;
     (void)block_size;
+    if (spare.size == size) {
+        *m = spare;
+        spare = (struct io_mem){0};
+        return 0;
+    }
     m->base = aligned_alloc(4096, size);
     m->size = size;
     return m->base ? 0 : -ENOMEM;
@@ -74,7 +82,8 @@ static void mem_destroy(struct io *io, struct io_mem *m)
 {
     (void)io;
     ASAN_UNPOISON_MEMORY_REGION(m->base, m->size);
-    free(m->base);
+    free(spare.base);
+    spare = *m;
     *m = (struct io_mem){0};
 }
 
@@ -102,7 +111,7 @@ static int prep(struct io *io, struct io_ring *r, const struct io_mem *m, void *
     if (d->nreads == FAKE_READS || d->nreads == r->entries)
         return -EAGAIN;
     ASAN_UNPOISON_MEMORY_REGION(to, len);
-    d->reads[d->nreads++] = (struct fake_read){to, offset, len, f->fd, userdata};
+    d->reads[d->nreads++] = (struct fake_read){to, offset, len, f->fd, !r->for_read, userdata};
     return 0;
 }
 
@@ -128,6 +137,22 @@ static int64_t read_now(struct fake_dir *d, const struct fake_read *r)
     return (int64_t)n;
 }
 
+static int64_t write_now(struct fake_dir *d, const struct fake_read *r)
+{
+    struct fake_file *f = &d->files[r->file];
+    size_t end = (size_t)(r->offset + r->len);
+
+    if (fires(&d->faults.read_fails))
+        return -EIO;
+    if (end > f->len) {
+        f->bytes = realloc(f->bytes, end);
+        memset(f->bytes + f->len, 0, end - f->len);
+        f->len = f->seen = end;
+    }
+    memcpy(f->bytes + r->offset, r->to, r->len);
+    return (int64_t)r->len;
+}
+
 static int wait(struct io *io, struct io_ring *ring, struct io_done *done, int max, int min,
                 uint64_t timeout_ns)
 {
@@ -142,7 +167,7 @@ static int wait(struct io *io, struct io_ring *ring, struct io_done *done, int m
     while (n < max && d->nreads > 0) { /* the last one first: order is not promised */
         const struct fake_read *r = &d->reads[--d->nreads];
 
-        done[n++] = (struct io_done){r->userdata, read_now(d, r)};
+        done[n++] = (struct io_done){r->userdata, r->write ? write_now(d, r) : read_now(d, r)};
     }
     return n;
 }
@@ -154,11 +179,14 @@ static int file_open(struct io *io, const char *path, unsigned mode, struct io_f
     struct fake_dir *d = dir_of(io);
     struct fake_file *found = fake_dir_find(d, path);
 
-    (void)mode;
     if (fires(&d->faults.open_fails))
         return -EMFILE;
+    if (found && (mode & IO_CREATE))
+        return -EEXIST;
+    if (!found && (mode & IO_CREATE))
+        found = fake_dir_add(d, strrchr(path, '/') ? strrchr(path, '/') + 1 : path, NULL, 0);
     if (!found)
-        return -ENOENT;
+        return mode & IO_CREATE ? -ENOSPC : -ENOENT;
     f->fd = (int)(found - d->files);
     d->open++;
     return 0;
@@ -169,6 +197,37 @@ static void file_close(struct io *io, struct io_file *f)
     FUZZ_CHECK(f->fd >= 0);
     f->fd = -1;
     dir_of(io)->open--;
+}
+
+static int file_sync(struct io *io, struct io_file *f)
+{
+    FUZZ_CHECK(f->fd >= 0);
+    return fires(&dir_of(io)->faults.open_fails) ? -EIO : 0;
+}
+
+static int stat_file(struct io *io, const char *path, struct io_stat *out)
+{
+    const struct fake_file *f = fake_dir_find(dir_of(io), path);
+
+    if (!f)
+        return -ENOENT;
+    *out = (struct io_stat){.size = f->len, .disk_bytes = f->len};
+    return 0;
+}
+
+static int unlink_file(struct io *io, const char *path)
+{
+    struct fake_file *f = fake_dir_find(dir_of(io), path);
+
+    if (!f)
+        return -ENOENT;
+    f->name[0] = 0;
+    return 0;
+}
+
+static void close_io(struct io *io)
+{
+    (void)io;
 }
 
 static int make_dir(struct io *io, const char *path)
@@ -186,7 +245,7 @@ static int list(struct io *io, const char *path, int (*visit)(void *arg, const c
 
     (void)path;
     for (i = 0; rc == 0 && i < d->count; i++)
-        rc = visit(arg, d->files[i].name);
+        rc = !d->files[i].name[0] ? 0 : visit(arg, d->files[i].name);
     return rc;
 }
 
@@ -244,6 +303,11 @@ void fake_dir_init(struct fake_dir *d)
                                       .wait = wait,
                                       .file_open = file_open,
                                       .file_close = file_close,
+                                      .file_sync = file_sync,
+                                      .stat = stat_file,
+                                      .unlink = unlink_file,
+                                      .remove_dir = sync_dir,
+                                      .close = close_io,
                                       .make_dir = make_dir,
                                       .list = list,
                                       .sync_dir = sync_dir,

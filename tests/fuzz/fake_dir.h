@@ -9,11 +9,11 @@
 #include "fuzz.h"
 #include "io/io.h"
 
-#define FAKE_FILES 8
+#define FAKE_FILES 32
 #define FAKE_READS 16
 
 struct fake_file {
-    char name[64];
+    char name[64];  /* "": removed */
     uint8_t *bytes; /* malloc'd */
     size_t len, seen;
 };
@@ -22,6 +22,7 @@ struct fake_read {
     uint8_t *to;
     uint64_t offset, len;
     int file;
+    bool write;
     void *userdata;
 };
 

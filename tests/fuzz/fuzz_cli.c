@@ -1,6 +1,6 @@
 /*
  * fuzz_cli.c - what the command reads by itself: the space.json of a directory, sizes and numbers,
- * its command line.
+ * prompts and keys, its command line.
  *
  * Input: one byte of what, then the bytes. Promises: what is taken from a file lies within the
  * file's memory and within the limits of a description; sizes and numbers are what a second reading
@@ -16,6 +16,7 @@
 
 #include "../../cli/args.h"
 #include "../../cli/cli.h"
+#include "../../cli/prompt.h"
 #include "../../cli/space_file.h"
 #include "../../cli/text.h"
 
@@ -47,15 +48,22 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     return 0;
 }
 
-static void space_check_file(const struct fuzz_in *in)
+static void file_put(const void *bytes, size_t n)
 {
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600), rc;
-    struct space_file s;
-    uint32_t i;
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 
-    if (fd < 0 || write(fd, in->at, in->left) != (ssize_t)in->left)
+    if (fd < 0 || (n && write(fd, bytes, n) != (ssize_t)n))
         abort();
     close(fd);
+}
+
+static void space_check_file(const struct fuzz_in *in)
+{
+    struct space_file s;
+    uint32_t i;
+    int rc;
+
+    file_put(in->at, in->left);
     rc = space_file_read("/dev/shm", strrchr(base, '/') + 1, &s);
     FUZZ_CHECK(rc == CLI_OK || rc == CLI_ENVIRONMENT);
     if (rc) {
@@ -69,6 +77,63 @@ static void space_check_file(const struct fuzz_in *in)
     FUZZ_CHECK(strlen(s.space.name) + strlen(s.space.dtype) <= 2 * in->left);
     space_file_release(&s);
     FUZZ_CHECK(s.json == NULL);
+}
+
+/* Numbers in brackets are the tokens; anything that is no JSON list is one token for each byte. */
+static void tokens_check(const struct fuzz_in *in)
+{
+    uint32_t *tokens = NULL, *again = NULL;
+    size_t n = 0, n2 = 0, i, len = 1;
+    json_t *list;
+    char *text;
+
+    file_put(in->at, in->left);
+    list = json_loadb((const char *)in->at, in->left, 0, NULL);
+    if (prompt_tokens(path, &tokens, &n) != CLI_OK) {
+        FUZZ_CHECK(json_is_array(list));
+        json_decref(list);
+        return;
+    }
+    FUZZ_CHECK(n == (json_is_array(list) ? json_array_size(list) : in->left));
+    for (i = 0; i < n; i++)
+        FUZZ_CHECK(tokens[i] == (json_is_array(list) ? json_integer_value(json_array_get(list, i))
+                                                     : (json_int_t)in->at[i]));
+    json_decref(list);
+    text = malloc(12 * n + 3);
+    strcpy(text, "[");
+    for (i = 0; i < n; i++)
+        len += (size_t)sprintf(text + len, "%s%u", i ? "," : "", tokens[i]);
+    strcpy(text + len, "]");
+    file_put(text, len + 1);
+    FUZZ_CHECK(prompt_tokens(path, &again, &n2) == CLI_OK && n2 == n);
+    FUZZ_CHECK(memcmp(tokens, again, n * sizeof *tokens) == 0);
+    free(text);
+    free(tokens);
+    free(again);
+}
+
+static void keys_check(const struct fuzz_in *in)
+{
+    cistern_key *keys = NULL, *again = NULL;
+    size_t n = 0, n2 = 0, i, digits = 0;
+    char *text;
+
+    file_put(in->at, in->left);
+    if (prompt_keys(NULL, path, &keys, &n) != CLI_OK)
+        return;
+    for (i = 0; i < in->left && in->at[i]; i++)
+        digits += !strchr(" \t\r\n", in->at[i]);
+    FUZZ_CHECK(digits == 64 * n);
+    text = calloc(65, n + 1);
+    for (i = 0; i < n; i++) {
+        text_hex(keys[i].b, 32, text + 65 * i);
+        text[65 * i + 64] = ',';
+    }
+    FUZZ_CHECK(prompt_keys(text, NULL, &again, &n2) == CLI_OK && n2 == n);
+    FUZZ_CHECK(memcmp(keys, again, n * sizeof *keys) == 0);
+    free(text);
+    free(keys);
+    free(again);
 }
 
 static bool decimal_read(const char **s, unsigned __int128 *v)
@@ -157,7 +222,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint8_t what = fuzz_u8(&in);
     char *text;
 
-    switch (what % 3) {
+    switch (what % 5) {
     case 0:
         space_check_file(&in);
         break;
@@ -165,6 +230,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         text = fuzz_string(in);
         text_check(text);
         free(text);
+        break;
+    case 2:
+        tokens_check(&in);
+        break;
+    case 3:
+        keys_check(&in);
         break;
     default:
         line_check(&in);

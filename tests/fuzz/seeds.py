@@ -184,7 +184,22 @@ def cli():
     yield "parts-too-many", b"\0" + b'{"model":"m","parts":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]}'
     yield "size", b"\1" + b"64KiB"
     yield "number", b"\1" + b"999"
-    yield "line", b"\2--size\n4M\n--number=7\nword\n--flag\n--decimal=1.5\n--\n--string"
+    yield "tokens", b"\2[1, 2,4294967295 , 0]"
+    yield "text", b"\2tell me"
+    yield "keys", b"\3" + b"0123456789abcdefABCDEF0123456789" * 2 + b"\n " + b"00ff" * 16
+    yield "line", b"\4--size\n4M\n--number=7\nword\n--flag\n--decimal=1.5\n--\n--string"
+
+
+def importing():
+    segment = bytes([1, 3]) + b"".join(bytes([i * 3]) + u16(100 * i) + u16(5000) + u16(1) for i in range(3))
+    hits = b"\0" + u32(6000) + b"\1"
+    yield "plain", b"\0\0" + b"\2" + segment * 2
+    yield "pieces", b"\x10\1" + b"\1" + segment + u16(700)
+    yield "damaged", b"\2\0" + hits.ljust(40, b"\0") + b"\2" + segment * 2
+    yield "repaired", b"\x16\0" + (b"\0" + u32(700) + b"\2").ljust(40, b"\0") + b"\1" + segment
+    yield "cut", b"\x08\0" + u32(9000).ljust(40, b"\0") + b"\1" + segment
+    yield "faults", b"\x60\x10" + b"\2" + segment * 2
+    yield "skipped", b"\0\0" + b"\1" + bytes([2, 2, 250]) + u16(9) + bytes([1]) + u16(10)
 
 
 def names():
@@ -228,7 +243,7 @@ def usrbio():
         + call("extract", 0, 7, 0) + call("is", 0) + call("info", 0, 200, 0) + call("roots", 2) + call("sizes", 0, 9, 0, 0)
 
 
-TARGETS = {f.__name__: f for f in (toc_header, head, frames, growing, contents, root, space_text, space_struct, options, cli, names,
+TARGETS = {f.__name__.replace("importing", "import"): f for f in (importing, toc_header, head, frames, growing, contents, root, space_text, space_struct, options, cli, names,
                                    usrbio)}
 
 
