@@ -315,11 +315,12 @@ static uint64_t ahead(const cistern *c)
 int capacity_admit(cistern *c)
 {
     struct capacity *k = c->capacity;
+    int rc;
 
     if (!k || !is_bounded(k))
         return 0;
-    if (look(c))
-        return -EAGAIN;
+    if ((rc = look(c)))
+        return rc == -EAGAIN ? -EIO : rc; /* not at once again: storage is ill */
     make_room(c, ahead(c));
     return lacking(k, c->cfg.segment_bytes) ? -ENOSPC : 0;
 }
