@@ -109,6 +109,7 @@ int evict_begin(cistern *c, struct usage *u, struct usage_segment *s)
     u->bytes -= s->toc_bytes;
     u->counted -= s->toc_bytes;
     s->toc_bytes = 0;
+    number = number_of(c, u, s); /* again: the unlink may have taken its time */
     if (number >= 0)
         (void)segment_forget(c, (uint32_t)number);
     if (is_own(c, u, s))
@@ -141,15 +142,31 @@ bool evict_finish(cistern *c, struct usage *u, struct usage_segment *s)
     return true;
 }
 
+/* A size alone decides nothing: that of the scan may be old, and on 3FS it lags. What a head says
+ * was published is there. */
+static bool is_empty(cistern *c, const struct usage *u, const struct usage_segment *s)
+{
+    const struct usage_head *h = usage_head_of(u, s->dir, s->writer);
+    char name[SEGMENT_NAME_MAX], path[PATH_BYTES];
+    struct io_stat st;
+
+    if (s->toc_size >= FORMAT_PAGE || (h && h->valid && s->seq < h->h.next_seq))
+        return false;
+    segment_name(name, s->writer, s->seq, ".toc");
+    (void)snprintf(path, sizeof path, "%s/%s", u->dirs[s->dir].path, name);
+    return c->io->ops->stat(c->io, path, &st) == 0 && st.size < FORMAT_PAGE;
+}
+
 /* Contents without data: a crash while they were made, or a data file that was lost. Empty pairs: a
  * writer that died before it put anything in. */
-static bool is_litter(const struct usage_segment *s, uint64_t now, uint64_t silence_ns)
+static bool is_litter(cistern *c, const struct usage *u, const struct usage_segment *s,
+                      uint64_t now, uint64_t silence_ns)
 {
     if (!s->sealed || !s->toc)
         return false;
     if (!s->seg)
         return s->alone_ns && now - s->alone_ns >= silence_ns;
-    return s->toc_size < FORMAT_PAGE && now - s->changed_ns >= silence_ns;
+    return now - s->changed_ns >= silence_ns && is_empty(c, u, s);
 }
 
 static void collect_head(cistern *c, const struct usage *u, struct usage_head *h)
@@ -200,7 +217,7 @@ uint64_t evict_collect(cistern *c, struct usage *u, uint64_t grace_ns, uint64_t 
         notice(c, u, s);
         if (is_own(c, u, s) && !s->sealed)
             continue;
-        if (is_litter(s, now, silence_ns)) {
+        if (is_litter(c, u, s, now, silence_ns)) {
             if (unlink_file(c, u, s, ".toc") == 0) {
                 s->toc = false;
                 s->alone_ns = now;
