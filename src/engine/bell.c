@@ -75,6 +75,15 @@ void bell_poke(struct bell *b)
     futex_wake_shared(&l->rung, INT_MAX);
 }
 
+/* Own waiters are counted in the line for at least as long as in `waiting`; one that comes or goes
+ * between the loads means yes. */
+static bool others_wait(struct bell *b)
+{
+    uint32_t own = atomic_load(&b->waiting), all = atomic_load(&b->line->waiters);
+
+    return all != own || atomic_load(&b->waiting) != own;
+}
+
 void bell_ring(struct bell *b, uint32_t shard, bool names)
 {
     struct bell_line *l = b->line;
@@ -89,7 +98,7 @@ void bell_ring(struct bell *b, uint32_t shard, bool names)
         (void)atomic_fetch_add(&l->names, 1);
     }
     (void)atomic_fetch_add(&l->rung, 1);
-    if (atomic_load(&l->waiters) != atomic_load(&b->waiting))
+    if (others_wait(b))
         futex_wake_shared(&l->rung, INT_MAX);
 }
 
@@ -109,9 +118,9 @@ void bell_wait(struct bell *b, const struct bell_heard *heard, uint64_t ns)
 {
     struct bell_line *l = b->line;
 
-    (void)atomic_fetch_add(&b->waiting, 1);
     (void)atomic_fetch_add(&l->waiters, 1);
+    (void)atomic_fetch_add(&b->waiting, 1);
     futex_wait_shared(&l->rung, heard->rung, ns);
-    (void)atomic_fetch_sub(&l->waiters, 1);
     (void)atomic_fetch_sub(&b->waiting, 1);
+    (void)atomic_fetch_sub(&l->waiters, 1);
 }
