@@ -198,7 +198,7 @@ static struct wgroup *open_group(struct writer *w)
 
     if (!g || !(slot = pool_take(w->c->write_pool)))
         return NULL;
-    if (!segment_hold(&w->c->segs, w->current->number)) { /* never: it is being written */
+    if (!segment_hold(&w->c->segs, w->current->number)) { /* forgotten: the lane ends it next */
         pool_give(w->c->write_pool, slot);
         return NULL;
     }

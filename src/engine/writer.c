@@ -257,7 +257,8 @@ static void lay_out(struct writer *w, uint64_t now)
 {
     bool more = true;
 
-    if (w->current && engine_is_aside(w->c, w->current->number))
+    if (w->current && (engine_is_aside(w->c, w->current->number) ||
+                       !segtab_in_use(&w->c->segs, w->current->number))) /* its files are gone */
         writer_end_segment(w);
     while (w->shares && more && !w->issue && w->inflight < w->c->cfg.depth &&
            now >= w->pause_until_ns) {

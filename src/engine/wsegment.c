@@ -106,6 +106,27 @@ void writer_allocate(cistern *c)
     (void)pthread_mutex_unlock(&w->lock);
 }
 
+/* Data first: nothing names it once the contents are gone, and they name nothing yet. */
+static void remove_files(cistern *c, uint64_t writer, uint64_t seq)
+{
+    char name[SEGMENT_NAME_MAX], path[PATH_BYTES];
+
+    segment_name(name, writer, seq, ".seg");
+    path_of(c, path, name);
+    (void)c->io->ops->unlink(c->io, path);
+    segment_name(name, writer, seq, ".toc");
+    path_of(c, path, name);
+    (void)c->io->ops->unlink(c->io, path);
+}
+
+/* A file of that name is there, left by an attempt that could not be tidied up: never reused. */
+static void pass_over(struct writer *w, uint64_t seq)
+{
+    (void)pthread_mutex_lock(&w->lock);
+    w->seq = seq + 1;
+    (void)pthread_mutex_unlock(&w->lock);
+}
+
 static int make(cistern *c, struct writer *w, struct wseg **out)
 {
     struct segment seg = {.writer = w->id, .shard = c->cfg.shard, .own = true, .data = {.fd = -1}};
@@ -126,14 +147,20 @@ static int make(cistern *c, struct writer *w, struct wseg **out)
         return -EAGAIN;
     if (getrandom(seg.id, sizeof seg.id, 0) != sizeof seg.id)
         return -EIO;
-    if ((rc = make_files(c, w, seg.seq, &seg, &toc)))
+    rc = make_files(c, w, seg.seq, &seg, &toc);
+    if (rc == -EEXIST)
+        pass_over(w, seg.seq);
+    if (rc)
         return rc;
     number = segtab_add(&c->segs, &seg);
     if (number < 0) {
         c->io->ops->file_close(c->io, &toc);
         c->io->ops->file_close(c->io, &seg.data);
+        remove_files(c, seg.writer, seg.seq);
         return (int)number;
     }
+    if (!HOLDS(c, segment_hold(&c->segs, (uint32_t)number))) /* until it is sealed */
+        return -EIO;
     (void)pthread_mutex_lock(&w->lock);
     s->stage = WSEG_READY;
     s->number = (uint32_t)number;
@@ -171,9 +198,14 @@ bool writer_segment_open(cistern *c, uint64_t writer, uint64_t seq)
 void writer_first_seq(cistern *c, uint64_t first)
 {
     struct writer *w = c->writer;
+    uint32_t i;
 
     (void)pthread_mutex_lock(&w->lock);
     first = min_u64(first, w->seq);
+    for (i = 0; i < WSEGS; i++) { /* what a listing did not show yet */
+        if (w->segs[i].stage != WSEG_FREE && c->segs.at[w->segs[i].number].writer == w->id)
+            first = min_u64(first, w->segs[i].seq);
+    }
     (void)pthread_mutex_unlock(&w->lock);
     atomic_store(&w->first_seq, first);
     atomic_store(&w->first_moved, true);
@@ -298,24 +330,20 @@ static void free_stage(struct writer *w, struct wseg *s)
     s->toc.fd = -1;
     s->stage = WSEG_FREE;
     (void)pthread_mutex_unlock(&w->lock);
+    segment_release(&w->c->segs, s->number);
 }
 
 /* Made, and nothing was ever published in it: leave no litter. Nothing names its data either. */
 static void discard(cistern *c, struct wseg *s)
 {
     uint64_t writer = c->segs.at[s->number].writer; /* the name may be another by now: fence.c */
-    char name[SEGMENT_NAME_MAX], path[PATH_BYTES];
+    uint32_t number = s->number;
 
     c->io->ops->file_close(c->io, &s->toc);
-    (void)segtab_forget(&c->segs, s->number);
-    (void)segments_collect(c);
-    segment_name(name, writer, s->seq, ".seg");
-    path_of(c, path, name);
-    (void)c->io->ops->unlink(c->io, path);
-    segment_name(name, writer, s->seq, ".toc");
-    path_of(c, path, name);
-    (void)c->io->ops->unlink(c->io, path);
+    (void)segtab_forget(&c->segs, number);
     free_stage(c->writer, s);
+    (void)segments_collect(c);
+    remove_files(c, writer, s->seq);
 }
 
 static int seal(cistern *c, struct wseg *s)

@@ -1,0 +1,297 @@
+/*
+ * test_evict_faults.c - a bounded store whose files are taken away, whose names are taken, whose
+ * storage cannot be looked at, and whose sizes lag.
+ *
+ * Segments are of 1 MiB, blocks of 64 KiB. Conditions are waited for with a limit that only tells
+ * "soon" from "never". Operations of storage are replaced one by one, in a copy of the handle's
+ * row.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <glob.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "../harness/store.h"
+#include "engine/capacity.h"
+#include "engine/engine.h"
+
+enum { MANY = 96, BATCH = 4, SEGMENT = 1 << 20, SOON_MS = 20000, NEVER_MS = 600000 };
+
+struct fixture {
+    struct store s;
+    cistern *c;
+    struct io_ops ops;
+    cistern_key keys[MANY];
+    uint8_t buf[BATCH][STORE_BLOCK], want[STORE_BLOCK];
+    struct cistern_vec vecs[BATCH];
+    struct cistern_span spans[BATCH];
+    uint8_t results[BATCH];
+    struct cistern_event ev;
+};
+
+static const struct io_ops *true_ops;
+static _Atomic uint32_t lists;
+
+static uint64_t now_ms(void)
+{
+    return clock_ns() / NS_PER_MS;
+}
+
+#define WAIT_FOR(condition)                                                                        \
+    do {                                                                                           \
+        uint64_t end_ = now_ms() + SOON_MS;                                                        \
+        bool came_;                                                                                \
+        while (!(came_ = (condition)) && now_ms() < end_)                                          \
+            (void)usleep(5000);                                                                    \
+        assert_true(came_);                                                                        \
+    } while (0)
+
+/* The first file that matches; how many there are. */
+static size_t find(const struct fixture *f, const char *pattern, char first[512])
+{
+    char path[512];
+    glob_t g;
+    size_t n;
+
+    (void)snprintf(path, sizeof path, "%s/rtp_llm/*-*/s*/%s", f->s.dir, pattern);
+    n = glob(path, 0, NULL, &g) == 0 ? g.gl_pathc : 0;
+    if (n && first)
+        (void)snprintf(first, 512, "%s", g.gl_pathv[0]);
+    globfree(&g);
+    return n;
+}
+
+static struct cistern_request request(struct fixture *f, uint32_t from, uint32_t n)
+{
+    return (struct cistern_request){.size = sizeof(struct cistern_request),
+                                    .keys = f->keys + from,
+                                    .spans = f->spans,
+                                    .results = f->results,
+                                    .blocks = n};
+}
+
+static void put_once(struct fixture *f, uint32_t from)
+{
+    struct cistern_request r = request(f, from, BATCH);
+    uint32_t i;
+
+    for (i = 0; i < BATCH; i++)
+        store_fill(f->buf[i], STORE_BLOCK, from + i);
+    assert_int_equal(cistern_put_sync(f->c, &r, &f->ev), 0);
+}
+
+static void put_all(struct fixture *f, uint32_t from)
+{
+    WAIT_FOR((put_once(f, from), f->ev.hits == BATCH));
+}
+
+static uint32_t get_hits(struct fixture *f, uint32_t from, uint32_t to)
+{
+    uint32_t i, hits = 0;
+
+    for (i = from; i < to; i++) {
+        struct cistern_request r = request(f, i, 1);
+
+        assert_int_equal(cistern_get_sync(f->c, &r, &f->ev), 0);
+        if (f->results[0] != CISTERN_HIT)
+            continue;
+        store_fill(f->want, STORE_BLOCK, i);
+        assert_memory_equal(f->buf[0], f->want, STORE_BLOCK);
+        hits++;
+    }
+    return hits;
+}
+
+static void open_store(struct fixture *f)
+{
+    assert_int_equal(cistern_open(&f->s.o, &f->c), 0);
+}
+
+static void close_store(struct fixture *f)
+{
+    cistern *c = f->c;
+
+    f->c = NULL;
+    assert_int_equal(cistern_close(c), 0);
+}
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    uint32_t i;
+
+    store_init(&f->s);
+    for (i = 0; i < MANY; i++)
+        store_key(&f->keys[i], i);
+    for (i = 0; i < BATCH; i++) {
+        f->vecs[i] = (struct cistern_vec){f->buf[i], STORE_BLOCK};
+        f->spans[i] = (struct cistern_span){&f->vecs[i], 1};
+    }
+    f->s.o.segment_bytes = SEGMENT;
+    f->s.o.capacity_bytes = 16 * SEGMENT;
+    f->s.o.evict_grace_ms = 60;
+    f->s.o.silence_ms = NEVER_MS;
+    f->s.o.sync_ms = 50;
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+
+    if (f->c)
+        close_store(f);
+    store_rmdir(&f->s);
+    free(f);
+    return 0;
+}
+
+/* ---- Files ---- */
+
+/* A name that is taken costs a number, not the writer. */
+static void a_name_that_is_taken_is_passed_over(void **state)
+{
+    struct fixture *f = *state;
+    char path[512];
+    uint32_t i;
+    int fd;
+
+    open_store(f);
+    put_all(f, 0);
+    assert_int_equal(find(f, "*-00000000.toc", path), 1);
+    memcpy(strrchr(path, '-'), "-00000001.toc", sizeof "-00000001.toc");
+    fd = open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(close(fd), 0);
+    for (i = BATCH; i < 64; i += BATCH)
+        put_all(f, i);
+    assert_int_equal(get_hits(f, 0, 64), 64);
+    close_store(f);
+    open_store(f);
+    assert_int_equal(get_hits(f, 0, 64), 64);
+}
+
+/* Somebody removed the files of the segment that grows: its blocks are gone, puts go on. */
+static void files_that_were_taken_away_do_not_end_puts(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t *bytes;
+    char path[512];
+
+    open_store(f);
+    put_all(f, 0);
+    bytes = &f->c->capacity->usage.bytes;
+    WAIT_FOR(*(volatile uint64_t *)bytes > SEGMENT / 8); /* a look saw them */
+    assert_int_equal(find(f, "*-00000000.toc", path), 1);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(find(f, "*-00000000.seg", path), 1);
+    assert_int_equal(unlink(path), 0);
+    WAIT_FOR(get_hits(f, 0, 1) == 0);
+    put_all(f, BATCH);
+    assert_int_equal(get_hits(f, BATCH, 2 * BATCH), BATCH);
+    close_store(f);
+    open_store(f);
+    assert_int_equal(get_hits(f, 0, 2 * BATCH), BATCH);
+}
+
+/* ---- Asking storage ---- */
+
+static void replace_ops(struct fixture *f, cistern *c)
+{
+    true_ops = c->io->ops;
+    f->ops = *true_ops;
+}
+
+static int list_fails(struct io *io, const char *path, int (*visit)(void *arg, const char *name),
+                      void *arg)
+{
+    (void)io;
+    (void)path;
+    (void)visit;
+    (void)arg;
+    (void)atomic_fetch_add(&lists, 1);
+    return -EIO;
+}
+
+/* Storage that cannot be looked at is not asked again and again. */
+static void a_look_that_fails_is_not_hurried(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t i;
+
+    open_store(f);
+    put_all(f, 0);
+    replace_ops(f, f->c);
+    f->ops.list = list_fails;
+    atomic_store(&lists, 0);
+    f->c->io->ops = &f->ops;
+    for (i = BATCH; i < 48; i += BATCH)
+        put_once(f, i);
+    f->c->io->ops = true_ops;
+    assert_in_range(atomic_load(&lists), 1, 200);
+    put_all(f, 48);
+    assert_int_equal(get_hits(f, 48, 48 + BATCH), BATCH);
+}
+
+static int stat_lags(struct io *io, const char *path, struct io_stat *out)
+{
+    int rc = true_ops->stat(io, path, out);
+
+    if (strstr(path, ".toc"))
+        out->size = out->disk_bytes = 0;
+    return rc;
+}
+
+/* Sizes of other hosts' files may lag: what a head names is no litter. */
+static void sizes_that_lag_cost_nothing(void **state)
+{
+    struct fixture *f = *state;
+    volatile uint32_t *scans;
+    cistern *watcher;
+    uint32_t before;
+
+    f->s.space.shards = 2;
+    f->s.o.silence_ms = 400;
+    open_store(f);
+    watcher = f->c;
+    scans = &watcher->capacity->usage.scans;
+    replace_ops(f, watcher);
+    f->ops.stat = stat_lags;
+    watcher->io->ops = &f->ops;
+    f->s.o.shard = 1;
+    f->s.o.silence_ms = NEVER_MS;
+    open_store(f);
+    put_all(f, 0);
+    close_store(f);
+    before = *scans;
+    WAIT_FOR(*scans >= before + 4);
+    watcher->io->ops = true_ops;
+    assert_int_equal(cistern_close(watcher), 0);
+    assert_int_equal(find(f, "*.toc", NULL), 1);
+    open_store(f);
+    assert_int_equal(get_hits(f, 0, BATCH), BATCH);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_name_that_is_taken_is_passed_over),
+        TEST(files_that_were_taken_away_do_not_end_puts),
+        TEST(a_look_that_fails_is_not_hurried),
+        TEST(sizes_that_lag_cost_nothing),
+    };
+
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
