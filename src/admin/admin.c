@@ -159,6 +159,11 @@ void *admin_grow(void *list, size_t count, size_t size)
     return p + count * size;
 }
 
+bool admin_ends_all(int rc)
+{
+    return rc == -ETIMEDOUT || rc == -EBUSY || rc == -ENOMEM || rc == -ECANCELED;
+}
+
 void admin_give(void *theirs, void *own, size_t own_size)
 {
     size_t size;
@@ -170,14 +175,43 @@ void admin_give(void *theirs, void *own, size_t own_size)
 
 /* ---- Reading ---- */
 
+/* -EAGAIN is an answer of the moment: full, or nobody home. */
+static bool again(int rc, uint64_t until)
+{
+    if (rc != -EAGAIN || clock_ns() >= until)
+        return false;
+    sleep_ns(NS_PER_MS);
+    return true;
+}
+
+int admin_send(struct admin *ad, struct io_ring *r, uint8_t *at, struct io_file *f, uint64_t offset,
+               uint64_t len, uintptr_t tag)
+{
+    uint64_t until = clock_ns() + ad->timeout_ns;
+    int rc;
+
+    do {
+        rc = ad->io->ops->prep(ad->io, r, &ad->mem, at, f, offset, len, (void *)tag);
+    } while (again(rc, until));
+    return rc < 0 ? err_set(rc, "I/O cannot be sent: %s", cistern_error_string(rc)) : 0;
+}
+
+int admin_submit(struct admin *ad, struct io_ring *r)
+{
+    uint64_t until = clock_ns() + ad->timeout_ns;
+    int rc;
+
+    do {
+        rc = ad->io->ops->submit(ad->io, r);
+    } while (again(rc, until));
+    return rc < 0 ? err_set(rc, "I/O cannot be sent: %s", cistern_error_string(rc)) : 0;
+}
+
 static int send(struct admin *ad, struct io_file *f, uint32_t slot, uint64_t offset, uint32_t len,
                 uintptr_t tag)
 {
-    int rc = ad->io->ops->prep(ad->io, &ad->ring, &ad->mem,
-                               ad->mem.base + (size_t)slot * ADMIN_PIECE, f, offset, len,
-                               (void *)tag); // NOLINT
-
-    return rc < 0 ? err_set(rc, "a read cannot be sent: %s", cistern_error_string(rc)) : 0;
+    return admin_send(ad, &ad->ring, ad->mem.base + (size_t)slot * ADMIN_PIECE, f, offset, len,
+                      tag);
 }
 
 /* One answer; its tag. */
@@ -202,10 +236,8 @@ int64_t admin_read(struct admin *ad, struct io_file *f, uint64_t offset, uint32_
 
     if (ad->ring.inflight)
         return err_set(-EBUSY, "an earlier read has not been answered");
-    if (!(rc = send(ad, f, SINGLE, offset, len, 1))) {
-        (void)ad->io->ops->submit(ad->io, &ad->ring);
+    if (!(rc = send(ad, f, SINGLE, offset, len, 1)) && !(rc = admin_submit(ad, &ad->ring)))
         rc = receive(ad, &tag, &result);
-    }
     *out = ad->mem.base + (size_t)SINGLE * ADMIN_PIECE;
     return rc ? rc : result;
 }
@@ -231,8 +263,11 @@ static int stream_send(struct admin_stream *s)
             any = true;
         }
     }
-    if (any)
-        (void)s->ad->io->ops->submit(s->ad->io, &s->ad->ring);
+    if (any) { /* also what was prepared before a failure: storage has its memory */
+        int sent = admin_submit(s->ad, &s->ad->ring);
+
+        rc = rc ? rc : sent;
+    }
     return rc;
 }
 
@@ -303,6 +338,9 @@ int admin_stream_end(struct admin_stream *s)
 {
     int rc = 0;
 
+    if (!s->ad || !s->ad->ring.inflight) /* NULL: it never began */
+        return 0;
+    (void)s->ad->io->ops->submit(s->ad->io, &s->ad->ring); /* what an earlier failure kept back */
     while (!rc && s->ad->ring.inflight)
         rc = stream_receive(s);
     return rc;

@@ -50,6 +50,11 @@ int admin_progress(struct admin *ad, const char *doing) MUST_CHECK;
 /* Sleeps, telling the caller now and then. */
 int admin_sleep(struct admin *ad, const char *doing, uint64_t ms) MUST_CHECK;
 
+/* prep and submit of the table of operations, tried again while they say -EAGAIN. */
+int admin_send(struct admin *ad, struct io_ring *r, uint8_t *at, struct io_file *f, uint64_t offset,
+               uint64_t len, uintptr_t tag) MUST_CHECK;
+int admin_submit(struct admin *ad, struct io_ring *r) MUST_CHECK;
+
 /* Up to ADMIN_PIECE bytes at any offset, in memory that the next single read uses again. Bytes
  * read, fewer at the end of the file, or what storage answered; -ETIMEDOUT. */
 int64_t admin_read(struct admin *ad, struct io_file *f, uint64_t offset, uint32_t len,
@@ -74,6 +79,10 @@ int admin_stream_end(struct admin_stream *s); /* waits for what is in flight */
 
 /* Copies a result into a caller's struct that begins with its size. */
 void admin_give(void *theirs, void *own, size_t own_size);
+
+/* Storage that does not answer, a caller that has had enough, and no memory end everything; other
+ * errors are one file's. */
+bool admin_ends_all(int rc);
 
 /* Room for one more element of `size` bytes behind `count`, zeroed; NULL: no memory. */
 void *admin_grow(void *list, size_t count, size_t size);

@@ -20,12 +20,6 @@ static int open_file(struct admin *ad, const char *path, struct io_file *f)
     return ad->io->ops->file_open(ad->io, path, IO_READ, f);
 }
 
-/* Storage that does not answer ends everything; a bad file is only bad. */
-static bool ends_all(int64_t rc)
-{
-    return rc == -ETIMEDOUT || rc == -EBUSY || rc == -ENOMEM || rc == -ECANCELED;
-}
-
 /* What stands where a frame should: enough of it for a word about what is wrong? */
 static enum torn_kind torn_look(const struct toc_cursor *c, const uint8_t *p, size_t len)
 {
@@ -124,7 +118,7 @@ int contents_read(struct admin *ad, const struct survey_shard *sh, struct survey
     seg->toc_rc = rc;
     (void)snprintf(seg->toc_text, sizeof seg->toc_text, "%s",
                    rc && err_text()[0] ? err_text() : cistern_error_string(rc));
-    return ends_all(rc) ? rc : 0;
+    return admin_ends_all(rc) ? rc : 0;
 }
 
 int contents_head(struct admin *ad, const struct survey_shard *sh, struct survey_writer *w,
@@ -156,5 +150,5 @@ int contents_head(struct admin *ad, const struct survey_shard *sh, struct survey
     w->head_rc = rc;
     (void)snprintf(w->head_text, sizeof w->head_text, "%s",
                    rc && err_text()[0] ? err_text() : cistern_error_string(rc));
-    return ends_all(rc) ? rc : 0;
+    return admin_ends_all(rc) ? rc : 0;
 }

@@ -285,7 +285,7 @@ static int on_litter(void *arg, const struct litter *l)
         } else if (f->ad.opt.flags & CISTERN_ADMIN_DRY_RUN) {
             repair = CISTERN_REPAIR_WOULD;
         } else {
-            rc = litter_remove(&f->ad, l->path, false);
+            rc = litter_collect(&f->ad, l);
             repair = rc ? CISTERN_REPAIR_FAILED : CISTERN_REPAIR_DONE;
         }
     }

@@ -40,7 +40,7 @@ int remover_take(struct remover *r, const struct litter *l, const char *why, boo
     else if (r->ad.opt.flags & CISTERN_ADMIN_DRY_RUN)
         item.result = 1;
     else
-        item.result = litter_remove(&r->ad, l->path, is_dir);
+        item.result = is_dir ? litter_remove(&r->ad, l->path, true) : litter_collect(&r->ad, l);
     if (is_dir && item.result == -ENOTEMPTY)
         return 0; /* what is not ours is in it, or came meanwhile */
     if (item.result < 0)

@@ -32,11 +32,10 @@ static int write_piece(struct import *m, struct io_file *f, uint8_t *from, uint6
 {
     struct io *io = m->ad.io;
     struct io_done done = {0};
-    int n, rc = io->ops->prep(io, &m->ring, &m->ad.mem, from, f, offset, len, NULL);
+    int n, rc = admin_send(&m->ad, &m->ring, from, f, offset, len, 0);
 
-    if (rc < 0)
-        return err_set(rc, "a write cannot be sent: %s", cistern_error_string(rc));
-    (void)io->ops->submit(io, &m->ring);
+    if (rc || (rc = admin_submit(&m->ad, &m->ring)))
+        return rc;
     n = io->ops->wait(io, &m->ring, &done, 1, 1,
                       (uint64_t)PATIENT * m->ad.cfg.write_timeout_ms * NS_PER_MS);
     if (n != 1)

@@ -49,22 +49,35 @@ static int tell_file(const struct sweep *s, const struct survey_segment *seg, co
     return tell(s, &l);
 }
 
+/* A read that ends early looks like the end of the file: its size must say the same. */
+static bool nothing_published(const struct survey_segment *seg)
+{
+    if (seg->toc_rc == -ENODATA)
+        return seg->toc_stat.size == 0;
+    return !seg->toc_rc && seg->end == TOC_END && !seg->cursor.number &&
+           seg->toc_stat.size <= FORMAT_PAGE;
+}
+
+static bool nothing_left(const struct survey_segment *seg)
+{
+    return !seg->toc_rc && seg->end == TOC_END && !seg->has_data && !seg->marks &&
+           seg->toc_stat.size <= seg->cursor.position;
+}
+
 /* 1: the segment stays; 0: all of it is litter and was told. */
 static int sweep_segment(const struct sweep *s, const struct survey_segment *seg,
                          enum owner_state state)
 {
-    bool nothing =
-        seg->toc_rc == -ENODATA || (!seg->toc_rc && seg->end == TOC_END && !seg->cursor.number);
     int rc = 0;
 
     if (!seg->has_toc)
         return tell_file(s, seg, ".seg", LITTER_DATA, &seg->data_stat, state);
-    if (nothing) {
+    if (nothing_published(seg)) {
         if (seg->has_data)
             rc = tell_file(s, seg, ".seg", LITTER_EMPTY, &seg->data_stat, state);
         return rc ? rc : tell_file(s, seg, ".toc", LITTER_EMPTY, &seg->toc_stat, state);
     }
-    if (!seg->toc_rc && !seg->has_data && !seg->marks && seg->end != TOC_LATER)
+    if (nothing_left(seg))
         return tell_file(s, seg, ".toc", LITTER_CONTENTS, &seg->toc_stat, state);
     return 1;
 }
@@ -130,6 +143,27 @@ const char *litter_why(enum litter_kind kind)
         "data without contents", "contents whose data are gone", "a head without segments"};
 
     return why[kind];
+}
+
+/* Is the other file of a segment certainly not there? */
+static bool other_is_absent(struct admin *ad, const char *path, const char *suffix)
+{
+    char other[ADMIN_PATH];
+    struct io_stat st;
+    int n = snprintf(other, sizeof other, "%s", path);
+
+    if (n < 4 || n >= (int)sizeof other)
+        return false;
+    (void)snprintf(other + n - 4, 5, "%s", suffix);
+    return ad->io->ops->stat(ad->io, other, &st) == -ENOENT;
+}
+
+int litter_collect(struct admin *ad, const struct litter *l)
+{
+    if ((l->kind == LITTER_DATA && !other_is_absent(ad, l->path, ".toc")) ||
+        (l->kind == LITTER_CONTENTS && !other_is_absent(ad, l->path, ".seg")))
+        return err_set(-EAGAIN, "%s: the other file of the segment is there now", l->path);
+    return litter_remove(ad, l->path, false);
 }
 
 int litter_remove(struct admin *ad, const char *path, bool is_dir)

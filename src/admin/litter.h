@@ -23,6 +23,8 @@ int litter_visit(const struct survey *v, int (*visit)(void *arg, const struct li
 /* Is there any whose owner is not known to have ended? */
 bool litter_waits(const struct survey *v);
 const char *litter_why(enum litter_kind kind);
+/* Removes it, after one more look at what would make it useful. 0; -EAGAIN: it is useful. */
+int litter_collect(struct admin *ad, const struct litter *l) MUST_CHECK;
 /* 0, also when it is gone already. */
 int litter_remove(struct admin *ad, const char *path, bool is_dir) MUST_CHECK;
 

@@ -49,14 +49,15 @@ static int list_names(struct admin *ad, const char *path, struct names *out)
     return 0;
 }
 
-/* 1: it is there; 0: gone, or storage will not say. */
-static int look_at(struct admin *ad, const char *dir, const char *name, struct io_stat *st)
+/* Is it there? What storage will not say counts as there, without a size: nothing is ever taken for
+ * absent, and what lies beside it for useless, because of an error. */
+static bool look_at(struct admin *ad, const char *dir, const char *name, struct io_stat *st)
 {
     char path[ADMIN_PATH + 260];
 
     (void)snprintf(path, sizeof path, "%s%s%s", dir, *dir && *name ? "/" : "", name);
     *st = (struct io_stat){0};
-    return ad->io->ops->stat(ad->io, path, st) == 0;
+    return ad->io->ops->stat(ad->io, path, st) != -ENOENT;
 }
 
 static int add_other(struct survey_others *list, const char *name, const struct io_stat *st)
@@ -268,6 +269,8 @@ static int take_shard(struct admin *ad, struct survey_shard *sh, bool contents)
     size_t i;
     int rc = list_names(ad, sh->dir, &names);
 
+    if (rc == -ENOENT) /* wiped meanwhile */
+        rc = 0;
     for (i = 0; i < names.count && !rc; i++)
         if (look_at(ad, sh->dir, names.at[i], &st))
             rc = add_file(sh, names.at[i], &st);
@@ -389,7 +392,7 @@ static int take_dir(struct admin *ad, struct survey *v, const char *name, const 
     sp->stat = *st;
     if ((rc = admin_path(ad, sp->dir, name, "")) || (rc = take_space(ad, sp))) {
         space_free(sp);
-        return rc;
+        return rc == -ENOENT ? 0 : rc; /* wiped meanwhile */
     }
     if (!sp->nshards && sp->json_len == -ENOENT && !named_like_space(name)) {
         space_free(sp);

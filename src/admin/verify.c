@@ -97,6 +97,10 @@ static int verify_segment(struct verify *k, const struct survey_space *sp,
         if (rc == -ENOENT) { /* evicted meanwhile */
             why = "it went away";
             rc = 0;
+        } else if (rc && !admin_ends_all(rc)) {
+            why = "its contents cannot be read";
+            unreadable = true;
+            rc = 0;
         }
     }
     if (rc)

@@ -73,7 +73,7 @@ static bool space_ended(const struct survey_space *sp)
 static int take_file(struct wipe *w, const struct survey_space *sp, const char *path,
                      const struct io_stat *st, bool is_dir)
 {
-    struct litter l = {.space = sp->name, .disk_bytes = st->disk_bytes};
+    struct litter l = {.kind = LITTER_EMPTY, .space = sp->name, .disk_bytes = st->disk_bytes};
 
     (void)snprintf(l.path, sizeof l.path, "%s", path);
     return remover_take(&w->r, &l, "wiped", is_dir, true);
