@@ -133,7 +133,7 @@ int hf3fs_iorcreate4(struct hf3fs_ior *ior, const char *hf3fs_mount_point, int e
                      bool for_read, int io_depth, int timeout, int numa, uint64_t flags);
 
 /* Frees the ring. Harmless on NULL and the second time. I/O still running on wrapped memory is
- * waited for. */
+ * waited for, for 3 seconds at most: on storage that does not answer that memory must stay. */
 void hf3fs_iordestroy(struct hf3fs_ior *ior);
 
 /* Makes an open file usable. Result <= 0 is a handle, > 0 an errno. `flags` is ignored. */

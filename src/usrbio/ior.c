@@ -4,7 +4,8 @@
  * The lowest free slot is handed out; a slot is free again only when its completion was reaped.
  * Nothing is allocated after creation. A ring that is destroyed while I/O runs lives on,
  * unreachable, until that I/O is over: the memory of our own iovs outlives it too (see iov.c); only
- * I/O on wrapped memory, which the caller may free the next moment, is waited for.
+ * I/O on wrapped memory, which the caller may free the next moment, is waited for, and not for
+ * ever: on storage that does not answer, the end of a ring is the end of a program.
  */
 #include "usrbio/state.h"
 
@@ -12,6 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+
+#include "base/clock.h"
+
+#define WRAPPED_WAIT_NS (3 * NS_PER_S)
 
 static size_t words_of(int entries)
 {
@@ -348,6 +353,7 @@ static void unstall(struct ior *ior)
 
 static void wait_for_wrapped(struct ior *ior)
 {
+    struct timespec until = clock_realtime_after(WRAPPED_WAIT_NS);
     struct hf3fs_cqe cqe;
 
     for (;;) {
@@ -356,7 +362,7 @@ static void wait_for_wrapped(struct ior *ior)
         lock_take(&ior->lock);
         left = ior->busy_wrapped;
         lock_drop(&ior->lock);
-        if (left == 0 || flow_wait(ior, &cqe, 1, 1, NULL) < 0)
+        if (left == 0 || flow_wait(ior, &cqe, 1, 1, &until) < 1)
             return;
     }
 }
