@@ -136,9 +136,10 @@ struct writer {
     uint64_t published, published_next; /* bytes of the last contents with frames; its seq + 1 */
     _Atomic uint64_t first_seq;         /* moved by the keeper */
     _Atomic bool first_moved;
-    _Atomic uint32_t touches[HEAD_TOUCHES_MAX]; /* [seq % HEAD_TOUCHES_MAX], as the keeper last saw */
-    _Atomic uint32_t room_made; /* enum room: the keeper's answer to a full disk */
-    bool room_asked;            /* nothing is sent until it has come */
+    _Atomic uint32_t
+        touches[HEAD_TOUCHES_MAX]; /* [seq % HEAD_TOUCHES_MAX], as the keeper last saw */
+    _Atomic uint32_t room_made;    /* enum room: the keeper's answer to a full disk */
+    bool room_asked;               /* nothing is sent until it has come */
     uint64_t room_until_ns, room_made_ns;
     int make_logged;
     /* Copies that are not to be used. */
