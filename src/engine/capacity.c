@@ -44,7 +44,6 @@ int capacity_open(cistern *c, uint64_t bytes)
     k->floor_bytes = c->cfg.free_floor_bytes;
     k->grace_ns = c->cfg.evict_grace_ms * NS_PER_MS;
     k->silence_ns = c->cfg.silence_ms * NS_PER_MS;
-    k->opened_ns = clock_boot_ns();
     k->free_bytes = UINT64_MAX;
     atomic_store(&k->stamp, 1);
     metric_set(&c->metrics, METRIC_capacity_bytes, bytes);
@@ -210,10 +209,8 @@ static void describe(cistern *c, size_t i, uint64_t age, struct policy_segment *
     *p = (struct policy_segment){
         .number = i,
         .rank = u->spaces[d->space].rank,
-        .flags =
-            (pinned ? POLICY_PINNED : 0) |
-            (!h || usage_head_ended(h, clock_boot_ns(), c->capacity->silence_ns) ? POLICY_SILENT
-                                                                                 : 0),
+        .flags = (pinned ? POLICY_PINNED : 0) |
+                 (!h || usage_head_ended(h, c->capacity->silence_ns) ? POLICY_SILENT : 0),
         .age = age,
         .idle = POLICY_UNKNOWN,
         .bytes = s->seg_bytes + s->toc_bytes,

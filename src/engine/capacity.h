@@ -22,7 +22,6 @@ struct capacity {
     uint64_t floor_bytes;   /* free space that is left to others */
     uint64_t grace_ns;      /* between contents and data: longer than a reader's deadline */
     uint64_t silence_ns;
-    uint64_t opened_ns;  /* boot clock */
     uint64_t next_ns;    /* of the next look */
     uint64_t free_bytes; /* of the file system, at the last look; UINT64_MAX = not known */
     uint64_t rate;       /* bytes a second by which the root grew lately */

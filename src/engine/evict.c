@@ -165,8 +165,8 @@ static bool is_litter(cistern *c, const struct usage *u, const struct usage_segm
     if (!s->sealed || !s->toc)
         return false;
     if (!s->seg)
-        return s->alone_ns && now - s->alone_ns >= silence_ns;
-    return now - s->changed_ns >= silence_ns && is_empty(c, u, s);
+        return s->alone_ns && past_ns(now, s->alone_ns) >= silence_ns;
+    return past_ns(now, s->changed_ns) >= silence_ns && is_empty(c, u, s);
 }
 
 static void collect_head(cistern *c, const struct usage *u, struct usage_head *h)
@@ -189,7 +189,7 @@ static void collect_heads(cistern *c, struct usage *u, uint64_t now, uint64_t gr
 
         if (c->writer && u->dirs[h->dir].own && h->writer == writer_id(c))
             continue;
-        if (h->bare_ns && now - h->bare_ns >= grace_ns && usage_head_ended(h, now, silence_ns))
+        if (h->bare_ns && past_ns(now, h->bare_ns) >= grace_ns && usage_head_ended(h, silence_ns))
             collect_head(c, u, h);
     }
 }
@@ -223,7 +223,7 @@ uint64_t evict_collect(cistern *c, struct usage *u, uint64_t grace_ns, uint64_t 
                 s->alone_ns = now;
                 metric_add(&c->metrics, METRIC_orphans_removed, 1);
             }
-        } else if (s->seg && !s->toc && s->alone_ns && now - s->alone_ns >= grace_ns) {
+        } else if (s->seg && !s->toc && s->alone_ns && past_ns(now, s->alone_ns) >= grace_ns) {
             (void)evict_finish(c, u, s);
         }
     }

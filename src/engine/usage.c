@@ -292,8 +292,6 @@ static int take_over(struct usage *u, cistern *c, uint64_t now)
             o++;
         if (o < u->nold_heads && head_order(&u->old_heads[o], &u->heads[i]) == 0)
             u->heads[i] = u->old_heads[o];
-        else
-            u->heads[i].changed_ns = now;
     }
     return 0;
 }
@@ -317,7 +315,7 @@ static int look(struct usage *u, cistern *c, struct usage_segment *s, uint64_t n
     int rc = 0;
 
     if (s->unlinked || (s->looked && u->scans - s->looked < LOOK_AGAIN && s->sealed &&
-                        now - s->changed_ns >= SETTLED_NS))
+                        past_ns(now, s->changed_ns) >= SETTLED_NS))
         return 0;
     if (s->seg) {
         rc = stat_file(u, c, s, ".seg", &st);
@@ -340,16 +338,17 @@ static int look(struct usage *u, cistern *c, struct usage_segment *s, uint64_t n
     }
     is = s->seg_bytes + s->toc_bytes;
     if (is != was && u->scans)
-        s->changed_ns = now;
+        s->changed_ns = clock_boot_ns();
     if (is > was && u->scans)
         u->written += is - was;
     s->looked = u->scans + 1;
     return 0;
 }
 
-static int read_head(struct usage *u, cistern *c, struct usage_head *h, uint64_t now)
+static int read_head(struct usage *u, cistern *c, struct usage_head *h)
 {
     char name[SEGMENT_NAME_MAX], path[PATH_BYTES];
+    uint64_t before = clock_boot_ns();
     struct head_record was = h->h;
     int64_t n;
 
@@ -360,11 +359,14 @@ static int read_head(struct usage *u, cistern *c, struct usage_head *h, uint64_t
     n = c->io->ops->small_read(c->io, path, u->head_page, sizeof u->head_page);
     if (n < 0 && n != -ENOENT && n != -EFBIG)
         return (int)n;
+    h->checked_ns = before;
+    if (!h->changed_ns)
+        h->changed_ns = clock_boot_ns();
     if (n != FORMAT_PAGE || head_decode(u->head_page, &h->h))
         return 0; /* being written, or none: silence will tell */
     head_touches(u->head_page, h->touches, HEAD_TOUCHES_MAX);
     if (!h->valid || h->h.counter != was.counter || h->h.state != was.state)
-        h->changed_ns = now;
+        h->changed_ns = clock_boot_ns();
     h->valid = true;
     return 0;
 }
@@ -378,9 +380,10 @@ const struct usage_head *usage_head_of(const struct usage *u, uint32_t dir, uint
     return u->nheads ? bsearch(&key, u->heads, u->nheads, sizeof *u->heads, head_order) : NULL;
 }
 
-bool usage_head_ended(const struct usage_head *h, uint64_t now, uint64_t silence_ns)
+bool usage_head_ended(const struct usage_head *h, uint64_t silence_ns)
 {
-    return (h->valid && h->h.state == HEAD_CLOSED) || now - h->changed_ns >= silence_ns;
+    return (h->valid && h->h.state == HEAD_CLOSED) ||
+           (h->checked_ns > h->changed_ns && h->checked_ns - h->changed_ns >= silence_ns);
 }
 
 /* ---- What follows from it ---- */
@@ -394,13 +397,12 @@ static bool is_sealed(const struct usage *u, cistern *c, const struct usage_segm
         return !writer_segment_open(c, s->writer, s->seq);
     h = usage_head_of(u, s->dir, s->writer);
     if (!h)
-        return s->changed_ns ? now - s->changed_ns >= c->capacity->silence_ns
-                             : now - c->capacity->opened_ns >= c->capacity->silence_ns;
-    return usage_head_ended(h, now, c->capacity->silence_ns) ||
-           (h->valid && s->seq + 1 < h->h.next_seq);
+        return s->changed_ns ? past_ns(now, s->changed_ns) >= c->capacity->silence_ns
+                             : past_ns(now, u->first_ns) >= c->capacity->silence_ns;
+    return usage_head_ended(h, c->capacity->silence_ns) || (h->valid && s->seq + 1 < h->h.next_seq);
 }
 
-static void judge_spaces(struct usage *u, cistern *c, uint64_t now)
+static void judge_spaces(struct usage *u, cistern *c)
 {
     uint32_t i, j;
     size_t k;
@@ -411,7 +413,7 @@ static void judge_spaces(struct usage *u, cistern *c, uint64_t now)
         const struct usage_head *h = &u->heads[k];
         struct usage_space *s = &u->spaces[u->dirs[h->dir].space];
 
-        s->live |= h->valid && !usage_head_ended(h, now, c->capacity->silence_ns);
+        s->live |= h->valid && !usage_head_ended(h, c->capacity->silence_ns);
         s->newest_s = max_u64(s->newest_s, h->valid ? h->h.written_s : 0);
     }
     for (i = 0; i < u->nspaces; i++) {
@@ -435,9 +437,10 @@ static void sum_up(struct usage *u, cistern *c, uint64_t now)
 
         s->sealed = s->unlinked || is_sealed(u, c, s, now);
         own_open = u->dirs[s->dir].own && c->writer && s->writer == writer_id(c) && !s->sealed;
-        s->alone_ns = s->seg != s->toc ? (s->alone_ns ? s->alone_ns : now) : 0;
+        s->alone_ns = s->seg != s->toc ? (s->alone_ns ? s->alone_ns : clock_boot_ns()) : 0;
         s->counted = bytes;
-        if (own_open || (!s->sealed && s->toc && s->changed_ns && now - s->changed_ns < GROWING_NS))
+        if (own_open ||
+            (!s->sealed && s->toc && s->changed_ns && past_ns(now, s->changed_ns) < GROWING_NS))
             s->counted = max_u64(bytes, c->cfg.segment_bytes + s->toc_bytes);
         u->bytes += bytes;
         u->counted += s->counted;
@@ -493,18 +496,20 @@ int usage_scan(struct usage *u, cistern *c)
     rc = list_all(u, c);
     join_files(u);
     if (!rc)
-        rc = take_over(u, c, now);
+        rc = take_over(u, c, clock_boot_ns());
     for (i = 0; i < u->nheads && !rc; i++)
-        rc = read_head(u, c, &u->heads[i], now);
+        rc = read_head(u, c, &u->heads[i]);
     for (i = 0; i < u->nsegs && !rc; i++)
         rc = look(u, c, &u->segs[i], now);
     if (rc) {
         swap_lists(u);
         return rc;
     }
-    mark_bare_heads(u, now);
+    if (!u->scans)
+        u->first_ns = clock_boot_ns();
+    mark_bare_heads(u, clock_boot_ns());
     sum_up(u, c, now);
-    judge_spaces(u, c, now);
+    judge_spaces(u, c);
     u->scans++;
     return 0;
 }

@@ -48,7 +48,8 @@ struct usage_head {
     uint64_t writer;
     bool there, valid;
     struct head_record h;
-    uint64_t changed_ns; /* its counter; or since when we look at it */
+    uint64_t changed_ns; /* after the read that first showed this counter, or no head at all */
+    uint64_t checked_ns; /* before the last read */
     uint64_t bare_ns;    /* since when its writer has no other file; 0 = it has */
     uint32_t touches[HEAD_TOUCHES_MAX];
 };
@@ -61,20 +62,27 @@ struct usage {
     uint32_t nspaces, ndirs, rspaces, rdirs;
     size_t nsegs, rsegs, nold, rold, nheads, rheads, nold_heads, rold_heads;
     uint32_t scans;
-    uint64_t bytes;   /* on disk */
-    uint64_t counted; /* with growing segments as what they may become */
-    uint64_t leaving; /* of these, in data files whose contents are gone */
+    uint64_t first_ns; /* when the first scan was over */
+    uint64_t bytes;    /* on disk */
+    uint64_t counted;  /* with growing segments as what they may become */
+    uint64_t leaving;  /* of these, in data files whose contents are gone */
     uint64_t files;
     uint64_t written; /* bytes that we saw the root grow by, ever */
     uint64_t head_page[FORMAT_PAGE / 8];
 };
+
+/* How long `then` is past; 0 when it is not. */
+static inline uint64_t past_ns(uint64_t now, uint64_t then)
+{
+    return now > then ? now - then : 0;
+}
 
 /* 0, or what storage answered; then nothing of *u has changed that decides about files. */
 int usage_scan(struct usage *u, cistern *c) MUST_CHECK;
 void usage_free(struct usage *u);
 /* The head of a segment's writer, or NULL. */
 const struct usage_head *usage_head_of(const struct usage *u, uint32_t dir, uint64_t writer);
-/* Its writer ended, closed or silent for silence_ns of our clock. */
-bool usage_head_ended(const struct usage_head *h, uint64_t now, uint64_t silence_ns);
+/* Its writer ended: closed, or two reads that lie silence_ns apart by our clock showed the same. */
+bool usage_head_ended(const struct usage_head *h, uint64_t silence_ns);
 
 #endif
