@@ -29,6 +29,7 @@ struct contents_job {
     int result;      /* 0, or why it cannot be used */
     int end;         /* enum toc_end, when result is 0 and it is no head */
     uint32_t number; /* for the caller */
+    bool held;       /* for the caller: it holds segment `number` */
 };
 
 struct contents_list {

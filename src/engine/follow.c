@@ -141,7 +141,8 @@ static int begin(void *arg, struct contents_job *job)
     if (c->follower->fresh) { /* read once more, from its beginning */
         number = segtab_find(&c->segs, job->header.segment_id);
         job->number = (uint32_t)number;
-        return number < 0 ? -ENOENT : 0;
+        job->held = number >= 0 && segment_hold(&c->segs, job->number);
+        return job->held ? 0 : -ENOENT;
     }
     memcpy(s.id, job->header.segment_id, sizeof s.id);
     s.cursor = job->cursor;
@@ -153,6 +154,8 @@ static int begin(void *arg, struct contents_job *job)
                        "the segment is known already, or the table of segments is full");
     job->data.fd = -1; /* it belongs to the table now */
     job->number = (uint32_t)number;
+    if (!(job->held = segment_hold(&c->segs, job->number)))
+        return err_set(-ENOENT, "the segment was forgotten at once");
     metric_add(&c->metrics, METRIC_segments_opened, 1);
     if (job->want_data && job->data_rc) {
         metric_add(&c->metrics, METRIC_data_missing, 1);
@@ -186,7 +189,8 @@ static void note_end(cistern *c, const struct contents_job *job)
     } else if (job->end == TOC_LATER) {
         metric_add(&c->metrics, METRIC_contents_later, 1);
     }
-    c->segs.at[job->number].cursor = job->cursor;
+    if (!c->follower->fresh) /* else what is new went into a table that may be thrown away */
+        c->segs.at[job->number].cursor = job->cursor;
 }
 
 static void note_bad(cistern *c, const struct contents_job *job)
@@ -220,6 +224,17 @@ int follow_take(cistern *c, struct contents_list *jobs)
             note_end(c, job);
     }
     return rc;
+}
+
+void follow_release(cistern *c, struct contents_list *jobs)
+{
+    size_t i;
+
+    for (i = 0; i < jobs->count; i++) {
+        if (jobs->at[i].held)
+            segment_release(&c->segs, jobs->at[i].number);
+        jobs->at[i].held = false;
+    }
 }
 
 void follow_settle(cistern *c)

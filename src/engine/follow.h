@@ -70,6 +70,8 @@ enum look {
 
 /* follow.c: runs the jobs, whose heads were read before, and takes up what they say. */
 int follow_take(cistern *c, struct contents_list *jobs) MUST_CHECK;
+/* Lets go of their segments: until then nobody else gets the numbers. */
+void follow_release(cistern *c, struct contents_list *jobs);
 /* When all jobs of a look were taken: copies that were declared dead. */
 void follow_settle(cistern *c);
 /* The directory of a shard, relative to the mount. */

@@ -271,17 +271,24 @@ static int read_heads(cistern *c, unsigned what, uint32_t shards)
 static int add_contents_job(cistern *c, const struct peer *p, uint64_t seq,
                             const struct segment *known)
 {
+    uint32_t number = known ? (uint32_t)(known - c->segs.at) : 0;
     struct contents_job *job;
     char dir[544];
 
+    if (known && !segment_hold(&c->segs, number))
+        return 0; /* forgotten just now */
     follow_dir(c, p->shard, dir);
-    if (!(job = contents_list_add(&c->follower->contents, dir, p->shard, p->writer)))
+    if (!(job = contents_list_add(&c->follower->contents, dir, p->shard, p->writer))) {
+        if (known)
+            segment_release(&c->segs, number);
         return -ENOMEM;
+    }
     job->seq = seq;
     job->fresh = !known;
+    job->held = known != NULL;
     if (known) {
         job->cursor = known->cursor;
-        job->number = (uint32_t)(known - c->segs.at);
+        job->number = number;
     } else {
         job->want_data = p->shard == c->cfg.shard && !(c->cfg.flags & CISTERN_OPEN_MATCH_ONLY);
     }
@@ -508,6 +515,7 @@ int look_run(cistern *c, unsigned what, uint32_t shards)
         if (p->moved || p->full)
             peer_over(p);
     }
+    follow_release(c, &f->contents);
     if (!rc && f->first)
         check_open(c);
     f->first = false;

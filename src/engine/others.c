@@ -73,6 +73,7 @@ static void rebuild(cistern *c)
 
     if (!rc)
         rc = read_all(c);
+    follow_release(c, &f->contents);
     contents_list_free(&f->contents);
     if (rc) {
         presence_close(f->fresh);
