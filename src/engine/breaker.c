@@ -30,6 +30,7 @@ bool breaker_counts(int error)
     case -EROFS:
     case -ENOMEM:
     case -ENOENT:
+    case -ESTALE: /* it was taken away elsewhere */
     case -EAGAIN:
     case -EINTR:
     case -EBADMSG: /* it was answered: the file ends early */

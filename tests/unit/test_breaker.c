@@ -83,8 +83,8 @@ static void opens_after_failures_in_a_row(void **state)
 
 static void some_errors_do_not_count(void **state)
 {
-    static const int fine[] = {-ENOSPC, -EDQUOT, -EROFS,   -ENOMEM, -EAGAIN,
-                               -EINTR,  -EMFILE, -EBADMSG, -ENOENT, 0};
+    static const int fine[] = {-ENOSPC, -EDQUOT,  -EROFS,  -ENOMEM, -EAGAIN, -EINTR,
+                               -EMFILE, -EBADMSG, -ENOENT, -ESTALE, 0};
     struct breaker b;
     uint32_t i;
 
