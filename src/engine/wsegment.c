@@ -221,7 +221,8 @@ void writer_note_touches(cistern *c)
     for (i = 0; i < n; i++) {
         const struct segment *s = &c->segs.at[i];
 
-        if (segtab_in_use(&c->segs, i) && s->own && s->writer == w->id)
+        if (segtab_in_use(&c->segs, i) && s->own && s->writer == w->id &&
+            s->seq + HEAD_TOUCHES_MAX >= w->seq) /* older ones have no place in the head */
             atomic_store_explicit(&w->touches[s->seq % HEAD_TOUCHES_MAX],
                                   atomic_load_explicit(&s->touches, memory_order_relaxed),
                                   memory_order_relaxed);
