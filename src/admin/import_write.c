@@ -264,8 +264,10 @@ int import_commit(struct import *m)
     for (i = 0; i < m->nwriters && !rc; i++)
         rc = m->ad.io->ops->sync_dir(m->ad.io, m->writers[i].dir);
     rc = rc ? rc : m->ad.io->ops->sync_dir(m->ad.io, m->space_dir);
-    for (i = 0; i < m->nsegments && !rc; i++)
+    for (i = 0; i < m->nsegments && !rc; i++) {
         rc = commit_segment(m, &m->segments[i]);
+        rc = rc ? rc : beat(m); /* each has a sync */
+    }
     for (i = 0; i < m->nwriters && !rc; i++) {
         rc = write_head(m, &m->writers[i], HEAD_CLOSED);
         rc = rc ? rc : m->ad.io->ops->file_sync(m->ad.io, &m->writers[i].head);
