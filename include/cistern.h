@@ -285,8 +285,8 @@ struct cistern_match {
 };
 
 /* Memory only: no system call, no lock that a put can hold. A block of another writer counts once
- * it was taken up. `blocks` is 0 while the breaker is open, here or on another rank of this machine,
- * and for a run that would load slower than it computes (prefill_rate). */
+ * it was taken up. `blocks` is 0 while the breaker is open, here or on another rank of this
+ * machine, and for a run that would load slower than it computes (prefill_rate). */
 CISTERN_API CISTERN_MUST int cistern_match(cistern *c, const cistern_key *keys, size_t n,
                                            struct cistern_match *out);
 /* Gives the pins back. A get that is given the ticket does so itself at its completion. 0 is fine.

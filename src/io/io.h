@@ -52,7 +52,7 @@ struct io_done {
 struct io_stat {
     uint64_t size, disk_bytes, mtime_s;
     uint64_t mtime_ns; /* since 1970; 0: this row knows seconds only */
-    uint32_t mode; /* permission bits */
+    uint32_t mode;     /* permission bits */
     bool is_dir;
 };
 
