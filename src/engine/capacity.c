@@ -373,7 +373,7 @@ uint64_t capacity_tick(cistern *c)
         return k->next_ns;
     writer_note_touches(c);
     reread(c);
-    if (!is_bounded(k)) {
+    if (!is_bounded(k) && !k->usage.leaving) { /* what was begun while it was is finished */
         k->next_ns = now + LOOK_MOST_NS;
         return k->next_ns;
     }

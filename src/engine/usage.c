@@ -16,7 +16,8 @@
 
 #define GROWING_NS (3 * NS_PER_S) /* what did not change for so long is not growing */
 #define SETTLED_NS (10 * NS_PER_S)
-#define LOOK_AGAIN 32u /* scans after which the size of a settled file is asked for again */
+/* A settled file is asked for its size once in so many scans; not all of them in the same one. */
+#define LOOK_AGAIN 32u
 #define PATH_BYTES 640
 
 /* Room for one more; keeps what it has when there is none. */
@@ -314,7 +315,7 @@ static int look(struct usage *u, cistern *c, struct usage_segment *s, uint64_t n
     struct io_stat st;
     int rc = 0;
 
-    if (s->unlinked || (s->looked && u->scans - s->looked < LOOK_AGAIN && s->sealed &&
+    if (s->unlinked || (s->looked && (u->scans + s->writer + s->seq) % LOOK_AGAIN && s->sealed &&
                         past_ns(now, s->changed_ns) >= SETTLED_NS))
         return 0;
     if (s->seg) {

@@ -109,6 +109,11 @@ static uint32_t get_hits(struct fixture *f, uint32_t from, uint32_t to)
     return hits;
 }
 
+static uint64_t metric(cistern *c, int which)
+{
+    return metric_get(&c->metrics, which);
+}
+
 static void open_store(struct fixture *f)
 {
     assert_int_equal(cistern_open(&f->s.o, &f->c), 0);
@@ -202,6 +207,22 @@ static void files_that_were_taken_away_do_not_end_puts(void **state)
     assert_int_equal(get_hits(f, 0, 2 * BATCH), BATCH);
 }
 
+/* An eviction that was begun is finished, also when there is no bound any more. */
+static void a_bound_that_is_lifted_leaves_nothing_behind(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t i;
+
+    f->s.o.evict_grace_ms = 2000;
+    open_store(f);
+    for (i = 0; i < 64; i += BATCH)
+        put_all(f, i);
+    assert_int_equal(cistern_set_capacity(f->c, 2 * SEGMENT), 0);
+    WAIT_FOR(metric(f->c, METRIC_evicted_segments) > 0);
+    assert_int_equal(cistern_set_capacity(f->c, 0), 0);
+    WAIT_FOR(find(f, "*.seg", NULL) == find(f, "*.toc", NULL));
+}
+
 /* ---- Asking storage ---- */
 
 static void replace_ops(struct fixture *f, cistern *c)
@@ -287,6 +308,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         TEST(a_name_that_is_taken_is_passed_over),
         TEST(files_that_were_taken_away_do_not_end_puts),
+        TEST(a_bound_that_is_lifted_leaves_nothing_behind),
         TEST(a_look_that_fails_is_not_hurried),
         TEST(sizes_that_lag_cost_nothing),
     };
