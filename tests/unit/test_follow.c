@@ -21,6 +21,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "engine/peers.h"
 #include "../harness/store.h"
 
 static char self[1024]; /* this program: the drop-in is found beside it */
@@ -294,6 +295,17 @@ static void wait_metric(cistern *c, const char *name, uint64_t wanted)
         assert_false(waited(since));
 }
 
+static uint64_t head_path(const struct fixture *f, uint64_t but, char out[512]);
+
+/* What this handle thinks of the only writer with a head in shard 0 of 1. */
+static enum peer_state state_of_kid(const struct fixture *f)
+{
+    char path[512];
+    uint64_t id = head_path(f, 0, path);
+
+    return peers_writer_state(f->c, 0, id);
+}
+
 /* ---- Taking up ---- */
 
 static const struct setting rung = {0, 1, 0, HOUR, HOUR, HOUR};
@@ -319,6 +331,8 @@ static void the_bell_is_enough(void **state)
     wait_exists(f->c, 2, true);
     assert_int_equal(get(f->c, 2), CISTERN_HIT);
     assert_int_equal(metric(f->c, "refreshes"), 0);
+    assert_int_equal(state_of_kid(f), PEER_LIVE);
+    assert_int_equal(peers_writer_state(f->c, 0, 1), PEER_UNKNOWN);
 }
 
 /* A handle that does not follow shows that nothing else takes blocks up. */
@@ -468,6 +482,7 @@ static void evicted_segments_are_forgotten_and_closed(void **state)
     open_here(f, &polled);
     assert_int_equal(get(f->c, 1), CISTERN_HIT);
     wait_metric(f->c, "peers_live", 0);
+    assert_int_equal(state_of_kid(f), PEER_CLOSED);
     assert_int_equal(nftw(f->s.dir, remove_segment_file, 16, FTW_PHYS), 0);
     assert_true(holds_deleted_file());
     wait_exists(f->c, 1, false);
@@ -619,6 +634,7 @@ static void a_killed_writer_is_read_to_the_end_once(void **state)
         assert_int_equal(cistern_refresh(f->c, LIMIT_S * 1000), 0);
     assert_int_equal(metric(f->c, "contents_reads"), reads);
     assert_int_equal(metric(f->c, "peers_live"), 0);
+    assert_int_equal(state_of_kid(f), PEER_SILENT);
     assert_int_equal(get(f->c, 1), CISTERN_HIT);
     assert_int_equal(get(f->c, 2), CISTERN_HIT);
 }
