@@ -56,9 +56,11 @@ $(FUZZ_O)/planted/%: tests/fuzz/plants.py $(FUZZ_SRC) $(USRBIO_SRC) $(FUZZ_CLI) 
 
 .PHONY: fuzz-programs fuzz fuzz-merge check-fuzz check-fuzz-plants
 fuzz-programs: $(addprefix $(FUZZ_O)/,$(FUZZ_TARGETS))
-check-fuzz: fuzz-programs
+check-fuzz: setup-fuzz
+	@$(MAKE) --no-print-directory -s $(TEST_JOBS) O=$(O) fuzz-programs
 	@$(FUZZ_RUN) check --seconds $(FUZZ_SECONDS) $(FUZZ_TARGETS)
-check-fuzz-plants: fuzz-programs
+check-fuzz-plants: setup-fuzz
+	@$(MAKE) --no-print-directory -s $(TEST_JOBS) O=$(O) fuzz-programs
 	@$(MAKE) --no-print-directory -s $(TEST_JOBS) O=$(O) $(addprefix $(FUZZ_O)/planted/,$(FUZZ_PLANTS))
 	@$(FUZZ_RUN) plants --runs $(FUZZ_PLANT_RUNS) $(FUZZ_PLANTS)
 fuzz: $(FUZZ_O)/$(T)
