@@ -16,7 +16,8 @@ struct bench_run {
 
 /* Each adds its figures to run->figures. CLI_OK or an exit code, after saying why. */
 int bench_put(struct bench_run *run);
-int bench_get(struct bench_run *run, bool in_order, bool random);
+/* guarded: gets with breaker and cost gate on, beside gets without. */
+int bench_get(struct bench_run *run, bool in_order, bool random, bool guarded);
 int bench_match(struct bench_run *run);
 int bench_key(struct bench_run *run);
 int bench_open(struct bench_run *run, bool build);

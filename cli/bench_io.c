@@ -133,7 +133,37 @@ static void reading_close(struct reading *x)
     area_close(&x->from);
 }
 
-int bench_get(struct bench_run *run, bool in_order, bool random)
+/* Two more handles on the same blocks: breaker and cost gate on, and off. */
+static int guard_figure(struct bench_run *run, struct reading *x)
+{
+    struct bench_store with = x->store, without = x->store; /* one slice at a time: shared ops */
+    struct store_job on = {.s = &with, .area = &x->to, .limit = with.next, .seed = run->c.seed};
+    struct store_job off = {.s = &without, .area = &x->to, .limit = with.next, .seed = run->c.seed};
+    struct side ours = {"guards on", store_get_run, NULL, &on};
+    struct side base = {"guards off", store_get_run, NULL, &off};
+    struct figure *f = figure_named(run, "get, guarded");
+    struct cistern_options o;
+    int r;
+
+    if (f == NULL)
+        return cli_fail(CLI_ENVIRONMENT, "out of memory");
+    snprintf(f->remark, sizeof(f->remark), "breaker and gate off");
+    with.handle = without.handle = NULL;
+    store_options(&x->store, &o);
+    o.flags |= CISTERN_OPEN_READ_ONLY;
+    o.prefill_rate = 1;
+    r = cistern_open(&o, &with.handle);
+    o.breaker = -1;
+    o.prefill_rate = 0;
+    if (r == 0)
+        r = cistern_open(&o, &without.handle);
+    r = r == 0 ? slices_run(&run->c, f, &ours, &base) : cli_fail_lib(r, "opening it again");
+    (void)cistern_close(with.handle);
+    (void)cistern_close(without.handle);
+    return r;
+}
+
+int bench_get(struct bench_run *run, bool in_order, bool random, bool guarded)
 {
     struct reading x;
     int r;
@@ -144,6 +174,8 @@ int bench_get(struct bench_run *run, bool in_order, bool random)
         r = read_figure(run, &x, false);
     if (r == CLI_OK && random)
         r = read_figure(run, &x, true);
+    if (r == CLI_OK && guarded)
+        r = guard_figure(run, &x);
     reading_close(&x);
     if (r == CLI_OK && !run->c.keep)
         r = place_clear_root(&run->place);

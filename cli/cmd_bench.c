@@ -15,7 +15,8 @@
 #define MIB (1024 * KIB)
 #define GIB (1024 * MIB)
 
-static const char *const figure_names[] = {"put", "get", "rand", "match", "key", "open", "all"};
+static const char *const figure_names[] = {"put",   "get", "rand", "guard",
+                                           "match", "key", "open", "all"};
 
 #define NFIGURES (sizeof(figure_names) / sizeof(figure_names[0]))
 
@@ -31,6 +32,7 @@ static const char about[] =
     "  put    blocks written, beside raw io_uring writes (O_DIRECT)\n"
     "  get    blocks read in order and verified, beside raw io_uring reads of the same files\n"
     "  rand   blocks read at random and verified, likewise\n"
+    "  guard  gets with the breaker and the cost gate on, beside gets with both off\n"
     "  match  nanoseconds a key, beside one random line of memory a key\n"
     "  key    derivation of the keys of 512 tokens\n"
     "  open   match-only open of a root, beside read() of its contents files\n"
@@ -135,14 +137,19 @@ static bool is(const char *word, const char *name)
     return strcmp(word, name) == 0;
 }
 
-static bool asked(const struct words *w, const char *name)
+static bool named(const struct words *w, const char *name)
 {
     int i;
 
     for (i = 0; i < w->n; i++)
-        if (is(w->list[i], name) || (is(w->list[i], "all") && !is(name, "open")))
+        if (is(w->list[i], name))
             return true;
     return false;
+}
+
+static bool asked(const struct words *w, const char *name)
+{
+    return named(w, name) || (named(w, "all") && !is(name, "open"));
 }
 
 static int figures_take(struct bench_run *run, const struct words *w)
@@ -151,8 +158,8 @@ static int figures_take(struct bench_run *run, const struct words *w)
 
     if (asked(w, "put"))
         r = bench_put(run);
-    if (r == CLI_OK && (asked(w, "get") || asked(w, "rand")))
-        r = bench_get(run, asked(w, "get"), asked(w, "rand"));
+    if (r == CLI_OK && (asked(w, "get") || asked(w, "rand") || named(w, "guard")))
+        r = bench_get(run, asked(w, "get"), asked(w, "rand"), named(w, "guard"));
     if (r == CLI_OK && asked(w, "match"))
         r = bench_match(run);
     if (r == CLI_OK && asked(w, "key"))

@@ -242,7 +242,7 @@ def test_ls_filters(option, some, kept):
 # ---- bench ----
 
 
-@pytest.mark.parametrize("what", ["put", "get", "rand"])
+@pytest.mark.parametrize("what", ["put", "get", "rand", "guard"])
 def test_bench_json_has_pairs_and_a_ratio(what, tmp_path):
     r = run("bench", what, "--dir", tmp_path, "--block", BLOCK, "--total", TOTAL, "--json", *SMALL)
     assert r.returncode == 0, words(r)
