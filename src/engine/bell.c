@@ -18,7 +18,8 @@
 #include "base/le.h"
 #include "key/sha.h"
 
-#define PAGE_NAME "cistern-bell-%u-%016llx"
+#define PAGE_PREFIX "cistern-bell-"
+#define PAGE_NAME   PAGE_PREFIX "%u-%016llx"
 
 _Static_assert(sizeof(struct bell_line) == 64, "one cache line each");
 
@@ -34,7 +35,10 @@ static int open_page(struct bell *b, const uint8_t salt[32])
         return rc;
     (void)snprintf(name, sizeof name, PAGE_NAME, (unsigned)geteuid(),
                    (unsigned long long)le64_load(hash));
-    return shm_page_open(&b->page, name, PAGE_BYTES);
+    rc = shm_page_open(&b->page, name, PAGE_BYTES);
+    if (!rc)
+        shm_page_sweep(PAGE_PREFIX); /* its own is locked by now */
+    return rc;
 }
 
 int bell_open(struct bell *b, bool shared, const uint8_t salt[32], const uint8_t fingerprint[32])

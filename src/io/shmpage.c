@@ -10,6 +10,7 @@
  */
 #include "io/shmpage.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -98,6 +99,35 @@ int shm_page_open(struct shm_page *p, const char *name, size_t bytes)
             (void)poll(NULL, 0, 1);
     }
     return rc;
+}
+
+/* The exclusive lock tells that nobody has it open; an opener who comes between begins again. */
+static void sweep_one(const char *name)
+{
+    char path[300];
+    struct stat st;
+    int fd;
+
+    (void)snprintf(path, sizeof path, SHM_DIR "/%s", name);
+    fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    if (fstat(fd, &st) == 0 && ours(&st) && flock(fd, LOCK_EX | LOCK_NB) == 0)
+        (void)unlink(path);
+    (void)close(fd);
+}
+
+void shm_page_sweep(const char *prefix)
+{
+    DIR *d = opendir(SHM_DIR);
+    struct dirent *e;
+
+    while (d && (e = readdir(d)) != NULL) {
+        if (strncmp(e->d_name, prefix, strlen(prefix)) == 0)
+            sweep_one(e->d_name);
+    }
+    if (d)
+        (void)closedir(d);
 }
 
 void shm_page_close(struct shm_page *p)

@@ -24,6 +24,9 @@ struct shm_page {
  * file of mode 0600; else why /dev/shm cannot give it (-ENOSPC, -ENOENT, -EACCES, ...).
  */
 int shm_page_open(struct shm_page *p, const char *name, size_t bytes) MUST_CHECK;
+/* Takes away what killed processes left: pages of ours whose names begin so, and that nobody has
+ * open. */
+void shm_page_sweep(const char *prefix);
 void shm_page_close(struct shm_page *p); /* accepts a zeroed one */
 
 #endif

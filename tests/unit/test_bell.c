@@ -122,6 +122,38 @@ static void the_last_takes_the_name_away(void **state)
     assert_false(there(path));
 }
 
+/* All users of a root were killed: whoever opens another one takes its page away, and no other. */
+static void pages_of_the_dead_go(void **state)
+{
+    uint8_t other[32];
+    char path[sizeof a.page.path];
+    struct bell c;
+    int fds[2];
+    pid_t child;
+
+    (void)state;
+    memset(other, 0x5c, sizeof other);
+    memcpy(other, salt, 16);
+    assert_int_equal(pipe(fds), 0);
+    child = fork();
+    if (child == 0) {
+        bool open = bell_open(&c, true, other, space) == 0;
+
+        (void)!write(fds[1], c.page.path, open ? sizeof c.page.path : 0);
+        _exit(0);
+    }
+    assert_int_equal(read(fds[0], path, sizeof path), sizeof path);
+    (void)close(fds[0]);
+    (void)close(fds[1]);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    memset(other, 0xc5, 16);
+    assert_int_equal(bell_open(&c, true, other, space), 0);
+    assert_false(there(path));
+    assert_true(there(a.page.path));
+    bell_close(&c);
+    assert_true(there(a.page.path));
+}
+
 static void refused(int expected)
 {
     struct bell c;
@@ -186,6 +218,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(others_are_heard_oneself_is_not, setup, teardown),
         cmocka_unit_test_setup_teardown(a_sleeper_is_woken, setup, teardown),
         cmocka_unit_test_setup_teardown(the_last_takes_the_name_away, setup, teardown),
+        cmocka_unit_test_setup_teardown(pages_of_the_dead_go, setup, teardown),
         cmocka_unit_test_setup_teardown(a_foreign_page_is_not_used, setup, teardown),
         cmocka_unit_test_setup_teardown(an_empty_page_is_filled, setup, teardown),
     };
