@@ -5,7 +5,8 @@
 #   make check-long   more runs of the tests that have a number of runs
 #   make check-versions   this version and the one before it on one root (mk/69-versions.mk)
 #   make check-fuzz, check-fuzz-plants   the fuzz targets; the bugs that they must find (mk/68-fuzz.mk)
-#   make check-ci     these six
+#   make check-sim, check-mutants   200 scenarios on simulated storage, and that they notice bugs (67-sim.mk)
+#   make check-ci     these eight
 #   make check-all    lint, test, check-ci, and a fresh machine (tools/try_fresh.sh)
 ASAN_TESTS ?= test-conform test-golden test-damage test-crash test-strict
 TSAN_TESTS ?= test-conform
@@ -24,7 +25,7 @@ known     = $(filter $(MK_TARGETS),$(1))
 .PHONY: check-ci check-asan check-tsan check-long check-all san-tests
 check-ci: setup-test
 	@$(RUN_TESTS) --target-timeout $(CHECK_TIMEOUT) target:check-asan target:check-tsan target:check-fuzz target:check-fuzz-plants \
-	    target:check-long target:check-versions
+	    target:check-long target:check-versions target:check-sim target:check-mutants
 
 check-asan: setup-test
 	@$(ASAN_ENV) $(MAKE) --no-print-directory O=$(O)/asan SAN=address,undefined CFLAGS='-O1 -g' \
