@@ -272,8 +272,7 @@ static void usrbio_close(struct io *io)
         .file_truncate = verb_file_truncate, .file_allocate = verb_file_allocate,                  \
         .make_dir = verb_make_dir, .list = verb_list, .stat = verb_stat, .unlink = verb_unlink,    \
         .sync_dir = verb_sync_dir, .space = verb_space, .small_read = verb_small_read,             \
-        .small_write = verb_small_write, .close = usrbio_close,                                    \
-        .remove_dir = verb_remove_dir,                                                             \
+        .small_write = verb_small_write, .close = usrbio_close, .remove_dir = verb_remove_dir,     \
     }
 
 const struct io_ops usrbio_ops_hf3fs = ROW("hf3fs");
