@@ -21,8 +21,9 @@ $(O)/tests/sim/%: $(O)/obj/tests/sim/%.o $(SIM_COMMON) $(O)/libcistern_internal.
 SCENARIO := $(O)/tests/sim/scenario
 $(SCENARIO): $(call objs,$(patsubst %,tests/sim/%.c,world checks audit))
 
-# How many, and from which seed on: fresh ones unless told.
+# How many, and from which seed on: fresh ones unless told. A mutant may take MUTANT_SEEDS; nearly all need far fewer.
 SEEDS ?= 200
+MUTANT_SEEDS ?= 600
 FROM  ?=
 SEED  ?=
 
@@ -32,8 +33,8 @@ sim: $(SCENARIO)
 test-sim: setup-test $(SIM_PROGS) $(SCENARIO)
 	@$(O)/tests/sim/test_manners
 	@tests/sim/run_fail_at --program $(O)/tests/sim/test_fail_at
-	@$(SCENARIO) --seeds 20 $(if $(FROM),--from $(FROM))
+	@$(SCENARIO) --seeds 20 --again 3 $(if $(FROM),--from $(FROM))
 check-sim: setup-test $(SCENARIO)
-	@$(SCENARIO) --seeds $(SEEDS) $(if $(FROM),--from $(FROM))
+	@$(SCENARIO) --seeds $(SEEDS) --again 3 $(if $(FROM),--from $(FROM))
 check-mutants: setup-test
-	@tests/mutants/run --work $(O)/mutants --seeds $(SEEDS)
+	@tests/mutants/run --work $(O)/mutants --seeds $(MUTANT_SEEDS)
