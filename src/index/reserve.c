@@ -46,7 +46,9 @@ void reserve_huge(void *base, size_t bytes)
 
 void reserve_trim(void *base, size_t used, size_t bytes)
 {
-    size_t from = round_up(used, (size_t)sysconf(_SC_PAGESIZE)), to = round_up(used, RESERVE_HUGE);
+    size_t from = round_up(used, (size_t)sysconf(_SC_PAGESIZE));
+    /* Behind `bytes` the region may be over, and what lies there is somebody else's. */
+    size_t to = min_u64(round_up(used, RESERVE_HUGE), bytes);
 
     (void)madvise(base, bytes, MADV_NOHUGEPAGE);
     if (to > from)

@@ -21,8 +21,8 @@ void reserve_close(void *base, size_t bytes);
  * `bytes` may have 2 MiB pages as well.
  */
 void reserve_huge(void *base, size_t bytes);
-/* After it: gives back what a last 2 MiB page has beyond `used`; the rest of the first `bytes` is
- * as reserve_open() left it. */
+/* After it: gives back what a last 2 MiB page has beyond `used`, within the first `bytes`; the rest
+ * of these is as reserve_open() left it. */
 void reserve_trim(void *base, size_t used, size_t bytes);
 /* The first `bytes` are in full use: puts them on 2 MiB pages by copying them. */
 void reserve_settle(void *base, size_t bytes);
