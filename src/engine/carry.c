@@ -200,7 +200,8 @@ static void cut_to_limit(cistern *c, struct job *job, const struct policy_segmen
     uint64_t left = policy_carry_limit(victim, &k->params, &k->history);
     size_t i;
 
-    qsort(job->blocks, job->count, sizeof *job->blocks, by_offset);
+    if (job->count)
+        qsort(job->blocks, job->count, sizeof *job->blocks, by_offset);
     for (i = 0; i < job->count && block_extent(&job->blocks[i]) <= left; i++)
         left -= block_extent(&job->blocks[i]);
     job->count = i;

@@ -228,8 +228,10 @@ static void join_files(struct usage *u)
 {
     size_t i, n = 0;
 
-    qsort(u->segs, u->nsegs, sizeof *u->segs, seg_order);
-    qsort(u->heads, u->nheads, sizeof *u->heads, head_order);
+    if (u->nsegs)
+        qsort(u->segs, u->nsegs, sizeof *u->segs, seg_order);
+    if (u->nheads)
+        qsort(u->heads, u->nheads, sizeof *u->heads, head_order);
     for (i = 0; i < u->nsegs; i++) {
         if (n && seg_order(&u->segs[n - 1], &u->segs[i]) == 0) {
             u->segs[n - 1].seg |= u->segs[i].seg;
