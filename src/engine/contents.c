@@ -12,8 +12,9 @@
 #include "base/bits.h"
 #include "base/clock.h"
 
-#define PIECE    (1u << 20)
-#define SLICE_NS (50 * NS_PER_MS)
+#define PIECE     (1u << 20)
+#define SLICE_NS  (50 * NS_PER_MS)
+#define SETTLE_NS (250 * NS_PER_MS)
 #define OPENERS_MAX                                                                                \
     128u /* where an open is a round trip: at most 3 in sequence per 100 segments                  \
           */
@@ -352,6 +353,35 @@ static int wait_answers(struct contents_reader *r, struct io_done *done)
     return got;
 }
 
+static bool any_lost(const struct contents_reader *r)
+{
+    uint32_t i;
+
+    for (i = 0; i < CONTENTS_WINDOW; i++) {
+        if (r->pieces[i].lost)
+            return true;
+    }
+    return false;
+}
+
+/* The handle closes: what is under way nearly always ends in a moment, and then nothing is left
+ * behind. */
+static void settle(struct contents_reader *r, struct run *run)
+{
+    uint64_t until = clock_ns() + SETTLE_NS, now;
+    struct io_done done[CONTENTS_WINDOW];
+
+    (void)r->io->ops->submit(r->io, &r->ring);
+    while (any_lost(r) && (now = clock_ns()) < until) {
+        int got = r->io->ops->wait(r->io, &r->ring, done, CONTENTS_WINDOW, 1,
+                                   min_u64(SLICE_NS, until - now));
+
+        if (got < 0)
+            return;
+        take_answers(r, run, done, got);
+    }
+}
+
 static int read_all(struct contents_reader *r, struct contents_job *jobs, size_t n)
 {
     struct run run = {.jobs = jobs, .n = n};
@@ -371,6 +401,8 @@ static int read_all(struct contents_reader *r, struct contents_job *jobs, size_t
             feed(r, &run);
     }
     give_up(r, &run);
+    if (rc == -ECANCELED)
+        settle(r, &run);
     return rc;
 }
 
