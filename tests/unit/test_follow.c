@@ -312,6 +312,21 @@ static const struct setting rung = {0, 1, 0, HOUR, HOUR, HOUR};
 static const struct setting polled = {0, 1, CISTERN_OPEN_NO_BELL, 20, 50, HOUR};
 
 /* Nobody polls: a new writer's block and then its next one come by the bell alone. */
+/* The bell is a hint: a ring that was missed is made good by the next one, long before any poll. */
+static void wait_rung(struct fixture *f, struct kid *a, uint64_t number)
+{
+    time_t since = time(NULL), last = since;
+    uint64_t more = 1000 * (number + 1);
+
+    while (!exists(f->c, number)) {
+        assert_false(waited(since));
+        if (time(NULL) - last > 5) {
+            assert_int_equal(ask(a, "put", more++), CISTERN_STORED);
+            last = time(NULL);
+        }
+    }
+}
+
 static void the_bell_is_enough(void **state)
 {
     struct fixture *f = *state;
@@ -325,10 +340,10 @@ static void the_bell_is_enough(void **state)
     }
     a = spawn(f, &rung);
     assert_int_equal(ask(a, "put", 1), CISTERN_STORED);
-    wait_exists(f->c, 1, true);
+    wait_rung(f, a, 1);
     assert_int_equal(get(f->c, 1), CISTERN_HIT);
     assert_int_equal(ask(a, "put", 2), CISTERN_STORED);
-    wait_exists(f->c, 2, true);
+    wait_rung(f, a, 2);
     assert_int_equal(get(f->c, 2), CISTERN_HIT);
     assert_int_equal(metric(f->c, "refreshes"), 0);
     assert_int_equal(state_of_kid(f), PEER_LIVE);
