@@ -21,40 +21,11 @@
 
 #include <cmocka.h>
 
-#include "../harness/store.h"
 #include "base/fault.h"
 #include "engine/evict.h"
+#include "evict_fixture.h"
 
-enum { MANY = 1024, BATCH = 4, SEGMENT = 1 << 20, SOON_MS = 20000, GRACE_MS = 60, QUIET_MS = 400 };
-
-struct fixture {
-    struct store s;
-    cistern *c;
-    cistern_key keys[MANY];
-    uint8_t buf[BATCH][STORE_BLOCK], want[STORE_BLOCK];
-    struct cistern_vec vecs[BATCH];
-    struct cistern_span spans[BATCH];
-    uint8_t results[BATCH];
-    struct cistern_event ev;
-    bool mounted;
-};
-
-static uint64_t now_ms(void)
-{
-    struct timespec t;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
-#define WAIT_FOR(condition)                                                                        \
-    do {                                                                                           \
-        uint64_t end_ = now_ms() + SOON_MS;                                                        \
-        bool came_;                                                                                \
-        while (!(came_ = (condition)) && now_ms() < end_)                                          \
-            (void)usleep(5000);                                                                    \
-        assert_true(came_);                                                                        \
-    } while (0)
+enum { QUIET_MS = 400 };
 
 static uint64_t metric(cistern *c, const char *name)
 {
@@ -128,71 +99,7 @@ static void make_file(const char *path, size_t len)
     assert_int_equal(close(fd), 0);
 }
 
-/* ---- Blocks ---- */
-
-static struct cistern_request request(struct fixture *f, uint32_t from, uint32_t n)
-{
-    return (struct cistern_request){.size = sizeof(struct cistern_request),
-                                    .keys = f->keys + from,
-                                    .spans = f->spans,
-                                    .results = f->results,
-                                    .blocks = n};
-}
-
-static void put_once(struct fixture *f, uint32_t from, uint32_t n)
-{
-    struct cistern_request r = request(f, from, n);
-    uint32_t i;
-
-    for (i = 0; i < n; i++)
-        store_fill(f->buf[i], STORE_BLOCK, from + i);
-    assert_int_equal(cistern_put_sync(f->c, &r, &f->ev), 0);
-}
-
-/* A put that finds no room now is tried again: room comes back when a grace is over. */
-static void put_all(struct fixture *f, uint32_t from, uint32_t n)
-{
-    uint64_t end = now_ms() + SOON_MS;
-
-    do {
-        put_once(f, from, n);
-        if (f->ev.hits < n)
-            (void)usleep(10000);
-    } while (f->ev.hits < n && now_ms() < end);
-    assert_int_equal(f->ev.hits, n);
-}
-
-/* A hit has the right bytes; anything else is a miss. */
-static bool get_one(struct fixture *f, uint32_t number)
-{
-    struct cistern_request r = request(f, number, 1);
-
-    memset(f->buf[0], 0xaa, STORE_BLOCK);
-    assert_int_equal(cistern_get_sync(f->c, &r, &f->ev), 0);
-    if (f->results[0] != CISTERN_HIT) {
-        assert_int_equal(f->results[0], CISTERN_MISS);
-        return false;
-    }
-    store_fill(f->want, STORE_BLOCK, number);
-    assert_memory_equal(f->buf[0], f->want, STORE_BLOCK);
-    return true;
-}
-
-static uint32_t get_hits(struct fixture *f, uint32_t from, uint32_t to)
-{
-    uint32_t i, hits = 0;
-
-    for (i = from; i < to; i++)
-        hits += get_one(f, i);
-    return hits;
-}
-
 /* ---- Fixture ---- */
-
-static void open_store(struct fixture *f)
-{
-    assert_int_equal(cistern_open(&f->s.o, &f->c), 0);
-}
 
 static void reopen(struct fixture *f)
 {
@@ -202,22 +109,7 @@ static void reopen(struct fixture *f)
 
 static int setup_with(void **state, uint64_t capacity)
 {
-    struct fixture *f = calloc(1, sizeof *f);
-    uint32_t i;
-
-    store_init(&f->s);
-    for (i = 0; i < MANY; i++)
-        store_key(&f->keys[i], i);
-    for (i = 0; i < BATCH; i++) {
-        f->vecs[i] = (struct cistern_vec){f->buf[i], STORE_BLOCK};
-        f->spans[i] = (struct cistern_span){&f->vecs[i], 1};
-    }
-    f->s.o.segment_bytes = SEGMENT;
-    f->s.o.capacity_bytes = capacity;
-    f->s.o.evict_grace_ms = GRACE_MS;
-    f->s.o.silence_ms = QUIET_MS;
-    f->s.o.sync_ms = 50;
-    *state = f;
+    *state = fixture_new(capacity, QUIET_MS);
     return 0;
 }
 

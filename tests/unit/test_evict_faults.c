@@ -18,40 +18,14 @@
 
 #include <cmocka.h>
 
-#include "../harness/store.h"
 #include "engine/capacity.h"
 #include "engine/engine.h"
+#include "evict_fixture.h"
 
-enum { MANY = 96, BATCH = 4, SEGMENT = 1 << 20, SOON_MS = 20000, NEVER_MS = 600000 };
-
-struct fixture {
-    struct store s;
-    cistern *c;
-    struct io_ops ops;
-    cistern_key keys[MANY];
-    uint8_t buf[BATCH][STORE_BLOCK], want[STORE_BLOCK];
-    struct cistern_vec vecs[BATCH];
-    struct cistern_span spans[BATCH];
-    uint8_t results[BATCH];
-    struct cistern_event ev;
-};
+enum { NEVER_MS = 600000 };
 
 static const struct io_ops *true_ops;
 static _Atomic uint32_t lists;
-
-static uint64_t now_ms(void)
-{
-    return clock_ns() / NS_PER_MS;
-}
-
-#define WAIT_FOR(condition)                                                                        \
-    do {                                                                                           \
-        uint64_t end_ = now_ms() + SOON_MS;                                                        \
-        bool came_;                                                                                \
-        while (!(came_ = (condition)) && now_ms() < end_)                                          \
-            (void)usleep(5000);                                                                    \
-        assert_true(came_);                                                                        \
-    } while (0)
 
 /* The first file that matches; how many there are. */
 static size_t find(const struct fixture *f, const char *pattern, char first[512])
@@ -68,55 +42,9 @@ static size_t find(const struct fixture *f, const char *pattern, char first[512]
     return n;
 }
 
-static struct cistern_request request(struct fixture *f, uint32_t from, uint32_t n)
-{
-    return (struct cistern_request){.size = sizeof(struct cistern_request),
-                                    .keys = f->keys + from,
-                                    .spans = f->spans,
-                                    .results = f->results,
-                                    .blocks = n};
-}
-
-static void put_once(struct fixture *f, uint32_t from)
-{
-    struct cistern_request r = request(f, from, BATCH);
-    uint32_t i;
-
-    for (i = 0; i < BATCH; i++)
-        store_fill(f->buf[i], STORE_BLOCK, from + i);
-    assert_int_equal(cistern_put_sync(f->c, &r, &f->ev), 0);
-}
-
-static void put_all(struct fixture *f, uint32_t from)
-{
-    WAIT_FOR((put_once(f, from), f->ev.hits == BATCH));
-}
-
-static uint32_t get_hits(struct fixture *f, uint32_t from, uint32_t to)
-{
-    uint32_t i, hits = 0;
-
-    for (i = from; i < to; i++) {
-        struct cistern_request r = request(f, i, 1);
-
-        assert_int_equal(cistern_get_sync(f->c, &r, &f->ev), 0);
-        if (f->results[0] != CISTERN_HIT)
-            continue;
-        store_fill(f->want, STORE_BLOCK, i);
-        assert_memory_equal(f->buf[0], f->want, STORE_BLOCK);
-        hits++;
-    }
-    return hits;
-}
-
 static uint64_t metric(cistern *c, int which)
 {
     return metric_get(&c->metrics, which);
-}
-
-static void open_store(struct fixture *f)
-{
-    assert_int_equal(cistern_open(&f->s.o, &f->c), 0);
 }
 
 static void close_store(struct fixture *f)
@@ -129,22 +57,7 @@ static void close_store(struct fixture *f)
 
 static int setup(void **state)
 {
-    struct fixture *f = calloc(1, sizeof *f);
-    uint32_t i;
-
-    store_init(&f->s);
-    for (i = 0; i < MANY; i++)
-        store_key(&f->keys[i], i);
-    for (i = 0; i < BATCH; i++) {
-        f->vecs[i] = (struct cistern_vec){f->buf[i], STORE_BLOCK};
-        f->spans[i] = (struct cistern_span){&f->vecs[i], 1};
-    }
-    f->s.o.segment_bytes = SEGMENT;
-    f->s.o.capacity_bytes = 16 * SEGMENT;
-    f->s.o.evict_grace_ms = 60;
-    f->s.o.silence_ms = NEVER_MS;
-    f->s.o.sync_ms = 50;
-    *state = f;
+    *state = fixture_new(16 * SEGMENT, NEVER_MS);
     return 0;
 }
 
@@ -170,14 +83,14 @@ static void a_name_that_is_taken_is_passed_over(void **state)
     int fd;
 
     open_store(f);
-    put_all(f, 0);
+    put_all(f, 0, BATCH);
     assert_int_equal(find(f, "*-00000000.toc", path), 1);
     memcpy(strrchr(path, '-'), "-00000001.toc", sizeof "-00000001.toc");
     fd = open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
     assert_true(fd >= 0);
     assert_int_equal(close(fd), 0);
     for (i = BATCH; i < 64; i += BATCH)
-        put_all(f, i);
+        put_all(f, i, BATCH);
     assert_int_equal(get_hits(f, 0, 64), 64);
     close_store(f);
     open_store(f);
@@ -192,7 +105,7 @@ static void files_that_were_taken_away_do_not_end_puts(void **state)
     char path[512];
 
     open_store(f);
-    put_all(f, 0);
+    put_all(f, 0, BATCH);
     bytes = &f->c->capacity->usage.bytes;
     WAIT_FOR(*(volatile uint64_t *)bytes > SEGMENT / 8); /* a look saw them */
     assert_int_equal(find(f, "*-00000000.toc", path), 1);
@@ -200,7 +113,7 @@ static void files_that_were_taken_away_do_not_end_puts(void **state)
     assert_int_equal(find(f, "*-00000000.seg", path), 1);
     assert_int_equal(unlink(path), 0);
     WAIT_FOR(get_hits(f, 0, 1) == 0);
-    put_all(f, BATCH);
+    put_all(f, BATCH, BATCH);
     assert_int_equal(get_hits(f, BATCH, 2 * BATCH), BATCH);
     close_store(f);
     open_store(f);
@@ -216,7 +129,7 @@ static void a_bound_that_is_lifted_leaves_nothing_behind(void **state)
     f->s.o.evict_grace_ms = 2000;
     open_store(f);
     for (i = 0; i < 64; i += BATCH)
-        put_all(f, i);
+        put_all(f, i, BATCH);
     assert_int_equal(cistern_set_capacity(f->c, 2 * SEGMENT), 0);
     WAIT_FOR(metric(f->c, METRIC_evicted_segments) > 0);
     assert_int_equal(cistern_set_capacity(f->c, 0), 0);
@@ -249,16 +162,16 @@ static void a_look_that_fails_is_not_hurried(void **state)
     uint32_t i;
 
     open_store(f);
-    put_all(f, 0);
+    put_all(f, 0, BATCH);
     replace_ops(f, f->c);
     f->ops.list = list_fails;
     atomic_store(&lists, 0);
     f->c->io->ops = &f->ops;
     for (i = BATCH; i < 48; i += BATCH)
-        put_once(f, i);
+        put_once(f, i, BATCH);
     f->c->io->ops = true_ops;
     assert_in_range(atomic_load(&lists), 1, 200);
-    put_all(f, 48);
+    put_all(f, 48, BATCH);
     assert_int_equal(get_hits(f, 48, 48 + BATCH), BATCH);
 }
 
@@ -290,7 +203,7 @@ static void sizes_that_lag_cost_nothing(void **state)
     f->s.o.shard = 1;
     f->s.o.silence_ms = NEVER_MS;
     open_store(f);
-    put_all(f, 0);
+    put_all(f, 0, BATCH);
     close_store(f);
     before = *scans;
     WAIT_FOR(*scans >= before + 4);
