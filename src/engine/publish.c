@@ -306,6 +306,8 @@ void publish_head_done(struct writer *w, int64_t result)
 
 void publish_step(struct writer *w)
 {
+    if (w->current && atomic_load(&w->current->sync_error))
+        writer_end_segment(w);
     if (!w->toc_busy) {
         settle_failed(w);
         start_toc(w);

@@ -37,11 +37,12 @@ struct wseg {
     struct toc_writer contents;
     _Atomic uint64_t reserved; /* data bytes given out; grows on the write lane only */
     _Atomic uint64_t
-        allocated;     /* data bytes that the file system set aside; 0 = it does not do that */
-    uint32_t groups;   /* that lie in it and are not settled */
-    bool started;      /* its header page was written */
-    bool abandoned;    /* no further frame */
-    bool names_synced; /* of the keeper */
+        allocated;          /* data bytes that the file system set aside; 0 = it does not do that */
+    uint32_t groups;        /* that lie in it and are not settled */
+    bool started;           /* its header page was written */
+    bool abandoned;         /* no further frame */
+    bool names_synced;      /* of the keeper */
+    _Atomic int sync_error; /* its contents could not be synced: what follows is as unsafe */
     _Atomic uint64_t written, synced; /* counts of publishes; the keeper syncs up to the first */
 };
 

@@ -171,6 +171,7 @@ static int make(cistern *c, struct writer *w, struct wseg **out)
     atomic_store(&s->allocated, 0);
     s->groups = 0;
     s->started = s->abandoned = s->names_synced = false;
+    atomic_store(&s->sync_error, 0);
     atomic_store(&w->touches[seg.seq % HEAD_TOUCHES_MAX], 0);
     atomic_store(&s->written, 0);
     atomic_store(&s->synced, 0);
@@ -306,7 +307,7 @@ static int sync_segment(cistern *c, struct wseg *s)
     uint64_t written = atomic_load(&s->written);
     int rc, names = 0;
 
-    if (written == atomic_load(&s->synced))
+    if (written == atomic_load(&s->synced) && (s->names_synced || !written))
         return 0;
     if (!s->names_synced) {
         names = sync_names(c);
@@ -314,11 +315,15 @@ static int sync_segment(cistern *c, struct wseg *s)
     }
     rc = c->io->ops->file_sync(c->io, &c->segs.at[s->number].data);
     fault_point("seal.data_synced");
-    if (!rc)
+    if (!rc && !(rc = atomic_load(&s->sync_error))) {
         rc = c->io->ops->file_sync(c->io, &s->toc);
+        atomic_store(&s->sync_error, rc);
+    }
     fault_point("seal.contents_synced");
-    /* A failed sync is not tried again, as if it could mend anything: the next one covers what is
-     * written from here on, and its caller has to hear of this one. */
+    /* A failed sync is not tried again, as if it could mend anything: its caller has to hear of it.
+     * After one of data the next covers what is written from here on. After one of contents none
+     * does: a frame is found only if all before it are there. So the segment ends, and whoever
+     * still published in it hears of the same error. */
     rc = rc ? rc : names;
     metric_add(&c->metrics, rc ? METRIC_sync_errors : METRIC_syncs, 1);
     atomic_store(&s->synced, written);
