@@ -26,6 +26,7 @@ struct contents_job {
     struct toc_header header;
     struct head_record head;
     struct toc_cursor cursor;
+    uint64_t from;   /* where the cursor stood before; for the caller */
     int result;      /* 0, or why it cannot be used */
     int end;         /* enum toc_end, when result is 0 and it is no head */
     uint32_t number; /* for the caller */

@@ -138,7 +138,10 @@ static int begin(void *arg, struct contents_job *job)
     if (memcmp(job->header.space, c->fingerprint, sizeof c->fingerprint) != 0 ||
         job->header.shards != c->cfg.shards)
         return err_set(-EBADMSG, "the contents are of another space");
-    if (c->follower->fresh) { /* read once more, from its beginning */
+    if (job->want_data && job->data_rc && job->data_rc != -ENOENT)
+        return err_set(job->data_rc, "the data file cannot be opened: %s",
+                       cistern_error_string(job->data_rc)); /* a later look may have more luck */
+    if (c->follower->fresh) {                               /* read once more, from its beginning */
         number = segtab_find(&c->segs, job->header.segment_id);
         job->number = (uint32_t)number;
         job->held = number >= 0 && segment_hold(&c->segs, job->number);
@@ -179,6 +182,14 @@ static int sink_block(void *arg, const struct block_info *b)
     return on_block(c, b);
 }
 
+/* Also after an error: what was read before it is not taken up again, for some of it may have been
+ * declared dead meanwhile. */
+static void note_cursor(cistern *c, const struct contents_job *job)
+{
+    if (job->held && !c->follower->fresh) /* else it went into a table that may be thrown away */
+        c->segs.at[job->number].cursor = job->cursor;
+}
+
 static void note_end(cistern *c, const struct contents_job *job)
 {
     if (job->end == TOC_TORN && c->follower->first) {
@@ -189,8 +200,6 @@ static void note_end(cistern *c, const struct contents_job *job)
     } else if (job->end == TOC_LATER) {
         metric_add(&c->metrics, METRIC_contents_later, 1);
     }
-    if (!c->follower->fresh) /* else what is new went into a table that may be thrown away */
-        c->segs.at[job->number].cursor = job->cursor;
 }
 
 static void note_bad(cistern *c, const struct contents_job *job)
@@ -218,6 +227,7 @@ int follow_take(cistern *c, struct contents_list *jobs)
 
         if (job->data.fd >= 0)
             c->io->ops->file_close(c->io, &job->data);
+        note_cursor(c, job);
         if (job->result)
             note_bad(c, job);
         else

@@ -7,7 +7,10 @@
  * are read; which these are follows from their numbers, so that directories are listed for new
  * writers and for what was taken away, and for nothing else.
  *
- * What cannot be read now is tried at later looks; it never ends the look of the others.
+ * What cannot be read now is tried at later looks; it never ends the look of the others. Bytes that
+ * make no sense, or end too early, may be storage's fault in passing: they are read again a few
+ * times at once, then at listings that lie further and further apart, and whenever somebody asks.
+ * Nothing is taken for the last that a writer had to say before a look found nothing behind it.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -22,6 +25,7 @@
 #define RANGE_MAX   65536u /* segments that one look takes from what a head says */
 #define BEHIND      4u     /* segments before the last that a writer may still add to */
 #define TRIES_MAX   8u
+#define WAITS_MAX   6u /* the longest wait is of 2^6 listings */
 #define HEADS_OPEN  256u
 #define MISSING_MAX 64u
 
@@ -114,6 +118,16 @@ static bool contents_gone(cistern *c, uint32_t shard, uint64_t writer, uint64_t 
     return file_gone(c, shard, writer, seq, ".toc");
 }
 
+/* Contents of this number are to be looked at again if a listing shows them. */
+static void look_again(struct peer *p, uint64_t seq)
+{
+    if (!p)
+        return;
+    if (p->top > seq)
+        p->top = seq;
+    p->settled = false;
+}
+
 static void forget(cistern *c, uint32_t number)
 {
     metric_add(&c->metrics, METRIC_segments_gone, 1);
@@ -132,8 +146,10 @@ static void forget_vanished(cistern *c)
 
         if (segtab_in_use(&c->segs, i) && s->seen && s->seen != listing &&
             follow_wants(c, s->shard) && !being_written(c, i) &&
-            contents_gone(c, s->shard, s->writer, s->seq))
+            contents_gone(c, s->shard, s->writer, s->seq)) {
+            look_again(peers_find(&c->follower->peers, s->shard, s->writer), s->seq);
             forget(c, i);
+        }
     }
 }
 
@@ -288,6 +304,7 @@ static int add_contents_job(cistern *c, const struct peer *p, uint64_t seq,
     job->held = known != NULL;
     if (known) {
         job->cursor = known->cursor;
+        job->from = known->cursor.position;
         job->number = number;
     } else {
         job->want_data = p->shard == c->cfg.shard && !(c->cfg.flags & CISTERN_OPEN_MATCH_ONLY);
@@ -353,6 +370,20 @@ static int add_full(cistern *c)
     return rc;
 }
 
+/* All contents of this writer are to be read. */
+static bool wants_all(const cistern *c, const struct peer *p, unsigned what)
+{
+    bool due = what & LOOK_LIST && c->follower->listing >= p->again;
+
+    if (p->settled || is_own(c, p->shard, p->writer))
+        return false;
+    if (what & LOOK_ALL)
+        return true;
+    if (p->unsure)
+        return due || p->tries < TRIES_MAX;
+    return p->state != PEER_LIVE && (due || !p->confirm);
+}
+
 static int choose_contents(cistern *c, unsigned what)
 {
     struct follower *f = c->follower;
@@ -365,9 +396,10 @@ static int choose_contents(cistern *c, unsigned what)
     for (i = 0; i < f->peers.count && !rc; i++) {
         struct peer *p = &f->peers.at[i];
 
-        p->failed = false;
-        p->full = !p->settled && !is_own(c, p->shard, p->writer) &&
-                  (what & LOOK_ALL || p->state != PEER_LIVE);
+        p->failed = p->grew = false;
+        p->confirm &= p->state != PEER_LIVE;
+        p->full = wants_all(c, p, what);
+        p->unsure &= !p->full; /* until the next word about it */
         any_full |= p->full;
         if (p->headed && (p->moved || p->full))
             rc = add_range(c, p, what & LOOK_LIST);
@@ -377,41 +409,64 @@ static int choose_contents(cistern *c, unsigned what)
     return rc;
 }
 
-/* Whether a result says that a later look may find more. */
-static bool passing(int result)
+/* Whether the next read may tell something else. What a living writer is just adding to may end in
+ * half a frame. */
+static bool doubtful(const struct peer *p, const struct contents_job *job)
 {
-    return result && result != -ENODATA && result != -EBADMSG && result != -EEXIST &&
-           result != -ENOENT && result != CISTERN_EFORMAT;
+    bool growing = p->state == PEER_LIVE && (!p->headed || job->seq + 1 >= p->head.next_seq);
+
+    if (job->result == -ENOENT || job->result == -EEXIST || job->result == CISTERN_EFORMAT)
+        return false;
+    if (growing && (job->result == -ENODATA || (!job->result && job->end == TOC_TORN)))
+        return false;
+    return job->result || job->end == TOC_TORN;
 }
 
 static void job_over(cistern *c, const struct contents_job *job)
 {
     struct peer *p = peers_find(&c->follower->peers, job->shard, job->writer);
-    struct segment *s;
+    bool grew = job->cursor.position != job->from;
 
     if (!p)
         return;
-    if (passing(job->result)) {
-        p->failed = true;
-        if (job->fresh && p->top > job->seq)
-            p->top = job->seq;
-    }
+    if (doubtful(p, job))
+        p->failed = p->unsure = true;
+    if (job->result && job->result != -EEXIST && job->result != CISTERN_EFORMAT)
+        look_again(p, job->seq);
     if (p->headed && p->state == PEER_LIVE && job->seq + 1 == p->head.next_seq &&
         (job->result || job->cursor.position < p->head.published))
         p->failed = true;
-    if (job->result)
+    if (job->result || job->end == TOC_TORN)
         return;
-    s = &c->segs.at[job->number];
-    s->ended = p->state != PEER_LIVE || (p->headed && job->seq + BEHIND < p->head.next_seq);
+    p->grew |= grew;
+    c->segs.at[job->number].ended =
+        !grew && (p->state != PEER_LIVE || (p->headed && job->seq + BEHIND < p->head.next_seq));
 }
 
-/* Whatever a writer had to say was read, or will not be tried for ever. */
-static void peer_over(struct peer *p)
+/* What storage did not show is tried again: at once, then at a later listing. */
+static bool peer_again(const struct follower *f, struct peer *p)
 {
-    if (p->failed && ++p->tries < TRIES_MAX)
+    if (!p->failed)
+        return false;
+    if (p->tries < TRIES_MAX && ++p->tries < TRIES_MAX)
+        return true;
+    p->again = f->listing + (1u << p->waits);
+    p->waits += p->waits < WAITS_MAX;
+    return false;
+}
+
+/* Whatever a writer had to say was read, or waits. `listed`: every name was looked at as well. */
+static void peer_over(const struct follower *f, struct peer *p, bool listed)
+{
+    if (peer_again(f, p))
         return;
-    if (p->state != PEER_LIVE && p->full)
-        p->settled = true;
+    if (!p->failed)
+        p->waits = 0;
+    if (p->state != PEER_LIVE && p->full && !p->failed) {
+        p->settled = listed && !p->grew;
+        p->confirm = true;
+        p->again = f->listing + 1;
+    }
     if (p->headed && p->head.next_seq)
         p->next_from = p->head.next_seq - 1;
     p->moved = false;
@@ -513,7 +568,7 @@ int look_run(cistern *c, unsigned what, uint32_t shards)
         struct peer *p = &f->peers.at[i];
 
         if (p->moved || p->full)
-            peer_over(p);
+            peer_over(f, p, what & LOOK_LIST && !listed);
     }
     follow_release(c, &f->contents);
     if (!rc && f->first)

@@ -113,7 +113,7 @@ struct world {
     uint64_t hits, stored, matched, opened, checks, bounded;
     uint64_t stale; /* live stores that had missed something which a fresh open found */
     uint32_t opens;
-    bool strict; /* and that is wrong */
+    bool lenient; /* and that is only counted */
     int verbose;
     char wrong[640];
 };
