@@ -4,7 +4,7 @@ STRESS_SECONDS ?= 10
 STRESS_EACH ?= 4
 STRESS_WORKER := $(O)/tests/stress/worker
 
-$(STRESS_WORKER): $(O)/obj/tests/stress/worker.o $(O)/libcistern_internal.a | $(O)/tests/stress/hf3fs
+$(STRESS_WORKER): $(call objs,tests/stress/worker.c tests/stress/sampler.c) $(O)/libcistern_internal.a | $(O)/tests/stress/hf3fs
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -o $@ $(filter %.o %.a,$^) $(ALL_LDFLAGS) $(CISTERN_LIBS)
 # The io layer looks for the drop-in beside the file that it is linked into.

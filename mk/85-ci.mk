@@ -6,7 +6,8 @@
 #   make check-versions   this version and the one before it on one root (mk/69-versions.mk)
 #   make check-fuzz, check-fuzz-plants   the fuzz targets; the bugs that they must find (mk/68-fuzz.mk)
 #   make check-sim, check-mutants   200 scenarios on simulated storage, and that they notice bugs (67-sim.mk)
-#   make check-ci     these eight
+#   make check-stress a minute of 16 writers and 16 readers, one killed every second (69-stress.mk)
+#   make check-ci     these nine
 #   make check-all    lint, test, check-ci, and a fresh machine (tools/try_fresh.sh)
 ASAN_TESTS ?= test-conform test-golden test-damage test-crash test-strict
 TSAN_TESTS ?= test-conform
@@ -26,7 +27,7 @@ known     = $(filter $(MK_TARGETS),$(1))
 .PHONY: check-ci check-asan check-tsan check-long check-all san-tests
 check-ci: setup-test
 	@$(RUN_TESTS) --target-timeout $(CHECK_TIMEOUT) target:check-asan target:check-tsan target:check-fuzz target:check-fuzz-plants \
-	    target:check-long target:check-versions target:check-sim target:check-mutants
+	    target:check-long target:check-versions target:check-sim target:check-mutants target:check-stress
 
 check-asan: setup-test
 	@$(ASAN_ENV) $(MAKE) --no-print-directory O=$(O)/asan SAN=address,undefined CFLAGS='-O1 -g' \

@@ -5,28 +5,19 @@
  *   worker write DIR SEED PROGRESS SLOT CAPACITY   puts blocks of a common range, and reads some
  *   worker read  DIR SEED PROGRESS SLOT CAPACITY   reads blocks of that range
  *   worker check DIR SEED PROGRESS SLOT CAPACITY   reads all of them once, prints what it found
- *   worker sample DIR SEED PROGRESS SLOT CAPACITY  every 100 ms sums up what the directory takes,
- * with what the workers of the slots before its own hold open though it is unlinked
+ *   worker keep  DIR SEED PROGRESS SLOT CAPACITY   opens as a writer, and leaves the rest to it
+ *   worker sample DIR SEED PROGRESS SLOT CAPACITY  see sampler.c
  *
  * A block's key and bytes derive from its number alone, so every process can tell a wrong byte.
- * PROGRESS is a file of 40 bytes a slot (operations, hits, stored, evicted, process) that the test
- * reads while we run; of the sampler: samples, the last, the greatest.
  */
-#include <dirent.h>
 #include <fcntl.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
-#include <time.h>
 
 #include "../harness/store.h"
+#include "stress.h"
 
 enum { BATCH = 8, SEGMENT = 1 << 20 };
-
-struct progress {
-    _Atomic uint64_t ops, hits, stored, evicted, pid;
-};
 
 static struct store store;
 static struct progress *progress;
@@ -80,8 +71,9 @@ static cistern *open_store(const char *dir, uint64_t capacity, uint32_t flags)
     store.o.poll_ms = 50;
     store.o.list_ms = 100;
     store.o.silence_ms = 4000;
-    store.o.evict_grace_ms = 1000;
-    /* A machine with more processes than processors is slow, not broken. */
+    /* A machine with more processes than processors is slow, not broken. What is evicted is gone
+     * only when everybody had the time to notice and closed it. */
+    store.o.evict_grace_ms = 3000;
     store.o.read_timeout_ms = store.o.write_timeout_ms = 20000;
     store.o.get_timeout_ms = store.o.put_timeout_ms = 20000;
     store.o.open_timeout_ms = 60000;
@@ -181,61 +173,6 @@ static int check(cistern *c)
     return cistern_close(c);
 }
 
-/* ---- The sampler ---- */
-
-static uint64_t taken;
-
-static int sum_file(const char *path, const struct stat *st, int kind, struct FTW *where)
-{
-    (void)path;
-    (void)where;
-    if (kind == FTW_F)
-        taken += (uint64_t)st->st_blocks * 512;
-    return 0;
-}
-
-/* What process `pid` has open below the directory and nobody can find any more. Two that share such
- * a file are both counted: too much rather than too little. */
-static void sum_unlinked(uint64_t pid, const char *dir)
-{
-    char fds[64], link[512];
-    struct dirent *e;
-    struct stat st;
-    DIR *d;
-
-    (void)snprintf(fds, sizeof fds, "/proc/%llu/fd", (unsigned long long)pid);
-    if (!(d = opendir(fds)))
-        return;
-    while ((e = readdir(d))) {
-        ssize_t n = readlinkat(dirfd(d), e->d_name, link, sizeof link - 1);
-
-        if (n < 11 || strncmp(link, dir, strlen(dir)) != 0)
-            continue;
-        link[n] = 0;
-        if (strcmp(link + n - 10, " (deleted)") == 0 && fstatat(dirfd(d), e->d_name, &st, 0) == 0)
-            taken += (uint64_t)st.st_blocks * 512;
-    }
-    (void)closedir(d);
-}
-
-static _Noreturn void sample(const char *dir, struct progress *all, uint32_t workers)
-{
-    uint32_t i;
-
-    (void)setpriority(PRIO_PROCESS, 0, -15); /* as root: it must not wait behind the workers */
-    for (;;) {
-        taken = 0;
-        (void)nftw(dir, sum_file, 16, FTW_PHYS);
-        for (i = 0; i < workers; i++)
-            sum_unlinked(atomic_load(&all[i].pid), dir);
-        atomic_store(&progress->hits, taken);
-        if (taken > atomic_load(&progress->stored))
-            atomic_store(&progress->stored, taken);
-        (void)atomic_fetch_add(&progress->ops, 1);
-        (void)usleep(100000);
-    }
-}
-
 int main(int argc, char **argv)
 {
     struct progress *all;
@@ -256,9 +193,11 @@ int main(int argc, char **argv)
     progress += strtoul(argv[5], NULL, 10);
     atomic_store(&progress->pid, (uint64_t)getpid());
     if (strcmp(argv[1], "sample") == 0)
-        sample(argv[2], all, (uint32_t)(progress - all));
+        sample(argv[2], progress, all, (uint32_t)(progress - all));
     c = open_store(argv[2], capacity, strcmp(argv[1], "read") == 0 ? CISTERN_OPEN_READ_ONLY : 0);
     if (strcmp(argv[1], "check") == 0)
         return check(c) ? 1 : 0;
+    while (strcmp(argv[1], "keep") == 0)
+        (void)pause();
     run(c, strcmp(argv[1], "write") == 0);
 }
