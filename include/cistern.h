@@ -197,6 +197,8 @@ struct cistern_options {
     int32_t carry_over;    /* 0 or 1 = on, -1 = off: blocks that were used outlive their segment */
     uint32_t prefill_rate; /* tokens a second that the engine computes: a run that loads slower is
                               no match; 0 = not known, every run is */
+    const char *admission; /* which blocks are stored: "all", or "reused": those that are put a
+                              second time; default "all" */
 };
 
 /*
@@ -297,6 +299,18 @@ CISTERN_API CISTERN_MUST int cistern_exists(cistern *c, const cistern_key *keys,
                                             uint16_t *out);
 /* Tells that tier 1 served these blocks, so that they do not look cold. */
 CISTERN_API int cistern_touch(cistern *c, const cistern_key *keys, size_t n);
+/*
+ * Which of these blocks a put should store: out[i] = 1 or 0. With admission "all" everything. With
+ * "reused" what this shard has, and what was asked about before, by this call or by a put without a
+ * mask; the question is remembered, in memory only, for about four capacities of blocks. For
+ * engines with several shards: one process asks once for each put, and all ranks give the answer to
+ * their puts as request.admit, so that a block is stored on all shards or on none. Without a mask
+ * every handle asks itself: the same answers as long as all ranks put the same blocks since they
+ * were opened, and where they do not a block may lie on some shards only until it is put again. A
+ * block that was admitted and then dropped is admitted the next time. Memory only.
+ */
+CISTERN_API CISTERN_MUST int cistern_admit(cistern *c, const cistern_key *keys, size_t n,
+                                           uint8_t *out);
 /* Forgets these blocks on this shard, also after a restart. Returns how many there were. */
 CISTERN_API CISTERN_MUST int64_t cistern_delete(cistern *c, const cistern_key *keys, size_t n);
 /*
@@ -319,10 +333,11 @@ enum cistern_result {
     CISTERN_MISS = 2, /* get: not stored, or stored and not good */
     CISTERN_STORED =
         3, /* put: published; a process that opens the directory from now on finds it */
-    CISTERN_PRESENT = 4,  /* put: was there already */
-    CISTERN_UNDERWAY = 5, /* put: another put of this process is storing it */
-    CISTERN_DROPPED = 6,  /* put: no room to take it, or the deadline passed */
-    CISTERN_ERROR = 7     /* storage failed or did not answer in time */
+    CISTERN_PRESENT = 4,     /* put: was there already */
+    CISTERN_UNDERWAY = 5,    /* put: another put of this process is storing it */
+    CISTERN_DROPPED = 6,     /* put: no room to take it, or the deadline passed */
+    CISTERN_ERROR = 7,       /* storage failed or did not answer in time */
+    CISTERN_NOT_ADMITTED = 8 /* put: not stored on purpose, see cistern_admit() */
 };
 
 struct cistern_vec {
@@ -366,6 +381,8 @@ struct cistern_request {
     uint64_t ticket;        /* of a match, or 0 */
     uint64_t cookie;        /* comes back in the events */
     cistern_memory *memory; /* for CISTERN_GET_DIRECT */
+    const uint8_t *admit;   /* put: one byte a block, 0 = do not store it; NULL = as `admission` of
+                               this handle says. Read during the call only */
 };
 
 /*
@@ -392,7 +409,7 @@ struct cistern_event {
     uint32_t run;    /* get: leading blocks whose asked-for parts are all hits; put: all stored,
                         present or under way */
     uint32_t hits;   /* blocks all of whose asked-for parts are hits; put: stored or present */
-    uint32_t misses; /* blocks that are not; put: dropped */
+    uint32_t misses; /* blocks that are not; put: dropped, not admitted or failed */
     uint32_t errors; /* of the misses: storage failed */
     uint32_t flags;  /* 0 */
     uint64_t bytes;  /* get: verified; put: written */

@@ -11,6 +11,7 @@
 
 #include "base/bits.h"
 #include "base/clock.h"
+#include "engine/admission.h"
 #include "engine/engine.h"
 #include "engine/memory.h"
 
@@ -60,6 +61,8 @@ void engine_put_done(cistern *c, struct op *op)
         present += r == CISTERN_PRESENT || r == CISTERN_UNDERWAY;
         dropped += r == CISTERN_DROPPED;
         failed += r == CISTERN_ERROR;
+        if (r == CISTERN_DROPPED || r == CISTERN_ERROR)
+            admission_again(c, &op->r.keys[i / c->cfg.nparts]);
     }
     metric_add(m, METRIC_put_ops, 1);
     metric_add(m, METRIC_put_present_blocks, present / c->cfg.nparts);
@@ -281,6 +284,10 @@ int cistern_put(cistern *c, const struct cistern_request *theirs, uint64_t *op_i
     if (engine_stops_puts(c, op->start_ns)) {
         metric_add(&c->metrics, METRIC_breaker_puts, 1);
         answer_now(c, op, 0);
+        return 0;
+    }
+    if (!admission_decide(c, op)) {
+        engine_put_done(c, op);
         return 0;
     }
     op->share[0] = (struct share){.op = op, .from = 0, .to = r.blocks};

@@ -98,6 +98,16 @@ static int take_names(const struct cistern_options *o, struct config *c)
     return 0;
 }
 
+static int take_admission(const struct cistern_options *o, struct config *c)
+{
+    const char *mode = o->admission ? o->admission : "all";
+
+    if (strcmp(mode, "all") != 0 && strcmp(mode, "reused") != 0)
+        return err_set(CISTERN_ECONFIG, "admission is '%s'; it can be all or reused", mode);
+    c->admission = strcmp(mode, "reused") == 0 ? ADMIT_REUSED : ADMIT_ALL;
+    return 0;
+}
+
 static int take_numbers(const struct cistern_options *o, struct config *c)
 {
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
@@ -215,7 +225,7 @@ int config_make(const struct cistern_options *options, int need_space, struct co
         return err_set(
             CISTERN_ECONFIG,
             "enable_3fs needs reuse_cache: set REUSE_CACHE=1 or --reuse_cache True as well");
-    if ((rc = take_names(&o, &c)) || (rc = take_numbers(&o, &c)))
+    if ((rc = take_names(&o, &c)) || (rc = take_numbers(&o, &c)) || (rc = take_admission(&o, &c)))
         return rc;
     if (!need_space) {
         *out = c;

@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "cistern.h"
+#include "engine/policy.h"
 #include "index/index.h"
 
 #define SLOT_LEAST (256u * 1024u) /* most bytes of one write of frames */
@@ -31,6 +32,7 @@ struct config {
     uint64_t free_floor_bytes;
     uint32_t evict_grace_ms;
     bool carry_over;
+    enum admit_mode admission;
     uint64_t max_blocks, capacity_bytes, segment_bytes;
     struct logger log;
 };

@@ -99,6 +99,7 @@ struct cistern {
     struct writer *writer; /* NULL when nothing is written */
     struct follower *follower;
     struct capacity *capacity; /* NULL when nothing is written */
+    struct admit *admit;       /* NULL: every block is; see admission.h */
     struct bell bell;
     struct keeper keeper;
     _Atomic uint64_t tickets[TICKETS]; /* 0 = free, else the ticket */

@@ -194,3 +194,9 @@ bool admit_put(struct admit *a, uint64_t hash)
     ghost_note(a->asked, hash);
     return false;
 }
+
+void admit_again(struct admit *a, uint64_t hash)
+{
+    if (a->mode == ADMIT_REUSED)
+        ghost_note(a->asked, hash);
+}

@@ -14,6 +14,7 @@
 #include "base/bits.h"
 #include "base/clock.h"
 #include "base/fault.h"
+#include "engine/admission.h"
 #include "engine/capacity.h"
 #include "engine/engine.h"
 #include "engine/follow.h"
@@ -174,6 +175,8 @@ static int prepare_files(cistern *c, const struct cistern_space *s)
     fault_point("open.space_made");
     if (may_write && (rc = capacity_open(c, root.capacity_bytes)))
         return rc;
+    if ((rc = admission_open(c, root.capacity_bytes)))
+        return rc;
     fit_segments(c, root.capacity_bytes);
     rc = may_write ? c->io->ops->make_dir(c->io, c->shard_path) : 0;
     if (rc && rc != -ENOSPC && rc != -EDQUOT && rc != -EROFS)
@@ -271,6 +274,7 @@ static int tear_down(cistern *c)
         rc = rc ? rc : busy;
     bell_close(&c->bell);
     capacity_close(c);
+    admission_close(c);
     unpin_staging(c);
     lanes_close(c);
     writer_close(c);

@@ -75,6 +75,7 @@ static const struct option table[] = {
     {"negative_ms", KIND_U32, AT(negative_ms), 0},
     {"aside_failures", KIND_U32, AT(aside_failures), 0},
     {"prefill_rate", KIND_U32, AT(prefill_rate), 0},
+    {"admission", KIND_STRING, AT(admission), 0},
 };
 
 static int same_name(const char *given, size_t n, const char *name)

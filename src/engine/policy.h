@@ -143,5 +143,7 @@ int admit_create(enum admit_mode mode, uint64_t entries, struct admit **out) MUS
 void admit_free(struct admit *a); /* accepts NULL */
 /* Whether to store it; a "no" is remembered, so that the next time is a "yes". */
 bool admit_put(struct admit *a, uint64_t hash);
+/* A key that was offered was not stored, whatever the answer had been: the next time is a "yes". */
+void admit_again(struct admit *a, uint64_t hash);
 
 #endif

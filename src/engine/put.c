@@ -212,12 +212,26 @@ static struct wgroup *open_group(struct writer *w)
     return g;
 }
 
+/* The caller's thread settled it already (admission.h). */
+static bool is_refused(const struct writer *w, const struct op *op, uint32_t block)
+{
+    uint32_t p;
+
+    for (p = 0; p < w->c->cfg.nparts; p++) {
+        if (*op_result(&w->c->ops, op, block, p) == CISTERN_NOT_ADMITTED)
+            return true;
+    }
+    return false;
+}
+
 /* Whether the block must be stored; settles it if not. */
 static bool wanted(struct writer *w, struct share *s, uint16_t mask)
 {
     const cistern_key *key = &s->op->r.keys[s->next];
     uint16_t have = index_mask(w->c->index, key);
 
+    if (is_refused(w, s->op, s->next))
+        return false;
     if (!mask || (have & mask) == mask) {
         put_settle(w, s->op, s->next, CISTERN_PRESENT);
         return false;

@@ -49,6 +49,7 @@ static const struct row rows[] = {
     {"mount", "/data", FIELD(mount), 0, "/data", 1},
     {"root", "there", FIELD(root), 0, "there", 1},
     {"provider", "local", FIELD(provider), 0, "local", 1},
+    {"admission", "reused", FIELD(admission), 0, "reused", 1},
     {"provider_path", "/opt/lib.so", FIELD(provider_path), 0, "/opt/lib.so", 1},
     {"space_dir", "llama-00", FIELD(space_dir), 0, "llama-00", 1},
     {"shard", "3", FIELD(shard), 3, NULL, 1},
