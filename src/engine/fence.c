@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <sys/random.h>
 
+#include "base/bits.h"
 #include "base/clock.h"
 #include "engine/writer_internal.h"
 
@@ -56,11 +57,18 @@ bool fence_holds(struct writer *w)
     return atomic_load(&w->fence) != FENCE_NONE || expired(w);
 }
 
+/* Between two heads. While the breaker is open the others believe it only as long as the head
+ * moves (ranks.c). */
+static uint64_t beat_ns(const struct writer *w)
+{
+    uint64_t every = silence_ns(w) / BEATS;
+
+    return engine_stops_gets(w->c) ? min_u64(every, w->c->breaker.probe_ns) : every;
+}
+
 uint64_t fence_idle_ns(const struct writer *w, uint64_t most)
 {
-    uint64_t beat = silence_ns(w) / BEATS / 4;
-
-    return w->fence_ns && beat < most ? beat : most;
+    return w->fence_ns ? min_u64(most, beat_ns(w) / 4) : most;
 }
 
 void fence_head_sent(struct writer *w)
@@ -79,7 +87,7 @@ void fence_head_written(struct writer *w)
 /* A head that says nothing new but that somebody lives. */
 static void beat(struct writer *w)
 {
-    uint64_t every = silence_ns(w) / BEATS / (w->head_failed ? 4 : 1);
+    uint64_t every = beat_ns(w) / (w->head_failed ? 4 : 1);
 
     if (!w->head_busy && head_since(w) && clock_boot_ns() - w->head_sent_ns >= every)
         w->head_dirty = true;
@@ -92,6 +100,7 @@ static void give_up(struct writer *w)
 
     if (w->head_busy) { /* its buffer is storage's until it answers */
         pool_quarantine(w->c->write_pool, w->head_buf);
+        w->lost_pages++;
         w->head_buf = NULL;
         w->head_busy = false;
     }

@@ -223,7 +223,7 @@ void publish_toc_late(struct writer *w)
     metric_add(&w->c->metrics, METRIC_io_timeouts, 1);
     engine_io_failed(w->c, BREAKER_WRITE, w->toc_epoch, -ETIMEDOUT, BREAKER_NOWHERE);
     pool_quarantine(w->c->write_pool, w->toc_buf);
-    w->lost_tocs++;
+    w->lost_pages++;
     w->toc_buf = NULL;
     w->toc_busy = false;
     toc_batch_undo(&w->batch);

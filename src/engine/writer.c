@@ -325,10 +325,10 @@ static void data_done(struct writer *w, struct wgroup *g, int64_t result, uint32
     }
 }
 
-static void toc_answered_late(struct writer *w, void *buf)
+static void page_answered_late(struct writer *w, void *buf)
 {
     metric_add(&w->c->metrics, METRIC_io_late, 1);
-    w->lost_tocs--;
+    w->lost_pages--;
     pool_unquarantine(w->c->write_pool, buf);
 }
 
@@ -345,12 +345,10 @@ static int reap(struct writer *w, int min, uint64_t timeout_ns)
         w->inflight--;
         if (was.kind == WIO_DATA)
             data_done(w, was.group, done[i].result, was.len);
-        else if (was.kind == WIO_TOC && was.buf != w->toc_buf)
-            toc_answered_late(w, was.buf);
+        else if (was.buf != (was.kind == WIO_TOC ? w->toc_buf : w->head_buf))
+            page_answered_late(w, was.buf);
         else if (was.kind == WIO_TOC)
             publish_toc_done(w, done[i].result, was.len);
-        else if (was.buf != w->head_buf)
-            pool_unquarantine(w->c->write_pool, was.buf);
         else
             publish_head_done(w, done[i].result);
     }
@@ -374,7 +372,7 @@ static bool closed(struct writer *w)
 static void wait_for_storage(struct writer *w, uint32_t seen)
 {
     bool only_late =
-        !w->shares && !w->issue && w->lost + w->lost_tocs + w->head_busy == w->inflight;
+        !w->shares && !w->issue && w->lost + w->lost_pages + w->head_busy == w->inflight;
     int n = reap(w, only_late ? 0 : 1, only_late ? 0 : SLICE_NS);
 
     if (!only_late || n > 0)

@@ -95,7 +95,7 @@ struct writer {
     _Atomic uint64_t id; /* changed by the keeper only (fence.c) */
     uint32_t inflight, prepared;
     uint32_t lost;      /* data writes in flight whose deadline passed */
-    uint32_t lost_tocs; /* likewise writes of frames */
+    uint32_t lost_pages; /* likewise writes of frames and heads */
     struct wgroup *groups, *free_groups;
     struct wgroup *order, *order_last; /* laid out, not yet wholly settled */
     struct wgroup *issue;              /* first of the order with bytes to send; NULL = none */

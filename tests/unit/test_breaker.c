@@ -6,7 +6,12 @@
  */
 #include "slow_store.h"
 
+#include <glob.h>
+#include <signal.h>
+#include <sys/wait.h>
+
 #include "engine/breaker.h"
+#include "segment/toc.h"
 
 enum { LIMIT = 3, PROBE_MS = 50 };
 
@@ -395,26 +400,52 @@ static void failing_contents_do_not_use_up_segments(void **state)
 }
 
 /* While all that is in flight is late, the lane looks for it now and then, not all the time. */
+/* Looks at rings in a while that has nothing else in it; of each `ms` at most one is fine. */
+static void few_waits(struct fixture *f, int ms)
+{
+    uint64_t start = now_ms();
+    int waits = atomic_load(&f->slow->waits), elapsed;
+
+    (void)usleep(400 * 1000);
+    waits = atomic_load(&f->slow->waits) - waits;
+    elapsed = (int)(now_ms() - start);
+    assert_true(waits <= elapsed / ms + 2);
+}
+
 static void a_lane_does_not_spin_on_what_hangs(void **state)
 {
     struct fixture *f = *state;
-    uint64_t start;
-    int waits, elapsed;
 
     f->s.o.breaker_probe_ms = 0;
     hang(&f->slow->read[SLOW_DATA]);
     get(f, 0, N, 0);
     all_are(f, 0, N, CISTERN_ERROR);
     (void)usleep(100 * 1000);
-    start = now_ms();
-    waits = atomic_load(&f->slow->waits);
-    (void)usleep(400 * 1000);
-    waits = atomic_load(&f->slow->waits) - waits;
-    elapsed = (int)(now_ms() - start);
-    assert_true(waits <= elapsed / 10 + 2);
+    few_waits(f, 10);
     all_pass(f->slow);
     WAIT_FOR(metric(f, "read_slots_quarantined") == 0);
     get_hits(f, 0, N);
+}
+
+/* A head that is not answered makes its writer begin anew; the write lane looks for the answer now
+ * and then, as for everything that is late. */
+static void a_lost_head_is_not_polled_for(void **state)
+{
+    struct fixture *f = *state;
+
+    f->s.o.silence_ms = 1000;
+    reopen(f);
+    put_is(f, N, N, CISTERN_STORED);
+    rule(&f->slow->write[SLOW_HEAD], SLOW_HANG, 0, 0, 1);
+    WAIT_FOR(metric(f, "writer_fences") >= 1);
+    WAIT_FOR(atomic_load(&f->slow->write[SLOW_HEAD].hits) == 1);
+    put_is(f, 0, N, CISTERN_PRESENT);
+    (void)usleep(100 * 1000);
+    few_waits(f, 10);
+    assert_int_equal(metric(f, "write_slots_quarantined"), 1);
+    all_pass(f->slow);
+    WAIT_FOR(metric(f, "write_slots_quarantined") == 0);
+    get_hits(f, 0, 2 * N);
 }
 
 /* A block that one rank cannot load is of no use to the others: they read it in its head. */
@@ -462,6 +493,104 @@ static void the_other_ranks_hear_of_it(void **state)
     WAIT_FOR(matched(f) == N);
 }
 
+/* ---- A rank in a process of its own ---- */
+
+static char self[PATH_MAX];
+
+static void as_rank(struct cistern_options *o, struct cistern_space *space)
+{
+    space->shards = 2;
+    o->breaker = 1;
+    o->breaker_failures = LIMIT;
+    o->breaker_probe_ms = PROBE_MS;
+    o->poll_ms = PROBE_MS;
+}
+
+/* Rank 1: its breaker opens; then it lives on until it is killed. */
+static int rank_main(const char *dir, int tell)
+{
+    struct fixture *f;
+    void *state = NULL;
+
+    if (setup(&state))
+        return 1;
+    f = state;
+    store_rmdir(&f->s);
+    f->s.o.mount = dir;
+    f->s.o.shard = 1;
+    as_rank(&f->s.o, &f->s.space);
+    open_ok(f);
+    put_is(f, 0, N, CISTERN_STORED);
+    hang(&f->slow->read[SLOW_DATA]);
+    (void)open_by_gets(f);
+    if (write(tell, "o", 1) != 1)
+        return 1;
+    for (;;)
+        (void)pause();
+}
+
+static pid_t spawn_rank(const struct fixture *f)
+{
+    char number[16], word;
+    int ends[2];
+    pid_t pid;
+
+    assert_int_equal(pipe(ends), 0);
+    (void)snprintf(number, sizeof number, "%d", ends[1]);
+    pid = fork();
+    if (pid == 0) {
+        (void)execl(self, self, "--rank", f->s.dir, number, (char *)NULL);
+        _exit(127);
+    }
+    (void)close(ends[1]);
+    assert_int_equal(read(ends[0], &word, 1), 1);
+    (void)close(ends[0]);
+    return pid;
+}
+
+/* The counter in the only head of a shard; FORMAT.md. */
+static uint64_t head_counter(const struct fixture *f, const char *shard)
+{
+    char pattern[PATH_MAX];
+    uint8_t page[FORMAT_PAGE];
+    struct head_record h = {0};
+    glob_t found;
+    FILE *file;
+
+    (void)snprintf(pattern, sizeof pattern, "%s/rtp_llm/*/%s/*.head", f->s.dir, shard);
+    assert_int_equal(glob(pattern, 0, NULL, &found), 0);
+    assert_int_equal(found.gl_pathc, 1);
+    file = fopen(found.gl_pathv[0], "r");
+    assert_non_null(file);
+    if (fread(page, sizeof page, 1, file) != 1 || head_decode(page, &h))
+        h.counter = 0; /* it is being written */
+    (void)fclose(file);
+    globfree(&found);
+    return h.counter;
+}
+
+/* As long as it lives its head moves; when it is killed the others go on without it soon, and not
+ * only after silence_ms, a minute. */
+static void a_dead_rank_is_not_believed_for_long(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t since;
+    pid_t rank;
+
+    as_rank(&f->s.o, &f->s.space);
+    open_ok(f);
+    put_is(f, 0, N, CISTERN_STORED);
+    rank = spawn_rank(f);
+    WAIT_FOR(metric(f, "breaker_ranks") == 1);
+    since = head_counter(f, "s1of2");
+    WAIT_FOR(head_counter(f, "s1of2") > since + 3);
+    WAIT_FOR(matched(f) == 0);
+    assert_int_equal(kill(rank, SIGKILL), 0);
+    assert_int_equal(waitpid(rank, NULL, 0), rank);
+    WAIT_FOR(matched(f) == N);
+    assert_int_equal(metric(f, "breaker_ranks"), 0);
+}
+
 static void close_is_bounded_while_it_is_open(void **state)
 {
     struct fixture *f = *state;
@@ -498,9 +627,15 @@ int main(int argc, char **argv)
         TEST(failing_contents_do_not_use_up_segments, setup_filled),
         TEST(a_lane_does_not_spin_on_what_hangs, setup_filled),
         TEST(the_other_ranks_hear_of_it, setup),
+        TEST(a_dead_rank_is_not_believed_for_long, setup),
+        TEST(a_lost_head_is_not_polled_for, setup_filled),
         TEST(close_is_bounded_while_it_is_open, setup_filled),
     };
 
+    if (readlink("/proc/self/exe", self, sizeof self - 1) <= 0)
+        return 1;
+    if (argc == 4 && strcmp(argv[1], "--rank") == 0)
+        return rank_main(argv[2], atoi(argv[3]));
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
