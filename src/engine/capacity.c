@@ -136,10 +136,13 @@ static int look(cistern *c)
     now = clock_ns();
     k->next_ns = now + min_u64(LOOK_MOST_NS, max_u64(LOOK_NS, (now - began) * LOOK_SHARE));
     if (rc) {
-        log_line(&c->cfg.log, LOG_WARN, "the usage of the root cannot be read: %s",
-                 cistern_error_string(rc));
+        if (!k->look_failed)
+            log_line(&c->cfg.log, LOG_WARN, "the usage of the root cannot be read: %s",
+                     cistern_error_string(rc));
+        k->look_failed = true;
         return rc;
     }
+    k->look_failed = false;
     k->free_bytes = UINT64_MAX;
     if (k->floor_bytes && c->io->ops->space(c->io, &space) == 0)
         k->free_bytes = space.free_bytes;
@@ -147,6 +150,8 @@ static int look(cistern *c)
     note_history(c);
     metric_set(&c->metrics, METRIC_usage_bytes, k->usage.bytes);
     metric_set(&c->metrics, METRIC_usage_files, k->usage.files);
+    metric_set(&c->metrics, METRIC_usage_blind, k->usage.blind);
+    metric_set(&c->metrics, METRIC_usage_stuck_bytes, k->usage.stuck);
     return 0;
 }
 
@@ -206,6 +211,7 @@ static void describe(cistern *c, size_t i, uint64_t age, struct policy_segment *
     bool pinned = !s->sealed || !s->seg || !s->toc || s->unlinked;
 
     pinned |= known && clock_ns() < atomic_load(&known->pinned_ns);
+    pinned |= usage_rests(s, clock_boot_ns());
     *p = (struct policy_segment){
         .number = i,
         .rank = u->spaces[d->space].rank,
@@ -325,24 +331,18 @@ int capacity_admit(cistern *c)
 bool capacity_relieve(cistern *c)
 {
     struct capacity *k = c->capacity;
-    uint64_t now = clock_ns();
-    size_t i;
+    uint64_t now = clock_ns(), need = c->cfg.segment_bytes, freed;
 
     if (!k || now - k->urgent_ns < URGENT_NS || look(c))
         return false;
     k->urgent_ns = now;
-    if (k->usage.leaving < c->cfg.segment_bytes / 2 && describe_all(c) == 0)
+    freed = evict_collect(c, &k->usage, k->grace_ns, k->silence_ns);
+    if (freed + k->usage.leaving < need / 2 && describe_all(c) == 0)
         (void)evict_one(c); /* what it carries is cancelled below: there is no room for it */
-    if (!k->usage.leaving)
-        return false;
-    for (i = 0; i < k->usage.nsegs; i++) {
-        struct usage_segment *s = &k->usage.segs[i];
-
-        if (s->sealed && s->seg && !s->toc)
-            (void)evict_finish(c, &k->usage, s);
-    }
+    if (freed < need)
+        freed += evict_hurry(c, &k->usage, need - freed);
     metric_set(&c->metrics, METRIC_usage_bytes, k->usage.bytes);
-    return true;
+    return freed != 0;
 }
 
 /* When the next thing that leaves may go. */
@@ -354,7 +354,7 @@ static uint64_t next_finish(const struct capacity *k, uint64_t now)
     for (i = 0; i < k->usage.nsegs; i++) {
         const struct usage_segment *s = &k->usage.segs[i];
 
-        if (s->seg && !s->toc && s->alone_ns)
+        if (s->seg && !s->toc && s->alone_ns && !usage_stuck(s))
             soon = min_u64(soon, s->alone_ns + k->grace_ns);
     }
     if (soon == UINT64_MAX)

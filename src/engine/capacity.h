@@ -29,6 +29,7 @@ struct capacity {
     _Atomic uint32_t stamp; /* 1 .. 255: for index_use(); moves on with the bytes written */
     struct carry *_Atomic carry;
     bool carry_failed;
+    bool look_failed;   /* and was told */
     uint64_t urgent_ns; /* when a full file system cost a segment last */
     struct usage usage;
     struct policy_params params;
@@ -51,8 +52,8 @@ void capacity_close(cistern *c); /* accepts a handle without */
 
 /* Room for one more segment of this writer: makes it. -ENOSPC: not now. */
 int capacity_admit(cistern *c) MUST_CHECK;
-/* The file system said that it is full: evicts one segment at once, without grace. True: there is
- * room now. */
+/* The file system said that it is full: makes room for one segment at once, without grace; of what
+ * is leaving already no more than that takes (evict_hurry()). True: there is room now. */
 bool capacity_relieve(cistern *c);
 /* Looks, evicts, collects, when it is time; returns when it wants to be called again (clock_ns). */
 uint64_t capacity_tick(cistern *c);

@@ -4,6 +4,9 @@
  * A crash between the steps leaves data without contents; one before them changes nothing; there is
  * no third state. Two evictors of one segment both see -ENOENT at worst.
  *
+ * A listing is no snapshot, and may be old: that it does not show the contents of a segment says
+ * that they may be gone. Before anything is forgotten or removed for it they are asked for by name.
+ *
  * Threads: the keeper (segment_forget(): also the follower, and the opener before both run).
  */
 #include "engine/evict.h"
@@ -48,18 +51,60 @@ uint32_t segments_collect(cistern *c)
 
 /* ---- On storage ---- */
 
-static int unlink_file(cistern *c, const struct usage *u, const struct usage_segment *s,
-                       const char *suffix)
+static void path_of(const struct usage *u, const struct usage_segment *s, const char *suffix,
+                    char path[PATH_BYTES])
 {
-    char name[SEGMENT_NAME_MAX], path[PATH_BYTES];
-    int rc;
+    char name[SEGMENT_NAME_MAX];
 
     segment_name(name, s->writer, s->seq, suffix);
-    (void)snprintf(path, sizeof path, "%s/%s", u->dirs[s->dir].path, name);
+    (void)snprintf(path, PATH_BYTES, "%s/%s", u->dirs[s->dir].path, name);
+}
+
+/* Storage does not let it go. What was thought to leave stays, from the last try on. */
+static void refused(cistern *c, struct usage *u, struct usage_segment *s, const char *path, int rc)
+{
+    s->tried_ns = clock_boot_ns();
+    if (usage_stuck(s) || ++s->tries < USAGE_TRIES)
+        return;
+    log_line(&c->cfg.log, LOG_WARN, "%s cannot be removed (%s): it stays, and counts as used", path,
+             cistern_error_string(rc));
+    if (!s->toc) {
+        u->leaving -= s->seg_bytes;
+        u->stuck += s->seg_bytes;
+    }
+}
+
+static int unlink_file(cistern *c, struct usage *u, struct usage_segment *s, const char *suffix)
+{
+    char path[PATH_BYTES];
+    int rc;
+
+    if (usage_rests(s, clock_boot_ns()))
+        return -EAGAIN;
+    path_of(u, s, suffix, path);
     rc = c->io->ops->unlink(c->io, path);
-    if (rc && rc != -ENOENT)
-        log_line(&c->cfg.log, LOG_WARN, "%s cannot be removed: %s", path, cistern_error_string(rc));
-    return rc == -ENOENT ? 0 : rc;
+    if (rc && rc != -ENOENT) {
+        refused(c, u, s, path, rc);
+        return rc;
+    }
+    if (!s->toc && usage_stuck(s)) {
+        u->stuck -= s->seg_bytes;
+        u->leaving += s->seg_bytes;
+    }
+    s->tries = 0;
+    return 0;
+}
+
+/* The listing did not show the contents: are they gone? */
+static bool contents_gone(cistern *c, const struct usage *u, const struct usage_segment *s)
+{
+    char path[PATH_BYTES];
+    struct io_stat st;
+
+    if (s->begun)
+        return true;
+    path_of(u, s, ".toc", path);
+    return c->io->ops->stat(c->io, path, &st) == -ENOENT;
 }
 
 /* Of this handle's shard: the number, or -1. */
@@ -77,16 +122,17 @@ static bool is_own(cistern *c, const struct usage *u, const struct usage_segment
     return c->writer && u->dirs[s->dir].own && s->writer == writer_id(c);
 }
 
-/* The first of our segments that still has contents. */
-static void move_first(cistern *c, const struct usage *u)
+/* The first of our segments that is not forgotten. A listing would not do: it may be older than the
+ * last ones, and what lies before the first is not looked at by anybody. */
+static void move_first(cistern *c)
 {
+    uint32_t i, n = atomic_load(&c->segs.count);
     uint64_t first = UINT64_MAX;
-    size_t i;
 
-    for (i = 0; i < u->nsegs; i++) {
-        const struct usage_segment *s = &u->segs[i];
+    for (i = 0; i < n; i++) {
+        const struct segment *s = &c->segs.at[i];
 
-        if (is_own(c, u, s) && s->toc && s->seq < first)
+        if (segtab_in_use(&c->segs, i) && s->own && s->writer == writer_id(c) && s->seq < first)
             first = s->seq;
     }
     writer_first_seq(c, first);
@@ -104,6 +150,7 @@ int evict_begin(cistern *c, struct usage *u, struct usage_segment *s)
         return rc;
     fault_point("evict.contents_gone");
     s->toc = false;
+    s->begun = true;
     s->alone_ns = clock_boot_ns();
     u->leaving += s->seg_bytes;
     u->bytes -= s->toc_bytes;
@@ -113,7 +160,7 @@ int evict_begin(cistern *c, struct usage *u, struct usage_segment *s)
     if (number >= 0)
         (void)segment_forget(c, (uint32_t)number);
     if (is_own(c, u, s))
-        move_first(c, u);
+        move_first(c);
     if (u->dirs[s->dir].own)
         bell_ring(&c->bell, u->dirs[s->dir].shard, true);
     metric_add(&c->metrics, METRIC_evicted_segments, 1);
@@ -147,13 +194,12 @@ bool evict_finish(cistern *c, struct usage *u, struct usage_segment *s)
 static bool is_empty(cistern *c, const struct usage *u, const struct usage_segment *s)
 {
     const struct usage_head *h = usage_head_of(u, s->dir, s->writer);
-    char name[SEGMENT_NAME_MAX], path[PATH_BYTES];
+    char path[PATH_BYTES];
     struct io_stat st;
 
     if (s->toc_size >= FORMAT_PAGE || (h && h->valid && s->seq < h->h.next_seq))
         return false;
-    segment_name(name, s->writer, s->seq, ".toc");
-    (void)snprintf(path, sizeof path, "%s/%s", u->dirs[s->dir].path, name);
+    path_of(u, s, ".toc", path);
     return c->io->ops->stat(c->io, path, &st) == 0 && st.size < FORMAT_PAGE;
 }
 
@@ -199,7 +245,7 @@ static void notice(cistern *c, const struct usage *u, const struct usage_segment
 {
     int64_t number = s->toc ? -1 : number_of(c, u, s);
 
-    if (number < 0 || (is_own(c, u, s) && !s->sealed))
+    if (number < 0 || (is_own(c, u, s) && !s->sealed) || !contents_gone(c, u, s))
         return;
     if (segment_forget(c, (uint32_t)number))
         log_line(&c->cfg.log, LOG_DEBUG, "a segment of %016llx was evicted elsewhere",
@@ -223,11 +269,42 @@ uint64_t evict_collect(cistern *c, struct usage *u, uint64_t grace_ns, uint64_t 
                 s->alone_ns = now;
                 metric_add(&c->metrics, METRIC_orphans_removed, 1);
             }
-        } else if (s->seg && !s->toc && s->alone_ns && past_ns(now, s->alone_ns) >= grace_ns) {
+        } else if (s->seg && !s->toc && s->alone_ns && past_ns(now, s->alone_ns) >= grace_ns &&
+                   !usage_rests(s, now) && contents_gone(c, u, s)) {
             (void)evict_finish(c, u, s);
         }
     }
     (void)segments_collect(c);
     collect_heads(c, u, now, grace_ns, silence_ns);
+    return before - u->bytes;
+}
+
+/* The one to go first, or NULL. */
+static struct usage_segment *next_leaving(struct usage *u, uint64_t now)
+{
+    struct usage_segment *first = NULL;
+    size_t i;
+
+    for (i = 0; i < u->nsegs; i++) {
+        struct usage_segment *s = &u->segs[i];
+
+        if (!s->sealed || !s->seg || s->toc || s->hurried || usage_rests(s, now))
+            continue;
+        if (!first || (s->begun != first->begun ? s->begun : s->alone_ns < first->alone_ns))
+            first = s;
+    }
+    return first;
+}
+
+uint64_t evict_hurry(cistern *c, struct usage *u, uint64_t need)
+{
+    uint64_t before = u->bytes, now = clock_boot_ns();
+    struct usage_segment *s;
+
+    while (before - u->bytes < need && (s = next_leaving(u, now))) {
+        s->hurried = true;
+        if (contents_gone(c, u, s))
+            (void)evict_finish(c, u, s);
+    }
     return before - u->bytes;
 }

@@ -23,6 +23,11 @@ uint64_t segment_forget(cistern *c, uint32_t number);
  * May hang on storage. */
 uint32_t segments_collect(cistern *c);
 
+/*
+ * What storage refuses to remove is tried USAGE_TRIES times, then it is told once, counts as used
+ * and is left alone, but for a try now and then: room that never comes back must not be waited for.
+ */
+
 /* Step 1. 0, or why the contents are still there. */
 int evict_begin(cistern *c, struct usage *u, struct usage_segment *s) MUST_CHECK;
 /* Step 2. True: the data is gone, or was before. */
@@ -30,5 +35,11 @@ bool evict_finish(cistern *c, struct usage *u, struct usage_segment *s);
 /* Finishes what has waited for the grace, takes away what crashes left, and forgets own segments
  * whose contents somebody else took. Returns the bytes that came back. */
 uint64_t evict_collect(cistern *c, struct usage *u, uint64_t grace_ns, uint64_t silence_ns);
+/*
+ * The file system is full: finishes what is leaving before its grace is over, until `need` bytes
+ * came back; what this handle began before what others did, then what has waited longest. Reads of
+ * it that are under way may end as misses. Returns the bytes that came back.
+ */
+uint64_t evict_hurry(cistern *c, struct usage *u, uint64_t need);
 
 #endif

@@ -75,6 +75,17 @@ static int head_order(const void *x, const void *y)
     return a->writer < b->writer ? -1 : a->writer > b->writer;
 }
 
+static int add_head(struct usage *u, uint32_t dir, uint64_t writer)
+{
+    if (grow((void **)&u->heads, &u->rheads, u->nheads, sizeof *u->heads))
+        return -ENOMEM;
+    memset(&u->heads[u->nheads], 0, offsetof(struct usage_head, touches));
+    u->heads[u->nheads].dir = dir;
+    u->heads[u->nheads].writer = writer;
+    u->heads[u->nheads++].there = true;
+    return 0;
+}
+
 static int add_file(void *arg, const char *name)
 {
     struct walk *w = arg;
@@ -84,15 +95,8 @@ static int add_file(void *arg, const char *name)
 
     if (kind == SEGMENT_FILE_OTHER)
         return 0;
-    if (kind == SEGMENT_FILE_HEAD) {
-        if (grow((void **)&u->heads, &u->rheads, u->nheads, sizeof *u->heads))
-            return -ENOMEM;
-        memset(&u->heads[u->nheads], 0, offsetof(struct usage_head, touches));
-        u->heads[u->nheads].dir = w->dir;
-        u->heads[u->nheads].writer = writer;
-        u->heads[u->nheads++].there = true;
-        return 0;
-    }
+    if (kind == SEGMENT_FILE_HEAD)
+        return add_head(u, w->dir, writer);
     if (grow((void **)&u->segs, &u->rsegs, u->nsegs, sizeof *u->segs))
         return -ENOMEM;
     u->segs[u->nsegs++] = (struct usage_segment){.dir = w->dir,
@@ -133,6 +137,39 @@ static int list(cistern *c, const char *path, int (*visit)(void *, const char *)
     return rc == -ENOENT || rc == -ENOTDIR ? 0 : rc;
 }
 
+/* Told once, until a scan sees everything again. */
+static void note_blind(struct usage *u, cistern *c, const char *path, int rc)
+{
+    if (!u->blind++ && !u->blind_last)
+        log_line(&c->cfg.log, LOG_WARN,
+                 "%s cannot be looked at (%s): it counts as it was, nothing of it is evicted", path,
+                 cistern_error_string(rc));
+}
+
+/* What is known of a directory that cannot be listed stays as it is. */
+static int keep_dir(struct walk *w, uint32_t dir)
+{
+    struct usage *u = w->u;
+    size_t i;
+
+    u->dirs[dir].seen = u->dirs[dir].blind = true;
+    for (i = 0; i < u->nold; i++) {
+        const struct usage_segment *s = &u->old_segs[i];
+
+        if (s->dir != dir || s->unlinked)
+            continue;
+        if (grow((void **)&u->segs, &u->rsegs, u->nsegs, sizeof *u->segs))
+            return -ENOMEM;
+        u->segs[u->nsegs++] = (struct usage_segment){
+            .dir = dir, .writer = s->writer, .seq = s->seq, .seg = s->seg, .toc = s->toc};
+    }
+    for (i = 0; i < u->nold_heads; i++) {
+        if (u->old_heads[i].dir == dir && add_head(u, dir, u->old_heads[i].writer))
+            return -ENOMEM;
+    }
+    return 0;
+}
+
 struct names {
     char (*at)[176];
     size_t count, room;
@@ -150,6 +187,34 @@ static int add_name(void *arg, const char *name)
     return 0;
 }
 
+static int list_dir(struct walk *w, const char *path)
+{
+    struct usage *u = w->u;
+    size_t segs = u->nsegs, heads = u->nheads;
+    int rc = list(w->c, path, add_file, w);
+
+    u->dirs[w->dir].blind = false;
+    if (!rc || rc == -ENOMEM || u->dirs[w->dir].own)
+        return rc;
+    note_blind(u, w->c, path, rc);
+    u->nsegs = segs;
+    u->nheads = heads;
+    return keep_dir(w, w->dir);
+}
+
+/* The directories of a space that cannot be listed. */
+static int keep_space(struct walk *w, const char *path, int why)
+{
+    struct usage *u = w->u;
+    uint32_t d;
+    int rc = 0;
+
+    note_blind(u, w->c, path, why);
+    for (d = 0; d < u->ndirs && !rc; d++)
+        rc = u->dirs[d].space == w->space ? keep_dir(w, d) : 0;
+    return rc;
+}
+
 static int list_space(struct walk *w, const char *space)
 {
     char path[544], dir[544 + 192];
@@ -160,6 +225,10 @@ static int list_space(struct walk *w, const char *space)
     (void)snprintf(path, sizeof path, "%s%s%s", w->c->cfg.root, w->c->cfg.root[0] ? "/" : "",
                    space);
     rc = list(w->c, path, add_name, &shards);
+    if (rc && rc != -ENOMEM && !w->u->spaces[w->space].own) {
+        free(shards.at);
+        return keep_space(w, path, rc);
+    }
     for (i = 0; i < shards.count && !rc; i++) {
         unsigned shard, of;
         char more;
@@ -170,7 +239,7 @@ static int list_space(struct walk *w, const char *space)
             continue;
         rc = add_dir(w, dir, shard);
         if (!rc)
-            rc = list(w->c, dir, add_file, w);
+            rc = list_dir(w, dir);
     }
     free(shards.at);
     return rc;
@@ -279,7 +348,7 @@ static int take_over(struct usage *u, cistern *c, uint64_t now)
             *s = *was;
             s->seg = seg;
             s->toc = toc;
-            s->unlinked = false;
+            s->unlinked = s->hurried = false;
             if (!toc)
                 s->toc_bytes = 0;
             if (!seg)
@@ -301,77 +370,99 @@ static int take_over(struct usage *u, cistern *c, uint64_t now)
 
 /* ---- Asking storage ---- */
 
-static int stat_file(struct usage *u, cistern *c, const struct usage_segment *s, const char *suffix,
+/* Sizes that storage does not tell stay as they were. */
+static int stat_file(struct usage *u, cistern *c, struct usage_segment *s, const char *suffix,
                      struct io_stat *st)
 {
     char name[SEGMENT_NAME_MAX], path[PATH_BYTES];
+    int rc;
 
     segment_name(name, s->writer, s->seq, suffix);
     (void)snprintf(path, sizeof path, "%s/%s", u->dirs[s->dir].path, name);
-    return c->io->ops->stat(c->io, path, st);
+    rc = c->io->ops->stat(c->io, path, st);
+    s->blind = rc && rc != -ENOENT;
+    if (s->blind)
+        note_blind(u, c, path, rc);
+    return rc;
 }
 
-static int look(struct usage *u, cistern *c, struct usage_segment *s, uint64_t now)
+static void look_data(struct usage *u, cistern *c, struct usage_segment *s)
+{
+    struct io_stat st;
+    int rc = stat_file(u, c, s, ".seg", &st);
+
+    if (s->blind)
+        return;
+    s->seg = !rc;
+    s->seg_bytes = rc ? 0 : st.disk_bytes;
+}
+
+static void look_contents(struct usage *u, cistern *c, struct usage_segment *s)
+{
+    struct io_stat st;
+    int rc = stat_file(u, c, s, ".toc", &st);
+
+    if (s->blind)
+        return;
+    s->toc = !rc;
+    s->toc_bytes = rc ? 0 : st.disk_bytes;
+    s->toc_size = rc ? 0 : st.size;
+    if (!rc)
+        s->mtime_ns = st.mtime_ns ? st.mtime_ns : st.mtime_s * NS_PER_S;
+}
+
+static void look(struct usage *u, cistern *c, struct usage_segment *s, uint64_t now)
 {
     uint64_t was = s->seg_bytes + s->toc_bytes, is;
-    struct io_stat st;
-    int rc = 0;
 
     if (s->unlinked || (s->looked && (u->scans + s->writer + s->seq) % LOOK_AGAIN && s->sealed &&
                         past_ns(now, s->changed_ns) >= SETTLED_NS))
-        return 0;
-    if (s->seg) {
-        rc = stat_file(u, c, s, ".seg", &st);
-        if (rc == -ENOENT)
-            s->seg = false;
-        else if (rc)
-            return rc;
-        s->seg_bytes = rc ? 0 : st.disk_bytes;
-    }
-    if (s->toc) {
-        rc = stat_file(u, c, s, ".toc", &st);
-        if (rc == -ENOENT)
-            s->toc = false;
-        else if (rc)
-            return rc;
-        s->toc_bytes = rc ? 0 : st.disk_bytes;
-        s->toc_size = rc ? 0 : st.size;
-        if (!rc)
-            s->mtime_ns = st.mtime_ns ? st.mtime_ns : st.mtime_s * NS_PER_S;
-    }
+        return;
+    s->blind = false;
+    if (s->seg)
+        look_data(u, c, s);
+    if (s->toc && !s->blind)
+        look_contents(u, c, s);
+    if (s->blind)
+        return;
     is = s->seg_bytes + s->toc_bytes;
     if (is != was && u->scans)
         s->changed_ns = clock_boot_ns();
     if (is > was && u->scans)
         u->written += is - was;
     s->looked = u->scans + 1;
-    return 0;
 }
 
-static int read_head(struct usage *u, cistern *c, struct usage_head *h)
+static void read_head(struct usage *u, cistern *c, struct usage_head *h)
 {
     char name[SEGMENT_NAME_MAX], path[PATH_BYTES];
     uint64_t before = clock_boot_ns();
-    struct head_record was = h->h;
+    struct head_record is;
     int64_t n;
+    int rc;
 
     if (h->valid && h->h.state == HEAD_CLOSED)
-        return 0;
+        return;
     head_name(name, h->writer);
     (void)snprintf(path, sizeof path, "%s/%s", u->dirs[h->dir].path, name);
     n = c->io->ops->small_read(c->io, path, u->head_page, sizeof u->head_page);
-    if (n < 0 && n != -ENOENT && n != -EFBIG)
-        return (int)n;
+    h->blind = n < 0 && n != -ENOENT && n != -EFBIG;
+    if (h->blind) {
+        note_blind(u, c, path, (int)n);
+        return;
+    }
     h->checked_ns = before;
     if (!h->changed_ns)
         h->changed_ns = clock_boot_ns();
-    if (n != FORMAT_PAGE || head_decode(u->head_page, &h->h))
-        return 0; /* being written, or none: silence will tell */
+    rc = n == FORMAT_PAGE ? head_decode(u->head_page, &is) : -EBADMSG;
+    h->later = rc == CISTERN_EFORMAT;
+    if (rc || is.writer != h->writer)
+        return; /* being written, of another, or none: silence will tell */
     head_touches(u->head_page, h->touches, HEAD_TOUCHES_MAX);
-    if (!h->valid || h->h.counter != was.counter || h->h.state != was.state)
+    if (!h->valid || h->h.counter != is.counter || h->h.state != is.state)
         h->changed_ns = clock_boot_ns();
+    h->h = is;
     h->valid = true;
-    return 0;
 }
 
 const struct usage_head *usage_head_of(const struct usage *u, uint32_t dir, uint64_t writer)
@@ -385,11 +476,21 @@ const struct usage_head *usage_head_of(const struct usage *u, uint32_t dir, uint
 
 bool usage_head_ended(const struct usage_head *h, uint64_t silence_ns)
 {
-    return (h->valid && h->h.state == HEAD_CLOSED) ||
-           (h->checked_ns > h->changed_ns && h->checked_ns - h->changed_ns >= silence_ns);
+    if (h->valid && h->h.state == HEAD_CLOSED)
+        return true;
+    return !h->blind && !h->later && h->checked_ns > h->changed_ns &&
+           h->checked_ns - h->changed_ns >= silence_ns;
 }
 
 /* ---- What follows from it ---- */
+
+/* Nobody can say what it does now. */
+static bool is_blind(const struct usage *u, const struct usage_segment *s)
+{
+    const struct usage_head *h = usage_head_of(u, s->dir, s->writer);
+
+    return s->blind || u->dirs[s->dir].blind || (h && h->blind);
+}
 
 static bool is_sealed(const struct usage *u, cistern *c, const struct usage_segment *s,
                       uint64_t now)
@@ -398,6 +499,8 @@ static bool is_sealed(const struct usage *u, cistern *c, const struct usage_segm
 
     if (u->dirs[s->dir].own && c->writer && s->writer == writer_id(c))
         return !writer_segment_open(c, s->writer, s->seq);
+    if (is_blind(u, s))
+        return false;
     h = usage_head_of(u, s->dir, s->writer);
     if (!h)
         return s->changed_ns ? past_ns(now, s->changed_ns) >= c->capacity->silence_ns
@@ -427,27 +530,48 @@ static void judge_spaces(struct usage *u, cistern *c)
     }
 }
 
+/* Two of the segments of a writer may be growing: the one that it writes and the one after. */
+static bool is_newest(const struct usage *u, size_t i)
+{
+    return i + 2 >= u->nsegs || u->segs[i + 2].dir != u->segs[i].dir ||
+           u->segs[i + 2].writer != u->segs[i].writer;
+}
+
+/* Counts as the whole segment that it may become. */
+static bool may_grow(const struct usage *u, const cistern *c, size_t i, uint64_t now)
+{
+    const struct usage_segment *s = &u->segs[i];
+
+    if (s->sealed)
+        return false;
+    if (u->dirs[s->dir].own && c->writer && s->writer == writer_id(c))
+        return true;
+    if (s->toc && s->changed_ns && past_ns(now, s->changed_ns) < GROWING_NS)
+        return true;
+    return s->toc && is_blind(u, s) && (!s->looked || is_newest(u, i));
+}
+
 static void sum_up(struct usage *u, cistern *c, uint64_t now)
 {
     size_t i;
 
-    u->bytes = u->counted = u->leaving = 0;
+    u->bytes = u->counted = u->leaving = u->stuck = 0;
     u->files = u->nheads;
     for (i = 0; i < u->nsegs; i++) {
         struct usage_segment *s = &u->segs[i];
         uint64_t bytes = s->seg_bytes + s->toc_bytes;
-        bool own_open;
 
         s->sealed = s->unlinked || is_sealed(u, c, s, now);
-        own_open = u->dirs[s->dir].own && c->writer && s->writer == writer_id(c) && !s->sealed;
         s->alone_ns = s->seg != s->toc ? (s->alone_ns ? s->alone_ns : clock_boot_ns()) : 0;
         s->counted = bytes;
-        if (own_open ||
-            (!s->sealed && s->toc && s->changed_ns && past_ns(now, s->changed_ns) < GROWING_NS))
+        if (may_grow(u, c, i, now))
             s->counted = max_u64(bytes, c->cfg.segment_bytes + s->toc_bytes);
         u->bytes += bytes;
         u->counted += s->counted;
-        u->leaving += s->toc ? 0 : bytes;
+        if (!s->toc && usage_stuck(s))
+            u->stuck += bytes;
+        else if (!s->toc)
+            u->leaving += bytes;
         u->files += s->seg + s->toc;
     }
     u->bytes += u->nheads * FORMAT_PAGE;
@@ -464,7 +588,8 @@ static void mark_bare_heads(struct usage *u, uint64_t now)
         while (k < u->nsegs && (u->segs[k].dir < h->dir ||
                                 (u->segs[k].dir == h->dir && u->segs[k].writer < h->writer)))
             k++;
-        if (k < u->nsegs && u->segs[k].dir == h->dir && u->segs[k].writer == h->writer)
+        if (u->dirs[h->dir].blind ||
+            (k < u->nsegs && u->segs[k].dir == h->dir && u->segs[k].writer == h->writer))
             h->bare_ns = 0;
         else if (!h->bare_ns)
             h->bare_ns = now;
@@ -496,18 +621,22 @@ int usage_scan(struct usage *u, cistern *c)
 
     swap_lists(u);
     u->nsegs = u->nheads = 0;
+    u->blind_last = u->blind;
+    u->blind = 0;
     rc = list_all(u, c);
     join_files(u);
     if (!rc)
         rc = take_over(u, c, clock_boot_ns());
     for (i = 0; i < u->nheads && !rc; i++)
-        rc = read_head(u, c, &u->heads[i]);
+        read_head(u, c, &u->heads[i]);
     for (i = 0; i < u->nsegs && !rc; i++)
-        rc = look(u, c, &u->segs[i], now);
+        look(u, c, &u->segs[i], now);
     if (rc) {
         swap_lists(u);
         return rc;
     }
+    if (u->blind_last && !u->blind)
+        log_line(&c->cfg.log, LOG_INFO, "everything in the root can be looked at again");
     if (!u->scans)
         u->first_ns = clock_boot_ns();
     mark_bare_heads(u, clock_boot_ns());

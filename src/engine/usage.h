@@ -5,6 +5,11 @@
  * for long, and reads the heads of writers that live. Sizes are disk bytes. What changed is noted
  * with the time of our own clock, never of a file's: it tells who grows and who is silent.
  *
+ * What cannot be listed or read is *blind*: it counts as it was known last, what of it may grow as
+ * a whole segment, and its writer lives, so that nothing of it is evicted or taken for litter. Only
+ * the root itself and this handle's own directory have to be listed: a writer that cannot see what
+ * it makes itself makes no more.
+ *
  * Threads: the keeper, and the opener before it runs. Everything here blocks on storage.
  */
 #ifndef ENGINE_USAGE_H
@@ -25,6 +30,7 @@ struct usage_dir {
     uint32_t space, shard;
     bool own; /* this handle's shard */
     bool seen;
+    bool blind; /* could not be listed in the last scan */
 };
 
 /* One segment, by its files. */
@@ -41,12 +47,19 @@ struct usage_segment {
     uint32_t looked;     /* scan that asked for its sizes */
     bool sealed;         /* its writer writes no more to it */
     bool unlinked;       /* not there any more, and still open in this handle */
+    bool blind;          /* could not be asked for its sizes in the last scan */
+    bool begun;          /* its contents were taken away by this handle */
+    bool hurried;        /* evict_hurry() has tried it since the last scan */
+    uint8_t tries;       /* removals in a row that storage refused */
+    uint64_t tried_ns;   /* the last of them */
 };
 
 struct usage_head {
     uint32_t dir; /* order: by dir, writer */
     uint64_t writer;
     bool there, valid;
+    bool blind; /* could not be read in the last scan */
+    bool later; /* of a later version: whoever writes it lives */
     struct head_record h;
     uint64_t changed_ns; /* after the read that first showed this counter, or no head at all */
     uint64_t checked_ns; /* before the last read */
@@ -66,8 +79,11 @@ struct usage {
     uint64_t bytes;    /* on disk */
     uint64_t counted;  /* with growing segments as what they may become */
     uint64_t leaving;  /* of these, in data files whose contents are gone */
+    uint64_t stuck;    /* likewise, but storage refuses to remove them: they stay */
     uint64_t files;
-    uint64_t written; /* bytes that we saw the root grow by, ever */
+    uint64_t blind;      /* directories, heads and segments that could not be looked at */
+    uint64_t blind_last; /* in the scan before */
+    uint64_t written;    /* bytes that we saw the root grow by, ever */
     uint64_t head_page[FORMAT_PAGE / 8];
 };
 
@@ -75,6 +91,21 @@ struct usage {
 static inline uint64_t past_ns(uint64_t now, uint64_t then)
 {
     return now > then ? now - then : 0;
+}
+
+#define USAGE_TRIES   5u                           /* removals that are refused, then it stays */
+#define USAGE_REST_NS (60ull * 1000 * 1000 * 1000) /* until it is tried once more */
+
+/* Storage refused to remove it again and again. */
+static inline bool usage_stuck(const struct usage_segment *s)
+{
+    return s->tries >= USAGE_TRIES;
+}
+
+/* It is stuck, and not to be tried now. */
+static inline bool usage_rests(const struct usage_segment *s, uint64_t now)
+{
+    return usage_stuck(s) && past_ns(now, s->tried_ns) < USAGE_REST_NS;
 }
 
 /* 0, or what storage answered; then nothing of *u has changed that decides about files. */
