@@ -4,6 +4,10 @@
  * A ring adds to the word of its shard, then to `rung`, then wakes those who wait on `rung`; a
  * waiter reads `rung` before it looks at the other words and sleeps only if it is still the same.
  * So a ring is either seen or ends the sleep. The kernel is called only when somebody else sleeps.
+ *
+ * What others rang is what the line says less what this handle rang. The two are read, and changed
+ * from here, under one lock: else a ring of another that meets an own one could cancel out, and
+ * nobody would be woken for it.
  */
 #include "engine/bell.h"
 
@@ -47,6 +51,7 @@ int bell_open(struct bell *b, bool shared, const uint8_t salt[32], const uint8_t
     int rc;
 
     memset(b, 0, sizeof *b);
+    (void)pthread_mutex_init(&b->lock, NULL);
     b->line = &b->alone;
     if (!shared)
         return 0;
@@ -80,12 +85,13 @@ void bell_poke(struct bell *b)
 }
 
 /* Own waiters are counted in the line for at least as long as in `waiting`; one that comes or goes
- * between the loads means yes. */
+ * between the loads, or both, means yes. */
 static bool others_wait(struct bell *b)
 {
-    uint32_t own = atomic_load(&b->waiting), all = atomic_load(&b->line->waiters);
+    uint32_t turns = atomic_load(&b->turns), own = atomic_load(&b->waiting),
+             all = atomic_load(&b->line->waiters);
 
-    return all != own || atomic_load(&b->waiting) != own;
+    return all != own || atomic_load(&b->turns) != turns;
 }
 
 void bell_ring(struct bell *b, uint32_t shard, bool names)
@@ -95,6 +101,7 @@ void bell_ring(struct bell *b, uint32_t shard, bool names)
 
     if (!bell_shared(b))
         return;
+    (void)pthread_mutex_lock(&b->lock);
     (void)atomic_fetch_add(&b->own.shard[s], 1);
     (void)atomic_fetch_add(&l->shard[s], 1);
     if (names) {
@@ -102,19 +109,23 @@ void bell_ring(struct bell *b, uint32_t shard, bool names)
         (void)atomic_fetch_add(&l->names, 1);
     }
     (void)atomic_fetch_add(&l->rung, 1);
+    (void)pthread_mutex_unlock(&b->lock);
     if (others_wait(b))
         futex_wake_shared(&l->rung, INT_MAX);
 }
 
-struct bell_heard bell_hear(const struct bell *b)
+struct bell_heard bell_hear(struct bell *b)
 {
     const struct bell_line *l = b->line;
-    struct bell_heard h = {.rung = atomic_load(&l->rung)};
+    struct bell_heard h;
     uint32_t i;
 
+    (void)pthread_mutex_lock(&b->lock);
+    h.rung = atomic_load(&l->rung); /* before what it tells of */
     h.names = atomic_load(&l->names) - atomic_load(&b->own.names);
     for (i = 0; i < BELL_SHARDS; i++)
         h.shard[i] = atomic_load(&l->shard[i]) - atomic_load(&b->own.shard[i]);
+    (void)pthread_mutex_unlock(&b->lock);
     return h;
 }
 
@@ -124,7 +135,9 @@ void bell_wait(struct bell *b, const struct bell_heard *heard, uint64_t ns)
 
     (void)atomic_fetch_add(&l->waiters, 1);
     (void)atomic_fetch_add(&b->waiting, 1);
+    (void)atomic_fetch_add(&b->turns, 1);
     futex_wait_shared(&l->rung, heard->rung, ns);
+    (void)atomic_fetch_add(&b->turns, 1);
     (void)atomic_fetch_sub(&b->waiting, 1);
     (void)atomic_fetch_sub(&l->waiters, 1);
 }

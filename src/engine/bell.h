@@ -13,6 +13,7 @@
 #ifndef ENGINE_BELL_H
 #define ENGINE_BELL_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -38,9 +39,11 @@ struct bell_heard {
 
 struct bell {
     struct shm_page page;
+    pthread_mutex_t lock;        /* ringing and hearing: the line and `own` change together */
     struct bell_line *line;      /* in the page, or `alone` */
     struct bell_line alone, own; /* own: what this handle rang itself */
     _Atomic uint32_t waiting;    /* own follower sleeps */
+    _Atomic uint32_t turns;      /* how often it began to or ceased */
 };
 
 /* Always usable afterwards; 0, or why there is only polling. `shared` false: not even tried. */
@@ -55,7 +58,7 @@ void bell_ring(struct bell *b, uint32_t shard, bool names);
 void bell_poke(struct bell *b);
 
 /* What others rang so far. */
-struct bell_heard bell_hear(const struct bell *b);
+struct bell_heard bell_hear(struct bell *b);
 /* Sleeps until the bell rings after `heard`, at most ns. */
 void bell_wait(struct bell *b, const struct bell_heard *heard, uint64_t ns);
 

@@ -273,6 +273,7 @@ int follower_open(cistern *c)
         return err_set(-ENOMEM, "no memory for the follower");
     c->follower = f;
     f->first = true;
+    f->heard = bell_hear(&c->bell);
     peers_open(&f->peers);
     (void)pthread_condattr_init(&attr);
     (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);

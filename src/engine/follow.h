@@ -50,6 +50,7 @@ struct follower {
     uint64_t stale; /* blocks of other shards that are gone, and still in presence */
     struct presence *fresh, *retired; /* being filled; exchanged and not yet freed */
     /* watch.c */
+    struct bell_heard heard; /* before the look of the open */
     pthread_t thread;
     bool started;
     _Atomic uint32_t urgent; /* grows when somebody waits for the thread; any thread */
@@ -88,6 +89,8 @@ void others_tidy(cistern *c);
 
 /* look.c: `shards`: bit s % 32 stands for the shards whose heads LOOK_HEADS is about. */
 int look_run(cistern *c, unsigned what, uint32_t shards) MUST_CHECK;
+/* The last look did not find all that the heads promise, and it is worth another one. */
+bool look_unfinished(const struct follower *f);
 void look_close(struct follower *f);
 
 #endif

@@ -581,6 +581,17 @@ int look_run(cistern *c, unsigned what, uint32_t shards)
     return listed ? listed : rc;
 }
 
+bool look_unfinished(const struct follower *f)
+{
+    uint32_t i;
+
+    for (i = 0; i < f->peers.count; i++) {
+        if (f->peers.at[i].failed && f->peers.at[i].tries < TRIES_MAX)
+            return true;
+    }
+    return false;
+}
+
 void look_close(struct follower *f)
 {
     free(f->files);

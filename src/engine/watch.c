@@ -4,8 +4,9 @@
  *
  * It is a thread of its own, so that seals and syncs do not wait for a look that hangs. After each
  * look it rests for a few milliseconds, so that a writer that publishes thousands of times a second
- * costs its followers a bounded number of looks. A look that fails is told in the log once, and
- * tried again.
+ * costs its followers a bounded number of looks. A look that fails is told in the log once; that
+ * one and one that did not find all that the heads promise are repeated soon, less and less often,
+ * whether a bell rings again or not.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -18,12 +19,14 @@
 
 #define REST_NS      (5 * NS_PER_MS)
 #define LIST_REST_NS (100 * NS_PER_MS) /* between listings that bells ask for */
+#define AGAIN_NS     (20 * NS_PER_MS)  /* until a look is repeated; twice as long each time */
 
 struct watch {
     struct bell_heard heard;   /* what was acted on */
     uint64_t poll_ns, list_ns; /* when the next ones are due */
     uint64_t listed_ns;        /* when the last listing ended; 0 = none yet */
     uint64_t done;             /* refreshes that were answered */
+    uint32_t again;            /* looks in a row that have to be repeated */
     bool failing;
 };
 
@@ -68,6 +71,19 @@ static unsigned rung(struct watch *w, const struct bell_heard *now, uint32_t *sh
     return what;
 }
 
+/* A look left something: the next one does not wait for its time. */
+static void look_again(cistern *c, struct watch *w, unsigned what, int rc, uint64_t now)
+{
+    uint64_t soon = now + (AGAIN_NS << min_u64(w->again, 12));
+
+    w->again = rc || look_unfinished(c->follower) ? w->again + 1 : 0;
+    if (!w->again)
+        return;
+    w->poll_ns = min_u64(w->poll_ns, soon);
+    if (rc && what & LOOK_LIST)
+        w->list_ns = min_u64(w->list_ns, soon);
+}
+
 static void turn(cistern *c, struct watch *w, const struct bell_heard *heard)
 {
     struct follower *f = c->follower;
@@ -103,13 +119,14 @@ static void turn(cistern *c, struct watch *w, const struct bell_heard *heard)
         w->listed_ns = now;
         w->list_ns = now + c->cfg.list_ms * NS_PER_MS;
     }
+    look_again(c, w, what, rc, now);
 }
 
 static void *watch_main(void *arg)
 {
     cistern *c = arg;
     struct follower *f = c->follower;
-    struct watch w = {.heard = bell_hear(&c->bell)};
+    struct watch w = {.heard = f->heard};
 
     w.poll_ns = clock_ns() + c->cfg.poll_ms * NS_PER_MS;
     w.list_ns = clock_ns() + c->cfg.list_ms * NS_PER_MS;

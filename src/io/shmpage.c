@@ -3,8 +3,8 @@
  *
  * Everybody holds a shared lock (flock) on the file while it is open; the kernel gives it back when
  * a process dies. Who leaves asks for the exclusive one: to get it is to be the last, and the name
- * is removed. Somebody may have opened the file just before that: after its lock each opener looks
- * whether the name still leads to what it opened, and else begins again.
+ * is removed, if it still leads there. Somebody may have opened the file just before that: after
+ * its lock each opener looks whether the name still leads to what it opened, and else begins again.
  *
  * Space is set aside before the page is touched, so that a full /dev/shm is an error and no SIGBUS.
  */
@@ -43,17 +43,11 @@ static bool ours(const struct stat *st)
     return S_ISREG(st->st_mode) && st->st_uid == geteuid() && !(st->st_mode & 0077);
 }
 
-/* Locks what was opened; -EAGAIN: its name is gone, or leads elsewhere by now. */
-static int lock_named(int fd, const char *path)
+/* 0, or -EAGAIN: the name of what was opened is gone, or leads elsewhere by now. */
+static int still_named(int fd, const char *path)
 {
     struct stat own, named;
-    int rc;
 
-    do {
-        rc = flock(fd, LOCK_SH | LOCK_NB);
-    } while (rc && errno == EINTR);
-    if (rc) /* somebody is about to remove it */
-        return errno == EWOULDBLOCK ? -EAGAIN : -errno;
     if (fstat(fd, &own))
         return -errno;
     if (!ours(&own))
@@ -61,6 +55,25 @@ static int lock_named(int fd, const char *path)
     if (lstat(path, &named))
         return errno == ENOENT ? -EAGAIN : -errno;
     return own.st_ino == named.st_ino && own.st_dev == named.st_dev ? 0 : -EAGAIN;
+}
+
+static int lock_named(int fd, const char *path)
+{
+    int rc;
+
+    do {
+        rc = flock(fd, LOCK_SH | LOCK_NB);
+    } while (rc && errno == EINTR);
+    if (rc) /* somebody is about to remove it */
+        return errno == EWOULDBLOCK ? -EAGAIN : -errno;
+    return still_named(fd, path);
+}
+
+/* To hold the exclusive lock of what the name leads to is to be the only one who may remove it. */
+static void unlink_if_last(int fd, const char *path)
+{
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0 && still_named(fd, path) == 0)
+        (void)unlink(path);
 }
 
 static int map_page(struct shm_page *p, int fd, size_t bytes)
@@ -105,15 +118,13 @@ int shm_page_open(struct shm_page *p, const char *name, size_t bytes)
 static void sweep_one(const char *name)
 {
     char path[300];
-    struct stat st;
     int fd;
 
     (void)snprintf(path, sizeof path, SHM_DIR "/%s", name);
     fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return;
-    if (fstat(fd, &st) == 0 && ours(&st) && flock(fd, LOCK_EX | LOCK_NB) == 0)
-        (void)unlink(path);
+    unlink_if_last(fd, path);
     (void)close(fd);
 }
 
@@ -135,8 +146,7 @@ void shm_page_close(struct shm_page *p)
     if (!p->at)
         return;
     (void)munmap(p->at, p->bytes);
-    if (flock(p->fd, LOCK_EX | LOCK_NB) == 0)
-        (void)unlink(p->path);
+    unlink_if_last(p->fd, p->path);
     (void)close(p->fd);
     *p = (struct shm_page){.fd = -1};
 }

@@ -21,6 +21,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "base/fault.h"
 #include "engine/peers.h"
 #include "../harness/store.h"
 
@@ -312,21 +313,6 @@ static const struct setting rung = {0, 1, 0, HOUR, HOUR, HOUR};
 static const struct setting polled = {0, 1, CISTERN_OPEN_NO_BELL, 20, 50, HOUR};
 
 /* Nobody polls: a new writer's block and then its next one come by the bell alone. */
-/* The bell is a hint: a ring that was missed is made good by the next one, long before any poll. */
-static void wait_rung(struct fixture *f, struct kid *a, uint64_t number)
-{
-    time_t since = time(NULL), last = since;
-    uint64_t more = 1000 * (number + 1);
-
-    while (!exists(f->c, number)) {
-        assert_false(waited(since));
-        if (time(NULL) - last > 5) {
-            assert_int_equal(ask(a, "put", more++), CISTERN_STORED);
-            last = time(NULL);
-        }
-    }
-}
-
 static void the_bell_is_enough(void **state)
 {
     struct fixture *f = *state;
@@ -340,14 +326,44 @@ static void the_bell_is_enough(void **state)
     }
     a = spawn(f, &rung);
     assert_int_equal(ask(a, "put", 1), CISTERN_STORED);
-    wait_rung(f, a, 1);
+    wait_exists(f->c, 1, true);
     assert_int_equal(get(f->c, 1), CISTERN_HIT);
     assert_int_equal(ask(a, "put", 2), CISTERN_STORED);
-    wait_rung(f, a, 2);
+    wait_exists(f->c, 2, true);
     assert_int_equal(get(f->c, 2), CISTERN_HIT);
     assert_int_equal(metric(f->c, "refreshes"), 0);
     assert_int_equal(state_of_kid(f), PEER_LIVE);
     assert_int_equal(peers_writer_state(f->c, 0, 1), PEER_UNKNOWN);
+}
+
+static struct kid *putter;
+static int put_result;
+
+static void put_then(const char *point)
+{
+    if (strcmp(point, "open.contents_read") == 0)
+        put_result = ask(putter, "put", 1);
+}
+
+/* What is published between the look of the open and the follower's first turn. */
+static void a_ring_during_the_open_is_heard(void **state)
+{
+    struct fixture *f = *state;
+    char line[128];
+
+    putter = spawn(f, &rung);
+    put_result = -1;
+    fault_hook = put_then;
+    open_here(f, &rung);
+    fault_hook = NULL;
+    if (!described(f->c, "bell=/", line)) {
+        print_message("skipped: no page in /dev/shm\n");
+        skip();
+    }
+    assert_int_equal(put_result, CISTERN_STORED);
+    wait_exists(f->c, 1, true);
+    assert_int_equal(get(f->c, 1), CISTERN_HIT);
+    assert_int_equal(metric(f->c, "refreshes"), 0);
 }
 
 /* A handle that does not follow shows that nothing else takes blocks up. */
@@ -700,6 +716,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         TEST(the_bell_is_enough),
+        TEST(a_ring_during_the_open_is_heard),
         TEST(polling_is_enough),
         TEST(new_segments_are_found_by_the_head),
         TEST(other_shards_count_in_a_match),
