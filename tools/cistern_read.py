@@ -33,7 +33,7 @@ FRAME_HEADER = struct.Struct("<4sHHQQ16sQQQ")
 BLOCK_RECORD = struct.Struct("<32sQIIBBHI8x")
 PARTS_RECORD = struct.Struct("<4Q4IBB14x")
 DEAD_RECORD = struct.Struct("<32s16sBB2xI8x")
-HEAD_RECORD = struct.Struct("<8sII32sQQIIQQQQII64sQ")
+HEAD_RECORD = struct.Struct("<8sII32sQQIIQQQQII64sQI")
 IDENTITY = struct.Struct("<32s16s32sQII")
 
 SHARD_DIR = re.compile(r"s(\d+)of(\d+)")
@@ -244,13 +244,13 @@ class Reader:
             self.find(path, str(e))
             return None
         (_, _, state, space, own, counter, own_shard, own_shards, first, after, published, written, pid, health, host,
-         _) = HEAD_RECORD.unpack_from(page)
+         _, generation) = HEAD_RECORD.unpack_from(page)
         if f"{own:016x}" != writer or (own_shard, own_shards) != (shard, shards) or state not in STATES or first > after:
             self.find(path, "head contradicts itself or its place")
             return None
         touches = [n for n in struct.unpack_from("<960I", page, 256)[:after - first]]
         return {"writer": writer, "space": space.hex(), "state": STATES[state], "counter": counter, "first_seq": first,
-                "next_seq": after, "published": published, "written_s": written, "pid": pid, "health": health,
+                "next_seq": after, "published": published, "written_s": written, "pid": pid, "health": health, "generation": generation,
                 "host": host.split(b"\0")[0].decode("utf-8", "replace"), "touches": touches}
 
     def shard(self, path, shard, shards, fingerprint):

@@ -4,8 +4,8 @@
  * A closed head is an answer at once. Else the writer's head and the names, sizes and times of its
  * files must be the same in two pictures that lie silence_ms apart by our own clock, and no process
  * of this host may bear the number in its head. A number may have been given to another process
- * since; of several heads with one number the one written last is that process, because a process
- * has a shard open for writing once. Any doubt means alive.
+ * since; of several heads with one number and one generation the one written last is that process,
+ * because a process has a shard open for writing once. Any doubt means alive.
  */
 #include <errno.h>
 #include <signal.h>
@@ -34,7 +34,8 @@ static bool process_seen(const struct survey_shard *sh, const struct survey_writ
         const struct survey_writer *o = &sh->writers[i];
 
         if (o != w && o->has_head && !o->head_rc && o->head.pid == w->head.pid &&
-            strcmp(o->head.host, host) == 0 && o->head.written_s > w->head.written_s)
+            o->head.generation == w->head.generation && strcmp(o->head.host, host) == 0 &&
+            o->head.written_s > w->head.written_s)
             return false;
     }
     return true;

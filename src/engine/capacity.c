@@ -217,6 +217,7 @@ static void describe(cistern *c, size_t i, uint64_t age, struct policy_segment *
         .rank = u->spaces[d->space].rank,
         .flags = (pinned ? POLICY_PINNED : 0) |
                  (!h || usage_head_ended(h, c->capacity->silence_ns) ? POLICY_SILENT : 0),
+        .generation = h && h->valid && h->h.generation == POLICY_OLD ? POLICY_OLD : POLICY_YOUNG,
         .age = age,
         .idle = POLICY_UNKNOWN,
         .bytes = s->seg_bytes + s->toc_bytes,

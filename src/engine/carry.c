@@ -22,6 +22,7 @@
 
 #define JOBS       8u
 #define PATH_BYTES 640
+#define REFUSED    3u /* so often in a row: not only until the grace of something is over */
 
 struct unit {
     uint8_t *slot;
@@ -415,16 +416,16 @@ static bool still_wanted(struct writer *w, const struct block_info *b)
     return (index_mask(w->c->index, &key) & b->mask) != b->mask && !underway_find(w, b->key);
 }
 
-static void take_unit(struct writer *w, struct unit *u)
+static void take_unit(struct writer *w, struct wstream *st, struct unit *u)
 {
     struct wgroup *g = w->free_groups;
     uint32_t i;
 
     w->free_groups = g->link;
-    *g = (struct wgroup){.seg = w->current,
-                         .number = w->current->number,
+    *g = (struct wgroup){.seg = st->current,
+                         .number = st->current->number,
                          .slot = u->slot,
-                         .offset = w->current->reserved,
+                         .offset = st->current->reserved,
                          .len = u->len,
                          .blocks = g->blocks,
                          .deadline_ns = UINT64_MAX};
@@ -438,20 +439,37 @@ static void take_unit(struct writer *w, struct unit *u)
         writer_free_group(w, g);
 }
 
+/* There was no room for an old segment: better among the young than not at all. */
+static bool old_is_refused(struct writer *w)
+{
+    bool refused;
+
+    (void)pthread_mutex_lock(&w->lock);
+    refused = writer_old(w)->make_failures >= REFUSED;
+    (void)pthread_mutex_unlock(&w->lock);
+    return refused;
+}
+
 bool carry_lay_out(struct writer *w)
 {
+    struct wstream *st = writer_old(w);
     struct carry *y = w->c->capacity ? w->c->capacity->carry : NULL;
 
-    if (!y || !atomic_load_explicit(&y->ready, memory_order_acquire) || !w->free_groups ||
-        !w->current)
+    if (!y || !atomic_load_explicit(&y->ready, memory_order_acquire) || !w->free_groups)
         return false;
-    if (w->current->reserved + y->unit.len > w->c->cfg.segment_bytes) {
-        writer_end_segment(w);
+    if (!st->current)
+        writer_need_segment(w, st);
+    if (!st->current && old_is_refused(w))
+        st = writer_young(w);
+    if (!st->current)
+        return false;
+    if (st->current->reserved + y->unit.len > w->c->cfg.segment_bytes) {
+        writer_end_segment(w, st);
         return false;
     }
-    if (!segment_hold(&w->c->segs, w->current->number))
+    if (!segment_hold(&w->c->segs, st->current->number))
         return false;
-    take_unit(w, &y->unit);
+    take_unit(w, st, &y->unit);
     atomic_store_explicit(&y->ready, false, memory_order_release);
     keeper_ask(w->c, KEEPER_COLLECT);
     return true;

@@ -5,6 +5,7 @@
 
 #include "base/hash.h"
 #include "engine/engine.h"
+#include "engine/policy.h"
 
 static void refresh_gauges(cistern *c)
 {
@@ -105,7 +106,9 @@ int cistern_describe(const cistern *c, char *buf, size_t size)
     line(&t, "hash=%s\n", hash64_build());
     line(&t, "bell=%s\n", bell_shared(&c->bell) ? c->bell.page.path : "none");
     if (c->writer)
-        line(&t, "writer=%016llx\n", (unsigned long long)writer_id(c));
+        line(&t, "writer=%016llx\nwriter_old=%016llx\n",
+             (unsigned long long)writer_id(c, POLICY_YOUNG),
+             (unsigned long long)writer_id(c, POLICY_OLD));
     line(&t, "breaker=%s\n",
          !c->breaker.limit                             ? "off"
          : engine_stops_gets(c)                        ? "open"

@@ -236,13 +236,16 @@ void writer_allocate(cistern *c);
 void writer_note_touches(cistern *c);
 /* What capacity_relieve() said. */
 void writer_room_made(cistern *c, bool made);
-/* The first of the writer's segments that still has contents, for its head. */
-void writer_first_seq(cistern *c, uint64_t first);
+/* The first of that writer's segments that still has contents, for its head. */
+void writer_first_seq(cistern *c, uint64_t id, uint64_t first);
 /* Of this handle, and not sealed yet. */
 bool writer_segment_open(cistern *c, uint64_t writer, uint64_t seq);
 int writer_sync(cistern *c);
 int writer_last_rites(cistern *c);
-uint64_t writer_id(const cistern *c);
+/* Whether this handle writes under that name now. */
+bool writer_is_own(const cistern *c, uint64_t id);
+/* The name of a generation (policy.h). */
+uint64_t writer_id(const cistern *c, uint32_t generation);
 void fence_renew(cistern *c); /* fence.c */
 
 /* ---- keeper.c ---- */

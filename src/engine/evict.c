@@ -119,12 +119,12 @@ static int64_t number_of(cistern *c, const struct usage *u, const struct usage_s
 
 static bool is_own(cistern *c, const struct usage *u, const struct usage_segment *s)
 {
-    return c->writer && u->dirs[s->dir].own && s->writer == writer_id(c);
+    return u->dirs[s->dir].own && writer_is_own(c, s->writer);
 }
 
-/* The first of our segments that is not forgotten. A listing would not do: it may be older than the
- * last ones, and what lies before the first is not looked at by anybody. */
-static void move_first(cistern *c)
+/* The first segment of one of our streams that is not forgotten. A listing would not do: it may be
+ * older than the last ones, and what lies before the first is not looked at by anybody. */
+static void move_first(cistern *c, uint64_t writer)
 {
     uint32_t i, n = atomic_load(&c->segs.count);
     uint64_t first = UINT64_MAX;
@@ -132,10 +132,10 @@ static void move_first(cistern *c)
     for (i = 0; i < n; i++) {
         const struct segment *s = &c->segs.at[i];
 
-        if (segtab_in_use(&c->segs, i) && s->own && s->writer == writer_id(c) && s->seq < first)
+        if (segtab_in_use(&c->segs, i) && s->own && s->writer == writer && s->seq < first)
             first = s->seq;
     }
-    writer_first_seq(c, first);
+    writer_first_seq(c, writer, first);
 }
 
 int evict_begin(cistern *c, struct usage *u, struct usage_segment *s)
@@ -160,7 +160,7 @@ int evict_begin(cistern *c, struct usage *u, struct usage_segment *s)
     if (number >= 0)
         (void)segment_forget(c, (uint32_t)number);
     if (is_own(c, u, s))
-        move_first(c);
+        move_first(c, s->writer);
     if (u->dirs[s->dir].own)
         bell_ring(&c->bell, u->dirs[s->dir].shard, true);
     metric_add(&c->metrics, METRIC_evicted_segments, 1);
@@ -233,7 +233,7 @@ static void collect_heads(cistern *c, struct usage *u, uint64_t now, uint64_t gr
     for (i = 0; i < u->nheads; i++) {
         struct usage_head *h = &u->heads[i];
 
-        if (c->writer && u->dirs[h->dir].own && h->writer == writer_id(c))
+        if (u->dirs[h->dir].own && writer_is_own(c, h->writer))
             continue;
         if (h->bare_ns && past_ns(now, h->bare_ns) >= grace_ns && usage_head_ended(h, silence_ns))
             collect_head(c, u, h);

@@ -31,7 +31,7 @@
 
 static bool is_own(const cistern *c, uint32_t shard, uint64_t writer)
 {
-    return c->writer && shard == c->cfg.shard && writer == writer_id(c);
+    return shard == c->cfg.shard && writer_is_own(c, writer);
 }
 
 /* ---- Names ---- */

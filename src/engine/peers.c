@@ -161,7 +161,7 @@ enum peer_state peers_writer_state(struct cistern *c, uint32_t shard, uint64_t w
     enum peer_state state = PEER_UNKNOWN;
     const struct peer *peer;
 
-    if (c->writer && shard == c->cfg.shard && writer == writer_id(c))
+    if (shard == c->cfg.shard && writer_is_own(c, writer))
         return PEER_LIVE;
     if (!f)
         return state;

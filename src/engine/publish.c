@@ -91,7 +91,7 @@ static void encode_header(struct writer *w, struct wseg *seg, void *page)
     struct toc_header h = {.magic = FORMAT_TOC_MAGIC,
                            .version = FORMAT_VERSION,
                            .header_bytes = FORMAT_PAGE,
-                           .writer = w->id,
+                           .writer = w->c->segs.at[seg->number].writer,
                            .seq = seg->seq,
                            .shard = cfg->shard,
                            .shards = cfg->shards,
@@ -110,7 +110,7 @@ static struct wseg *publish_segment(struct writer *w)
 
     if (g)
         return group_written(g) ? g->seg : NULL;
-    return w->dead_count && !engine_stops_puts(w->c, clock_ns()) ? w->current : NULL;
+    return w->dead_count && !engine_stops_puts(w->c, clock_ns()) ? writer_young(w)->current : NULL;
 }
 
 static void start_toc(struct writer *w)
@@ -185,8 +185,8 @@ static void abandon_segment(struct writer *w, struct wseg *seg)
     log_line(&w->c->cfg.log, LOG_WARN,
              "a write of contents failed: the segment is closed, its unpublished blocks are lost");
     seg->abandoned = true;
-    if (w->current == seg)
-        writer_end_segment(w);
+    if (seg->stream->current == seg)
+        writer_end_segment(w, seg->stream);
 }
 
 void publish_toc_done(struct writer *w, int64_t result, uint32_t len)
@@ -210,9 +210,9 @@ void publish_toc_done(struct writer *w, int64_t result, uint32_t len)
     seg->started = true;
     (void)atomic_fetch_add(&seg->written, 1);
     batch_published(w);
-    w->published = seg->contents.position;
-    w->published_next = seg->seq + 1;
-    w->head_dirty = true;
+    seg->stream->published = seg->contents.position;
+    seg->stream->published_next = seg->seq + 1;
+    seg->stream->head_dirty = true;
     fault_point("put.completed");
 }
 
@@ -237,57 +237,59 @@ static uint32_t health(const cistern *c)
     return engine_stops_gets(c) ? HEAD_HEALTH_BREAKER : 0;
 }
 
-struct head_record publish_head(struct writer *w, uint32_t state)
+struct head_record publish_head(struct writer *w, struct wstream *st, uint32_t state)
 {
     const struct config *cfg = &w->c->cfg;
     struct head_record h = {.state = state,
-                            .writer = w->id,
-                            .counter = ++w->head_counter,
+                            .writer = st->id,
+                            .counter = ++st->head_counter,
                             .shard = cfg->shard,
                             .shards = cfg->shards,
-                            .first_seq = min_u64(atomic_load(&w->first_seq), w->published_next),
-                            .next_seq = w->published_next,
-                            .published = w->published,
+                            .first_seq = min_u64(atomic_load(&st->first_seq), st->published_next),
+                            .next_seq = st->published_next,
+                            .published = st->published,
                             .written_s = clock_wall_s(),
                             .pid = (uint32_t)getpid(),
-                            .health = health(w->c)};
+                            .health = health(w->c),
+                            .generation = st->generation};
 
     memcpy(h.space, w->c->fingerprint, sizeof h.space);
     (void)gethostname(h.host, sizeof h.host - 1);
     return h;
 }
 
-void publish_encode(struct writer *w, const struct head_record *h, uint8_t *page)
+void publish_encode(struct wstream *st, const struct head_record *h, uint8_t *page)
 {
     uint64_t i, n = min_u64(HEAD_TOUCHES_MAX, h->next_seq - h->first_seq);
     uint32_t touches[HEAD_TOUCHES_MAX];
 
     for (i = 0; i < n; i++)
-        touches[i] = atomic_load_explicit(&w->touches[(h->next_seq - 1 - i) % HEAD_TOUCHES_MAX],
+        touches[i] = atomic_load_explicit(&st->touches[(h->next_seq - 1 - i) % HEAD_TOUCHES_MAX],
                                           memory_order_relaxed);
     head_encode(h, touches, n, page);
 }
 
-static void start_head(struct writer *w)
+static void start_head(struct writer *w, struct wstream *st)
 {
     struct head_record h;
     int fd;
 
     (void)pthread_mutex_lock(&w->lock);
-    fd = w->head.fd;
+    fd = st->head.fd;
     (void)pthread_mutex_unlock(&w->lock);
     if (fd < 0 || !w->head_buf || fence_holds(w))
         return;
-    h = publish_head(w, HEAD_LIVE);
-    publish_encode(w, &h, w->head_buf);
-    w->health = h.health;
-    w->head_dirty = false;
-    atomic_store(&w->first_moved, false);
+    h = publish_head(w, st, HEAD_LIVE);
+    publish_encode(st, &h, w->head_buf);
+    st->health = h.health;
+    st->head_dirty = false;
+    atomic_store(&st->first_moved, false);
     w->head_busy = true;
-    fence_head_sent(w);
-    if (writer_prep(w, &w->head, w->head_buf, 0, FORMAT_PAGE, WIO_HEAD, NULL)) {
+    w->head_of = st;
+    fence_head_sent(st);
+    if (writer_prep(w, &st->head, w->head_buf, 0, FORMAT_PAGE, WIO_HEAD, NULL)) {
         w->head_busy = false;
-        w->head_failed = true;
+        st->head_failed = true;
         metric_add(&w->c->metrics, METRIC_io_write_errors, 1);
     }
 }
@@ -296,28 +298,39 @@ void publish_head_done(struct writer *w, int64_t result)
 {
     w->head_busy = false;
     if (result != FORMAT_PAGE) {
-        w->head_failed = true;
+        w->head_of->head_failed = true;
         metric_add(&w->c->metrics, METRIC_io_write_errors, 1);
         return;
     }
-    fence_head_written(w);
+    fence_head_written(w, w->head_of);
     fault_point("put.head_written");
 }
 
 void publish_step(struct writer *w)
 {
-    if (w->current && atomic_load(&w->current->sync_error))
-        writer_end_segment(w);
+    uint32_t i;
+
+    for (i = 0; i < WSTREAMS; i++) {
+        struct wstream *st = &w->streams[i];
+
+        if (st->current && atomic_load(&st->current->sync_error))
+            writer_end_segment(w, st);
+    }
     if (!w->toc_busy) {
         settle_failed(w);
         start_toc(w);
     }
-    if ((w->head_dirty || atomic_load(&w->first_moved) || w->health != health(w->c)) &&
-        !w->head_busy)
-        start_head(w);
+    for (i = 0; i < WSTREAMS; i++) {
+        struct wstream *st = &w->streams[i];
+
+        if (!w->head_busy &&
+            (st->head_dirty || atomic_load(&st->first_moved) || st->health != health(w->c)))
+            start_head(w, st);
+    }
 }
 
 bool publish_idle(struct writer *w)
 {
-    return !w->toc_busy && !w->head_busy && !w->order && !w->head_dirty && !w->dead_count;
+    return !w->toc_busy && !w->head_busy && !w->order && !writer_young(w)->head_dirty &&
+           !writer_old(w)->head_dirty && !w->dead_count;
 }

@@ -191,22 +191,22 @@ static int fill_block(struct writer *w, struct op *op, uint32_t block, const str
     return 0;
 }
 
-static struct wgroup *open_group(struct writer *w)
+static struct wgroup *open_group(struct writer *w, struct wstream *st)
 {
     struct wgroup *g = w->free_groups;
     uint8_t *slot;
 
     if (!g || !(slot = pool_take(w->c->write_pool)))
         return NULL;
-    if (!segment_hold(&w->c->segs, w->current->number)) { /* forgotten: the lane ends it next */
+    if (!segment_hold(&w->c->segs, st->current->number)) { /* forgotten: the lane ends it next */
         pool_give(w->c->write_pool, slot);
         return NULL;
     }
     w->free_groups = g->link;
-    *g = (struct wgroup){.seg = w->current,
-                         .number = w->current->number,
+    *g = (struct wgroup){.seg = st->current,
+                         .number = st->current->number,
                          .slot = slot,
-                         .offset = w->current->reserved,
+                         .offset = st->current->reserved,
                          .blocks = g->blocks,
                          .deadline_ns = UINT64_MAX};
     return g;
@@ -264,18 +264,19 @@ static bool fill_group(struct writer *w, struct share *s, struct wgroup **open, 
     uint64_t slot_bytes = pool_slot_bytes(w->c->write_pool), extent;
     uint16_t mask = given_parts(w, s->op, s->next, &extent);
     struct wgroup *g = *open;
+    struct wstream *st = writer_young(w);
 
     if (!wanted(w, s, mask)) {
         s->next++;
         return true;
     }
-    if (w->current->reserved + (g ? g->len : 0) + extent > w->c->cfg.segment_bytes) {
+    if (st->current->reserved + (g ? g->len : 0) + extent > w->c->cfg.segment_bytes) {
         if (!g)
-            writer_end_segment(w);
+            writer_end_segment(w, st);
         *stuck = !g;
         return false;
     }
-    if (!g && !(g = *open = open_group(w))) {
+    if (!g && !(g = *open = open_group(w, st))) {
         *stuck = true;
         return false;
     }
@@ -302,7 +303,7 @@ bool put_layout(struct writer *w)
     bool stuck = false, more = true;
 
     for (s = w->shares; s && more; s = s->link) {
-        while (s->next < s->to && w->current && more)
+        while (s->next < s->to && writer_young(w)->current && more)
             more = fill_group(w, s, &g, &stuck);
     }
     if (g && g->count) {

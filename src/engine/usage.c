@@ -497,7 +497,7 @@ static bool is_sealed(const struct usage *u, cistern *c, const struct usage_segm
 {
     const struct usage_head *h;
 
-    if (u->dirs[s->dir].own && c->writer && s->writer == writer_id(c))
+    if (u->dirs[s->dir].own && writer_is_own(c, s->writer))
         return !writer_segment_open(c, s->writer, s->seq);
     if (is_blind(u, s))
         return false;
@@ -544,7 +544,7 @@ static bool may_grow(const struct usage *u, const cistern *c, size_t i, uint64_t
 
     if (s->sealed)
         return false;
-    if (u->dirs[s->dir].own && c->writer && s->writer == writer_id(c))
+    if (u->dirs[s->dir].own && writer_is_own(c, s->writer))
         return true;
     if (s->toc && s->changed_ns && past_ns(now, s->changed_ns) < GROWING_NS)
         return true;

@@ -56,33 +56,32 @@ int writer_prep(struct writer *w, struct io_file *f, void *buf, uint64_t offset,
 
 /* ---- Segments ---- */
 
-void writer_end_segment(struct writer *w)
+void writer_end_segment(struct writer *w, struct wstream *st)
 {
     (void)pthread_mutex_lock(&w->lock);
-    if (w->current)
-        w->current->stage = WSEG_ENDED;
-    w->current = NULL;
+    if (st->current)
+        st->current->stage = WSEG_ENDED;
+    st->current = NULL;
     (void)pthread_mutex_unlock(&w->lock);
 }
 
-/* The next segment becomes the current one; if there is none, the keeper is asked. */
-static void need_segment(struct writer *w)
+void writer_need_segment(struct writer *w, struct wstream *st)
 {
     bool ask = false;
 
     if (atomic_load(&w->fence) != FENCE_NONE)
         return;
     (void)pthread_mutex_lock(&w->lock);
-    if (!w->current && w->next) {
-        w->current = w->next;
-        w->current->stage = WSEG_OPEN;
-        w->next = NULL;
-        w->head_dirty = true;
+    if (!st->current && st->next) {
+        st->current = st->next;
+        st->current->stage = WSEG_OPEN;
+        st->next = NULL;
+        st->head_dirty = true;
     }
-    if (!w->next && !w->making && clock_ns() >= w->make_after_ns &&
-        (!w->current || w->current->reserved > w->c->cfg.segment_bytes / 2)) {
-        w->making = ask = true;
-        w->make_error = 0;
+    if (!st->next && !st->making && clock_ns() >= st->make_after_ns &&
+        (!st->current || st->current->reserved > w->c->cfg.segment_bytes / 2)) {
+        st->making = ask = true;
+        st->make_error = 0;
     }
     (void)pthread_mutex_unlock(&w->lock);
     if (ask)
@@ -90,13 +89,13 @@ static void need_segment(struct writer *w)
 }
 
 /* Asks for more space ahead of the writes, where the file system gave any. */
-static void need_space(struct writer *w)
+static void need_space(struct writer *w, const struct wstream *st)
 {
-    uint64_t allocated = w->current ? atomic_load(&w->current->allocated) : 0;
+    uint64_t allocated = st->current ? atomic_load(&st->current->allocated) : 0;
     bool ask = false;
 
     if (!allocated || allocated >= w->c->cfg.segment_bytes ||
-        w->current->reserved + ALLOCATE_STEP / 2 < allocated)
+        st->current->reserved + ALLOCATE_STEP / 2 < allocated)
         return;
     (void)pthread_mutex_lock(&w->lock);
     ask = !w->allocating;
@@ -179,6 +178,7 @@ static bool storage_lost(const struct writer *w)
 
 static void check_deadlines(struct writer *w, uint64_t now)
 {
+    struct wstream *young = writer_young(w);
     struct wgroup *g;
     bool failed;
 
@@ -186,9 +186,9 @@ static void check_deadlines(struct writer *w, uint64_t now)
         return;
     w->check_ns = now + CHECK_NS;
     (void)pthread_mutex_lock(&w->lock);
-    failed = w->make_error != 0 && !w->current && !w->next;
+    failed = young->make_error != 0 && !young->current && !young->next;
     if (failed)
-        w->pause_until_ns = max_u64(w->pause_until_ns, w->make_after_ns);
+        w->pause_until_ns = max_u64(w->pause_until_ns, young->make_after_ns);
     (void)pthread_mutex_unlock(&w->lock);
     if (now < w->pause_until_ns || engine_tripped(w->c) ||
         (w->shares && (storage_lost(w) || engine_stops_puts(w->c, now))))
@@ -253,32 +253,40 @@ static void issue(struct writer *w, uint64_t now)
         w->prepared = 0; /* else once more at the next look */
 }
 
+/* Its files are gone, or nobody is to use them. */
+static bool is_lost(const struct writer *w, const struct wseg *s)
+{
+    return engine_is_aside(w->c, s->number) || !segtab_in_use(&w->c->segs, s->number);
+}
+
 static void lay_out(struct writer *w, uint64_t now)
 {
+    struct wstream *young = writer_young(w), *st;
     bool more = true;
 
-    if (w->current && (engine_is_aside(w->c, w->current->number) ||
-                       !segtab_in_use(&w->c->segs, w->current->number))) /* its files are gone */
-        writer_end_segment(w);
+    for (st = w->streams; st < w->streams + WSTREAMS; st++) {
+        if (st->current && is_lost(w, st->current))
+            writer_end_segment(w, st);
+    }
     while (w->shares && more && !w->issue && w->inflight < w->c->cfg.depth &&
            now >= w->pause_until_ns) {
-        if (!w->current)
-            need_segment(w);
-        more = w->current && put_layout(w);
+        if (!young->current)
+            writer_need_segment(w, young);
+        more = young->current && put_layout(w);
         issue(w, now);
     }
     if (carry_waits(w) && !w->issue && w->free_groups && w->inflight < w->c->cfg.depth &&
         now >= w->pause_until_ns && !engine_stops_puts(w->c, now)) {
-        if (!w->current)
-            need_segment(w);
         if (carry_lay_out(w))
             issue(w, now);
     }
-    if (w->dead_count && !w->current && !engine_stops_puts(w->c, now))
-        need_segment(w);
-    if (w->current && w->current->reserved > w->c->cfg.segment_bytes / 2)
-        need_segment(w);
-    need_space(w);
+    if (w->dead_count && !young->current && !engine_stops_puts(w->c, now))
+        writer_need_segment(w, young);
+    for (st = w->streams; st < w->streams + WSTREAMS; st++) {
+        if (st->current && st->current->reserved > w->c->cfg.segment_bytes / 2)
+            writer_need_segment(w, st);
+        need_space(w, st);
+    }
 }
 
 /* ---- Completions ---- */
@@ -454,14 +462,19 @@ int writer_open(cistern *c)
         return err_set(-ENOMEM, "no memory for the write lane");
     c->writer = w;
     w->c = c;
-    w->head.fd = -1;
+    for (i = 0; i < WSTREAMS; i++) {
+        w->streams[i].generation = i;
+        w->streams[i].head.fd = -1;
+    }
     for (i = 0; i < WSEGS; i++)
         w->segs[i].toc.fd = -1;
     inbox_init(&w->in);
     (void)pthread_mutex_init(&w->lock, NULL);
     (void)pthread_mutex_init(&w->dead_lock, NULL);
-    if (getrandom(&w->id, sizeof w->id, 0) != sizeof w->id)
-        return err_set(-EIO, "no random bytes for the name of the writer");
+    for (i = 0; i < WSTREAMS; i++) {
+        if (getrandom(&w->streams[i].id, sizeof w->streams[i].id, 0) != sizeof w->streams[i].id)
+            return err_set(-EIO, "no random bytes for the name of the writer");
+    }
     if ((rc = writer_alloc(w)))
         return rc;
     w->toc_buf = pool_take(c->write_pool);
@@ -556,7 +569,12 @@ bool writer_dead_open(cistern *c)
     return open;
 }
 
-uint64_t writer_id(const cistern *c)
+uint64_t writer_id(const cistern *c, uint32_t generation)
 {
-    return c->writer->id;
+    return c->writer->streams[generation].id;
+}
+
+bool writer_is_own(const cistern *c, uint64_t id)
+{
+    return c->writer && (id == writer_id(c, POLICY_YOUNG) || id == writer_id(c, POLICY_OLD));
 }

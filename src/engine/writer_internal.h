@@ -1,6 +1,8 @@
 /*
- * writer_internal.h - the write lane: one thread, one write ring, one head, and at any time one
- * segment that grows.
+ * writer_internal.h - the write lane: one thread, one write ring, and two streams, one for each
+ * generation of segments (policy.h). A stream is a writer of its own to everybody else: its own
+ * random name, its own head, and at any time one segment that grows. The young one takes puts; the
+ * old one takes what is carried over and puts that the ghost list knows, and has no file before.
  *
  * Life of a put: the share waits in `shares`; its blocks are copied and hashed into a group's slot,
  * side by side (put.c); the group is written in I/Os cut at multiples of io_bytes; groups are
@@ -11,17 +13,19 @@
  * A segment whose contents could not be written, or were not answered in time, gets no further
  * frame: a late write must not meet a new one.
  *
- * Owned by the thread, except: `in`, `ended`; `segs[].stage`, `next` and `make_*` under `lock`
- * (shared with the keeper); `dead_*` under `dead_lock`.
+ * Owned by the thread, except: `in`, `ended`; `segs[].stage`, and of a stream `next` and `make_*`
+ * under `lock` (shared with the keeper); `dead_*` under `dead_lock`.
  */
 #ifndef ENGINE_WRITER_INTERNAL_H
 #define ENGINE_WRITER_INTERNAL_H
 
 #include "engine/engine.h"
+#include "engine/policy.h"
 #include "segment/toc.h"
 
 #define WGROUP_BLOCKS 64u
-#define WSEGS         4u
+#define WSEGS         8u
+#define WSTREAMS      2u
 #define TOC_BYTES     SLOT_LEAST
 #define DEAD_NOTES    16384u
 #define ALLOCATE_STEP (64ull << 20) /* what a crash can leave allocated and unused, at most */
@@ -30,6 +34,7 @@ enum wseg_stage { WSEG_FREE, WSEG_READY, WSEG_OPEN, WSEG_ENDED, WSEG_SEALING };
 
 /* A segment that is being written, or waits to be. */
 struct wseg {
+    struct wstream *stream;
     uint32_t stage;  /* enum wseg_stage */
     uint32_t number; /* in the segtab */
     uint64_t seq;
@@ -84,6 +89,35 @@ struct wio {
     uint32_t len;
 };
 
+/* What others take for a writer. */
+struct wstream {
+    uint32_t generation;  /* enum policy_generation, and the place in `streams` */
+    _Atomic uint64_t id;  /* changed by the keeper only (fence.c) */
+    struct wseg *current; /* grows */
+    bool head_dirty;
+    uint32_t health; /* that the head was last written with */
+    /* Shared with the keeper. */
+    struct wseg *next; /* made, not yet in use */
+    bool making;
+    int make_error;
+    uint32_t make_failures; /* one after the other */
+    uint64_t make_after_ns; /* not asked for again before */
+    int make_logged;
+    uint64_t seq; /* of the next segment */
+    struct io_file head;
+    /* fence.c */
+    uint64_t fence_ns;     /* boot clock when the head that stands was sent; 0 = none yet */
+    uint64_t head_sent_ns; /* likewise of the last one that was sent */
+    bool head_failed;      /* it was not written */
+    bool announced;        /* a head was written under this name */
+    uint64_t head_counter;
+    uint64_t published, published_next; /* bytes of the last contents with frames; its seq + 1 */
+    _Atomic uint64_t first_seq;         /* moved by the keeper */
+    _Atomic bool first_moved;
+    _Atomic uint32_t
+        touches[HEAD_TOUCHES_MAX]; /* [seq % HEAD_TOUCHES_MAX], as the keeper last saw */
+};
+
 struct writer {
     cistern *c;
     pthread_t thread;
@@ -92,9 +126,9 @@ struct writer {
     struct inbox in;
     struct io_ring ring;
     bool ring_open;
-    _Atomic uint64_t id; /* changed by the keeper only (fence.c) */
+    struct wstream streams[WSTREAMS];
     uint32_t inflight, prepared;
-    uint32_t lost;      /* data writes in flight whose deadline passed */
+    uint32_t lost;       /* data writes in flight whose deadline passed */
     uint32_t lost_pages; /* likewise writes of frames and heads */
     struct wgroup *groups, *free_groups;
     struct wgroup *order, *order_last; /* laid out, not yet wholly settled */
@@ -107,12 +141,11 @@ struct writer {
     struct wblock **underway;
     uint32_t underway_mask;
     /* Publishing: one frame write at a time. */
-    struct wseg *current;
     uint8_t *toc_buf, *head_buf; /* slots of the pool */
-    bool toc_busy, head_busy, head_dirty;
+    bool toc_busy, head_busy;
+    struct wstream *head_of; /* whose head is being written */
     uint64_t toc_deadline_ns;
     uint32_t toc_epoch; /* of the breaker */
-    uint32_t health;    /* that the head was last written with */
     uint64_t nap_ns;    /* between looks while all that is in flight is late */
     struct toc_batch batch;
     uint32_t batch_blocks, batch_dead;
@@ -120,29 +153,12 @@ struct writer {
     /* Shared with the keeper. */
     pthread_mutex_t lock;
     struct wseg segs[WSEGS];
-    struct wseg *next; /* made, not yet in use */
-    bool making, allocating;
-    int make_error;
-    uint64_t make_after_ns; /* not asked for again before */
-    uint64_t seq;           /* of the next segment */
-    struct io_file head;
-    bool parents_synced; /* of the keeper */
-    /* fence.c */
-    _Atomic uint32_t fence; /* enum fence */
-    uint64_t fence_ns;      /* boot clock when the head that stands was sent; 0 = none yet */
-    uint64_t head_sent_ns;  /* likewise of the last one that was sent */
-    bool head_failed;       /* it was not written */
-    bool announced;         /* a head was written under this name */
-    uint64_t head_counter;
-    uint64_t published, published_next; /* bytes of the last contents with frames; its seq + 1 */
-    _Atomic uint64_t first_seq;         /* moved by the keeper */
-    _Atomic bool first_moved;
-    _Atomic uint32_t
-        touches[HEAD_TOUCHES_MAX]; /* [seq % HEAD_TOUCHES_MAX], as the keeper last saw */
-    _Atomic uint32_t room_made;    /* enum room: the keeper's answer to a full disk */
-    bool room_asked;               /* nothing is sent until it has come */
+    bool allocating;
+    bool parents_synced;        /* of the keeper */
+    _Atomic uint32_t fence;     /* enum fence, of both streams */
+    _Atomic uint32_t room_made; /* enum room: the keeper's answer to a full disk */
+    bool room_asked;            /* nothing is sent until it has come */
     uint64_t room_until_ns, room_made_ns;
-    int make_logged;
     /* Copies that are not to be used. */
     pthread_mutex_t dead_lock;
     struct dead_note *dead;
@@ -172,9 +188,9 @@ void publish_head_done(struct writer *w, int64_t result);
 void publish_toc_late(struct writer *w);
 bool publish_idle(struct writer *w);
 /* The page of a head as publish_head() says it, touches included. */
-void publish_encode(struct writer *w, const struct head_record *h, uint8_t *page);
+void publish_encode(struct wstream *st, const struct head_record *h, uint8_t *page);
 /* The head as it is to be written next. */
-struct head_record publish_head(struct writer *w, uint32_t state);
+struct head_record publish_head(struct writer *w, struct wstream *st, uint32_t state);
 
 /* full.c: what to do about a full file system */
 /* A write was answered with `result` instead of its length; true: the group is tried again. */
@@ -193,8 +209,8 @@ bool fence_holds(struct writer *w);
 void fence_step(struct writer *w);
 /* How long the lane may sleep. */
 uint64_t fence_idle_ns(const struct writer *w, uint64_t most);
-void fence_head_sent(struct writer *w);
-void fence_head_written(struct writer *w); /* rings the bell */
+void fence_head_sent(struct wstream *st);
+void fence_head_written(struct writer *w, struct wstream *st); /* rings the bell */
 
 /* writer.c */
 int writer_prep(struct writer *w, struct io_file *f, void *buf, uint64_t offset, uint32_t len,
@@ -202,7 +218,19 @@ int writer_prep(struct writer *w, struct io_file *f, void *buf, uint64_t offset,
 void writer_free_group(struct writer *w, struct wgroup *g);
 /* After the answer that the disk is full no put is taken for a second. */
 void writer_pause_if_full(struct writer *w, int error);
-/* The segment gets no more blocks. */
-void writer_end_segment(struct writer *w);
+/* The growing segment of the stream gets no more blocks. */
+void writer_end_segment(struct writer *w, struct wstream *st);
+/* The next segment becomes the growing one; if there is none, the keeper is asked. */
+void writer_need_segment(struct writer *w, struct wstream *st);
+
+static inline struct wstream *writer_young(struct writer *w)
+{
+    return &w->streams[POLICY_YOUNG];
+}
+
+static inline struct wstream *writer_old(struct writer *w)
+{
+    return &w->streams[POLICY_OLD];
+}
 
 #endif

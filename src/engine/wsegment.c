@@ -25,15 +25,15 @@ static void path_of(const cistern *c, char out[PATH_BYTES], const char *name)
     (void)snprintf(out, PATH_BYTES, "%s/%s", c->shard_path, name);
 }
 
-static int make_head(cistern *c, struct writer *w)
+static int make_head(cistern *c, struct writer *w, struct wstream *st)
 {
     char name[SEGMENT_NAME_MAX], path[PATH_BYTES];
     struct io_file f = {.fd = -1};
     int rc;
 
-    if (w->head.fd >= 0)
+    if (st->head.fd >= 0)
         return 0;
-    head_name(name, w->id);
+    head_name(name, st->id);
     path_of(c, path, name);
     rc = c->io->ops->file_open(c->io, path, IO_WRITE | IO_CREATE, &f);
     if (rc == -ENOENT && c->io->ops->make_dir(c->io, c->shard_path) == 0) /* full at the open */
@@ -42,23 +42,23 @@ static int make_head(cistern *c, struct writer *w)
         return rc;
     fault_point("open.head_made");
     (void)pthread_mutex_lock(&w->lock);
-    w->head = f;
+    st->head = f;
     (void)pthread_mutex_unlock(&w->lock);
     return 0;
 }
 
-static int make_files(cistern *c, struct writer *w, uint64_t seq, struct segment *seg,
+static int make_files(cistern *c, struct wstream *st, uint64_t seq, struct segment *seg,
                       struct io_file *toc)
 {
     unsigned mode = IO_WRITE | IO_CREATE | (c->cfg.flags & CISTERN_OPEN_BUFFERED ? 0 : IO_DIRECT);
     char name[SEGMENT_NAME_MAX], toc_path[PATH_BYTES], data_path[PATH_BYTES];
     int rc;
 
-    segment_name(name, w->id, seq, ".toc");
+    segment_name(name, st->id, seq, ".toc");
     path_of(c, toc_path, name);
-    segment_name(name, w->id, seq, ".seg");
+    segment_name(name, st->id, seq, ".seg");
     path_of(c, data_path, name);
-    if ((rc = make_head(c, w)))
+    if ((rc = make_head(c, c->writer, st)))
         return rc;
     if ((rc = c->io->ops->file_open(c->io, toc_path, IO_WRITE | IO_CREATE, toc)))
         return rc;
@@ -120,16 +120,16 @@ static void remove_files(cistern *c, uint64_t writer, uint64_t seq)
 }
 
 /* A file of that name is there, left by an attempt that could not be tidied up: never reused. */
-static void pass_over(struct writer *w, uint64_t seq)
+static void pass_over(struct writer *w, struct wstream *st, uint64_t seq)
 {
     (void)pthread_mutex_lock(&w->lock);
-    w->seq = seq + 1;
+    st->seq = seq + 1;
     (void)pthread_mutex_unlock(&w->lock);
 }
 
-static int make(cistern *c, struct writer *w, struct wseg **out)
+static int make(cistern *c, struct writer *w, struct wstream *st, struct wseg **out)
 {
-    struct segment seg = {.writer = w->id, .shard = c->cfg.shard, .own = true, .data = {.fd = -1}};
+    struct segment seg = {.writer = st->id, .shard = c->cfg.shard, .own = true, .data = {.fd = -1}};
     struct io_file toc = {.fd = -1};
     struct wseg *s = NULL;
     int64_t number;
@@ -141,15 +141,15 @@ static int make(cistern *c, struct writer *w, struct wseg **out)
         if (w->segs[i].stage == WSEG_FREE)
             s = &w->segs[i];
     }
-    seg.seq = w->seq;
+    seg.seq = st->seq;
     (void)pthread_mutex_unlock(&w->lock);
     if (!s)
         return -EAGAIN;
     if (getrandom(seg.id, sizeof seg.id, 0) != sizeof seg.id)
         return -EIO;
-    rc = make_files(c, w, seg.seq, &seg, &toc);
+    rc = make_files(c, st, seg.seq, &seg, &toc);
     if (rc == -EEXIST)
-        pass_over(w, seg.seq);
+        pass_over(w, st, seg.seq);
     if (rc)
         return rc;
     number = segtab_add(&c->segs, &seg);
@@ -162,6 +162,7 @@ static int make(cistern *c, struct writer *w, struct wseg **out)
     if (!HOLDS(c, segment_hold(&c->segs, (uint32_t)number))) /* until it is sealed */
         return -EIO;
     (void)pthread_mutex_lock(&w->lock);
+    s->stream = st;
     s->stage = WSEG_READY;
     s->number = (uint32_t)number;
     s->seq = seg.seq;
@@ -172,10 +173,10 @@ static int make(cistern *c, struct writer *w, struct wseg **out)
     s->groups = 0;
     s->started = s->abandoned = s->names_synced = false;
     atomic_store(&s->sync_error, 0);
-    atomic_store(&w->touches[seg.seq % HEAD_TOUCHES_MAX], 0);
+    atomic_store(&st->touches[seg.seq % HEAD_TOUCHES_MAX], 0);
     atomic_store(&s->written, 0);
     atomic_store(&s->synced, 0);
-    w->seq = seg.seq + 1;
+    st->seq = seg.seq + 1;
     (void)pthread_mutex_unlock(&w->lock);
     allocate_step(c, s);
     *out = s;
@@ -196,20 +197,21 @@ bool writer_segment_open(cistern *c, uint64_t writer, uint64_t seq)
     return open;
 }
 
-void writer_first_seq(cistern *c, uint64_t first)
+void writer_first_seq(cistern *c, uint64_t id, uint64_t first)
 {
     struct writer *w = c->writer;
+    struct wstream *st = writer_young(w)->id == id ? writer_young(w) : writer_old(w);
     uint32_t i;
 
     (void)pthread_mutex_lock(&w->lock);
-    first = min_u64(first, w->seq);
+    first = min_u64(first, st->seq);
     for (i = 0; i < WSEGS; i++) { /* what a listing did not show yet */
-        if (w->segs[i].stage != WSEG_FREE && c->segs.at[w->segs[i].number].writer == w->id)
+        if (w->segs[i].stage != WSEG_FREE && c->segs.at[w->segs[i].number].writer == id)
             first = min_u64(first, w->segs[i].seq);
     }
     (void)pthread_mutex_unlock(&w->lock);
-    atomic_store(&w->first_seq, first);
-    atomic_store(&w->first_moved, true);
+    atomic_store(&st->first_seq, first);
+    atomic_store(&st->first_moved, true);
     inbox_ring(&w->in);
 }
 
@@ -221,10 +223,11 @@ void writer_note_touches(cistern *c)
 
     for (i = 0; i < n; i++) {
         const struct segment *s = &c->segs.at[i];
+        struct wstream *st = s->writer == writer_young(w)->id ? writer_young(w) : writer_old(w);
 
-        if (segtab_in_use(&c->segs, i) && s->own && s->writer == w->id &&
-            s->seq + HEAD_TOUCHES_MAX >= w->seq) /* older ones have no place in the head */
-            atomic_store_explicit(&w->touches[s->seq % HEAD_TOUCHES_MAX],
+        if (segtab_in_use(&c->segs, i) && s->own && s->writer == st->id &&
+            s->seq + HEAD_TOUCHES_MAX >= st->seq) /* older ones have no place in the head */
+            atomic_store_explicit(&st->touches[s->seq % HEAD_TOUCHES_MAX],
                                   atomic_load_explicit(&s->touches, memory_order_relaxed),
                                   memory_order_relaxed);
     }
@@ -237,38 +240,56 @@ void writer_room_made(cistern *c, bool made)
 }
 
 /* A full disk is asked for room once. */
-static int make_relieved(cistern *c, struct writer *w, struct wseg **s)
+static int make_relieved(cistern *c, struct writer *w, struct wstream *st, struct wseg **s)
 {
     int rc = capacity_admit(c);
 
     if (rc)
         return rc;
-    rc = make(c, w, s);
+    rc = make(c, w, st, s);
     if ((rc == -ENOSPC || rc == -EDQUOT) && capacity_relieve(c))
-        rc = make(c, w, s);
+        rc = make(c, w, st, s);
     return rc;
+}
+
+static void make_for(cistern *c, struct writer *w, struct wstream *st)
+{
+    struct wseg *s = NULL;
+    int rc = make_relieved(c, w, st, &s);
+
+    if (!rc) {
+        metric_add(&c->metrics, METRIC_segments_created, 1);
+    } else if (rc != -EAGAIN && rc != st->make_logged) {
+        log_line(&c->cfg.log, LOG_WARN, "no segment could be made in %s: %s", c->shard_path,
+                 cistern_error_string(rc));
+    }
+    (void)pthread_mutex_lock(&w->lock);
+    st->next = s;
+    st->make_error = rc == -EAGAIN ? 0 : rc;
+    st->make_failures = st->make_error ? st->make_failures + 1 : 0;
+    st->make_after_ns = clock_ns() + (!st->make_error ? 0
+                                      : rc == -ENOSPC ? FULL_RETRY_NS
+                                                      : NS_PER_S);
+    st->make_logged = rc == -EAGAIN ? st->make_logged : rc;
+    st->making = false;
+    (void)pthread_mutex_unlock(&w->lock);
+    inbox_ring(&w->in);
 }
 
 void writer_make_segment(cistern *c)
 {
     struct writer *w = c->writer;
-    struct wseg *s = NULL;
-    int rc = make_relieved(c, w, &s);
+    uint32_t i;
 
-    if (!rc) {
-        metric_add(&c->metrics, METRIC_segments_created, 1);
-    } else if (rc != -EAGAIN && rc != w->make_logged) {
-        log_line(&c->cfg.log, LOG_WARN, "no segment could be made in %s: %s", c->shard_path,
-                 cistern_error_string(rc));
+    for (i = 0; i < WSTREAMS; i++) {
+        bool asked;
+
+        (void)pthread_mutex_lock(&w->lock);
+        asked = w->streams[i].making;
+        (void)pthread_mutex_unlock(&w->lock);
+        if (asked)
+            make_for(c, w, &w->streams[i]);
     }
-    (void)pthread_mutex_lock(&w->lock);
-    w->next = s;
-    w->make_error = rc == -EAGAIN ? 0 : rc;
-    w->make_after_ns = clock_ns() + (!w->make_error ? 0 : rc == -ENOSPC ? FULL_RETRY_NS : NS_PER_S);
-    w->make_logged = rc == -EAGAIN ? w->make_logged : rc;
-    w->making = false;
-    (void)pthread_mutex_unlock(&w->lock);
-    inbox_ring(&w->in);
 }
 
 /* A directory that may not be read cannot be synced; what was made in it is as safe as it gets. */
@@ -416,17 +437,17 @@ int writer_sync(cistern *c)
 }
 
 /* A last head says that nothing more will come. The lane's thread has ended: the ring is ours. */
-static void close_head(cistern *c, struct writer *w)
+static void close_head(cistern *c, struct writer *w, struct wstream *st)
 {
     struct head_record h;
     struct io_done done;
 
-    if (w->head.fd < 0 || w->inflight || fence_holds(w))
+    if (st->head.fd < 0 || w->inflight || fence_holds(w))
         return;
     writer_note_touches(c);
-    h = publish_head(w, HEAD_CLOSED);
-    publish_encode(w, &h, w->head_buf);
-    if (writer_prep(w, &w->head, w->head_buf, 0, FORMAT_PAGE, WIO_HEAD, NULL) == 0) {
+    h = publish_head(w, st, HEAD_CLOSED);
+    publish_encode(st, &h, w->head_buf);
+    if (writer_prep(w, &st->head, w->head_buf, 0, FORMAT_PAGE, WIO_HEAD, NULL) == 0) {
         w->head_busy = true;
         (void)c->io->ops->submit(c->io, &w->ring);
         if (c->io->ops->wait(c->io, &w->ring, &done, 1, 1, c->cfg.write_timeout_ms * NS_PER_MS) ==
@@ -450,9 +471,13 @@ int writer_last_rites(cistern *c)
         one = seal(c, &w->segs[i]);
         rc = rc ? rc : one;
     }
-    close_head(c, w);
-    if (w->head.fd >= 0)
-        c->io->ops->file_close(c->io, &w->head);
-    w->head.fd = -1;
+    for (i = 0; i < WSTREAMS; i++) {
+        struct wstream *st = &w->streams[i];
+
+        close_head(c, w, st);
+        if (st->head.fd >= 0)
+            c->io->ops->file_close(c->io, &st->head);
+        st->head.fd = -1;
+    }
     return rc;
 }

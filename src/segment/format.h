@@ -144,10 +144,12 @@ struct head_record {
     uint32_t health; /* HEAD_HEALTH_...; bits are given a meaning by later versions */
     char host[64];   /* NUL-terminated */
     uint64_t checksum;
+    uint32_t generation; /* of its segments: 0 young, 1 old (engine/policy.h); for evictors only */
+    uint32_t reserved;
     /* From byte 256: touches per live segment, newest first, 32-bit counters; 0 = none. Written
      * lazily. */
 };
-_Static_assert(sizeof(struct head_record) == 184, "head record");
+_Static_assert(sizeof(struct head_record) == 192, "head record");
 _Static_assert(offsetof(struct head_record, checksum) == 176, "head checksum");
 #define HEAD_HEALTH_BREAKER 1u /* reads failed again and again: this writer finds nothing now */
 #define HEAD_TOUCHES_AT     256u

@@ -111,6 +111,7 @@ void head_encode(const struct head_record *h, const uint32_t *touches, size_t n,
     le32_store(p + HEAD_AT(pid), h->pid);
     le32_store(p + HEAD_AT(health), h->health);
     memcpy(p + HEAD_AT(host), h->host, strnlen(h->host, sizeof h->host - 1));
+    le32_store(p + HEAD_AT(generation), h->generation);
     for (i = 0; i < n && i < HEAD_TOUCHES_MAX; i++)
         le32_store(p + HEAD_TOUCHES_AT + 4u * i, touches[i]);
     le64_store(p + HEAD_AT(checksum), checksum_without(p, FORMAT_PAGE, HEAD_AT(checksum), scratch));
@@ -155,6 +156,7 @@ int head_decode(const void *page, struct head_record *out)
     h.pid = le32_load(p + HEAD_AT(pid));
     h.health = le32_load(p + HEAD_AT(health));
     memcpy(h.host, p + HEAD_AT(host), sizeof h.host);
+    h.generation = le32_load(p + HEAD_AT(generation));
     rc = head_judge(&h);
     if (rc == 0)
         *out = h;

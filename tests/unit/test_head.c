@@ -36,6 +36,7 @@ static struct head_record head_make(void)
                             .written_s = 1700000001,
                             .pid = 4711,
                             .health = 6,
+                            .generation = 1,
                             .host = "node-17"};
 
     memset(h.space, 0x5a, sizeof h.space);
@@ -83,6 +84,7 @@ static void test_head_round_trips(void **state)
     assert_int_equal(out.written_s, 1700000001);
     assert_int_equal(out.pid, 4711);
     assert_int_equal(out.health, 6);
+    assert_int_equal(out.generation, 1);
     assert_string_equal(out.host, "node-17");
     head_touches(page, back, HEAD_TOUCHES_MAX + 8);
     assert_memory_equal(back, touches, 4 * HEAD_TOUCHES_MAX);

@@ -398,10 +398,10 @@ static void an_old_listing_hides_nothing(void **state)
         put_all(f, i, BATCH);
     WAIT_FOR(metric(f, METRIC_segments_sealed) >= 2);
     assert_int_equal(evict_begin(f->c, &seen, nth(0)), 0);
-    assert_int_equal(atomic_load(&f->c->writer->first_seq), 1);
+    assert_int_equal(atomic_load(&f->c->writer->streams[0].first_seq), 1);
     usage_free(&seen);
     f->s.o.flags = CISTERN_OPEN_READ_ONLY;
-    WAIT_FOR(!atomic_load(&f->c->writer->first_moved));
+    WAIT_FOR(!atomic_load(&f->c->writer->streams[0].first_moved));
     assert_int_equal(cistern_open(&f->s.o, &other), 0);
     assert_int_equal(cistern_close(f->c), 0);
     f->c = other;
