@@ -19,6 +19,7 @@
     128u /* where an open is a round trip: at most 3 in sequence per 100 segments                  \
           */
 #define OPENERS_LOCAL 4u
+#define OPEN_MAX      1024u /* contents that are open at once: a process has only so many files */
 #define OPENER_LOAD   16u /* files that make one more thread worth it, where it is a system call */
 
 int contents_reader_open(struct contents_reader *r, struct io *io, uint64_t timeout_ns)
@@ -406,7 +407,7 @@ static int read_all(struct contents_reader *r, struct contents_job *jobs, size_t
     return rc;
 }
 
-int contents_run(struct contents_reader *r, struct contents_job *jobs, size_t n)
+static int run_some(struct contents_reader *r, struct contents_job *jobs, size_t n)
 {
     size_t i;
     int rc;
@@ -417,5 +418,19 @@ int contents_run(struct contents_reader *r, struct contents_job *jobs, size_t n)
         if (jobs[i].file.fd >= 0 && !jobs[i].keep)
             r->io->ops->file_close(r->io, &jobs[i].file);
     }
+    return rc;
+}
+
+int contents_run(struct contents_reader *r, struct contents_job *jobs, size_t n)
+{
+    size_t i, some;
+    int rc = 0;
+
+    for (i = 0; i < n && !rc; i += some) {
+        some = min_u64(OPEN_MAX, n - i);
+        rc = run_some(r, &jobs[i], some);
+    }
+    for (; i < n; i++) /* not begun */
+        jobs[i].result = -ETIMEDOUT;
     return rc;
 }
