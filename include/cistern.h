@@ -199,6 +199,13 @@ struct cistern_options {
                               no match; 0 = not known, every run is */
     const char *admission; /* which blocks are stored: "all", or "reused": those that are put a
                               second time; default "all" */
+    uint64_t write_budget_bytes_per_day; /* most bytes of blocks that this handle writes in any 24
+                              hours, carried ones included; what is beyond is dropped. A quarter of
+                              it may be saved up, and nothing is at the open. 0 = not limited */
+    uint64_t write_bandwidth; /* bytes a second at which puts and carried blocks are written; puts
+                                 wait, until their deadline; 0 = not limited */
+    uint64_t read_bandwidth;  /* bytes a second at which blocks are read to be carried over; no get
+                                 waits; 0 = not limited */
 };
 
 /*

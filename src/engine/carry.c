@@ -323,8 +323,9 @@ static bool read_unit(cistern *c, struct job *job)
     uint32_t i, kept = 0;
     int64_t got;
 
-    if (!u->count)
+    if (!u->count || !budget_carries(c, u->count, u->len))
         return false;
+    pace_read(c, u->len);
     got = read_run(c, &s->data, u, from);
     if (got == -ETIMEDOUT) {
         y->lost = true;
@@ -367,7 +368,7 @@ bool carry_step(cistern *c)
         end_job(c, job);
         return false;
     }
-    if (!(y->unit.slot = spare_slot(c)))
+    if (!pace_reads(c) || !(y->unit.slot = spare_slot(c)))
         return true;
     if (read_unit(c, job)) {
         fault_point("carry.read");

@@ -148,6 +148,9 @@ static int take_numbers(const struct cistern_options *o, struct config *c)
         o->evict_grace_ms ? o->evict_grace_ms : c->get_timeout_ms + c->list_ms + c->poll_ms;
     c->free_floor_bytes = o->free_floor_bytes;
     c->carry_over = o->carry_over >= 0;
+    c->write_budget_bytes_per_day = o->write_budget_bytes_per_day;
+    c->write_bandwidth = o->write_bandwidth;
+    c->read_bandwidth = o->read_bandwidth;
     c->prefill_rate = o->prefill_rate;
     if (o->breaker < 0)
         c->breaker_failures = 0;
@@ -206,6 +209,11 @@ static int take_staging(const struct cistern_options *o, struct config *c)
             CISTERN_ECONFIG,
             "a block of %llu bytes is larger than a segment of %llu: raise segment_bytes",
             (unsigned long long)c->block_extent, (unsigned long long)c->segment_bytes);
+    if (c->write_budget_bytes_per_day && c->write_budget_bytes_per_day < 4 * c->block_extent)
+        return err_set(
+            CISTERN_ECONFIG,
+            "write_budget_bytes_per_day is %llu; it must be at least four blocks of %llu",
+            (unsigned long long)c->write_budget_bytes_per_day, (unsigned long long)c->block_extent);
     return 0;
 }
 

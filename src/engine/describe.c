@@ -20,6 +20,9 @@ static void refresh_gauges(cistern *c)
                index_memory_bytes(c->index) + (others ? presence_memory_bytes(others) : 0));
     others_leave(c);
     metric_set(m, METRIC_segments, atomic_load(&c->segs.live));
+    if (c->cfg.write_budget_bytes_per_day)
+        metric_set(m, METRIC_write_budget_left_bytes,
+                   bucket_left(&c->budget.day, budget_clock_ns()));
     metric_set(m, METRIC_ops_open, ops_open_count(&c->ops));
     for (i = 0; i < TICKETS; i++)
         tickets += atomic_load_explicit(&c->tickets[i], memory_order_relaxed) != 0;

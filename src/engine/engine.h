@@ -20,6 +20,7 @@
 
 #include "engine/breaker.h"
 #include "engine/bell.h"
+#include "engine/budget.h"
 #include "engine/config.h"
 #include "engine/gate.h"
 #include "engine/negative.h"
@@ -100,6 +101,7 @@ struct cistern {
     struct follower *follower;
     struct capacity *capacity; /* NULL when nothing is written */
     struct admit *admit;       /* NULL: every block is; see admission.h */
+    struct budget budget;
     struct bell bell;
     struct keeper keeper;
     _Atomic uint64_t tickets[TICKETS]; /* 0 = free, else the ticket */

@@ -175,6 +175,7 @@ static int prepare_files(cistern *c, const struct cistern_space *s)
     fault_point("open.space_made");
     if (may_write && (rc = capacity_open(c, root.capacity_bytes)))
         return rc;
+    budget_open(c);
     if ((rc = admission_open(c, root.capacity_bytes)))
         return rc;
     fit_segments(c, root.capacity_bytes);

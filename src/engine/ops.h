@@ -32,6 +32,7 @@ struct share {
     uint32_t next;     /* next block to plan */
     uint32_t part;     /* part to plan, when planned part by part */
     uint32_t groups;   /* in flight */
+    bool over;         /* a put: the budget of the day is used up, nothing more of it is stored */
 };
 
 struct op {

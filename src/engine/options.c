@@ -76,6 +76,9 @@ static const struct option table[] = {
     {"aside_failures", KIND_U32, AT(aside_failures), 0},
     {"prefill_rate", KIND_U32, AT(prefill_rate), 0},
     {"admission", KIND_STRING, AT(admission), 0},
+    {"write_budget_bytes_per_day", KIND_U64, AT(write_budget_bytes_per_day), 0},
+    {"write_bandwidth", KIND_U64, AT(write_bandwidth), 0},
+    {"read_bandwidth", KIND_U64, AT(read_bandwidth), 0},
 };
 
 static int same_name(const char *given, size_t n, const char *name)

@@ -255,6 +255,7 @@ void put_append(struct writer *w, struct wgroup *g)
         w->issue = g;
     g->seg->groups++;
     g->seg->reserved = g->offset + g->len;
+    pace_written(w->c, g->len);
     fault_point("put.copied");
 }
 
@@ -283,8 +284,10 @@ static bool fill_group(struct writer *w, struct share *s, struct wgroup **open, 
     if (g->len + extent > slot_bytes || g->count == w->c->cfg.io_blocks ||
         (g->len && (g->offset + g->len) % w->c->cfg.io_bytes == 0))
         return false;
-    if (fill_block(w, s->op, s->next, g->seg, g->offset + g->len, g->slot + g->len,
-                   &g->blocks[g->count])) {
+    if (!budget_puts(w->c, s, extent)) {
+        put_settle(w, s->op, s->next, CISTERN_DROPPED);
+    } else if (fill_block(w, s->op, s->next, g->seg, g->offset + g->len, g->slot + g->len,
+                          &g->blocks[g->count])) {
         put_settle(w, s->op, s->next, CISTERN_ERROR);
     } else {
         underway_add(w, &g->blocks[g->count]);

@@ -269,14 +269,14 @@ static void lay_out(struct writer *w, uint64_t now)
             writer_end_segment(w, st);
     }
     while (w->shares && more && !w->issue && w->inflight < w->c->cfg.depth &&
-           now >= w->pause_until_ns) {
+           now >= w->pause_until_ns && pace_writes(w->c)) {
         if (!young->current)
             writer_need_segment(w, young);
         more = young->current && put_layout(w);
         issue(w, now);
     }
     if (carry_waits(w) && !w->issue && w->free_groups && w->inflight < w->c->cfg.depth &&
-        now >= w->pause_until_ns && !engine_stops_puts(w->c, now)) {
+        now >= w->pause_until_ns && !engine_stops_puts(w->c, now) && pace_writes(w->c)) {
         if (carry_lay_out(w))
             issue(w, now);
     }
@@ -413,7 +413,8 @@ static void *writer_main(void *arg)
         if (w->inflight) {
             wait_for_storage(w, seen);
         } else if (w->shares || w->order || w->dead_count || atomic_load(&w->c->closing)) {
-            inbox_sleep(&w->in, seen, w->pause_until_ns > now ? 10 * NS_PER_MS : WAIT_NS);
+            inbox_sleep(&w->in, seen,
+                        w->pause_until_ns > now ? 10 * NS_PER_MS : pace_nap_ns(w->c, WAIT_NS));
         } else {
             inbox_sleep(&w->in, seen, fence_idle_ns(w, IDLE_NS));
         }
