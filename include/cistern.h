@@ -141,7 +141,7 @@ enum cistern_open_flags {
     CISTERN_OPEN_READ_ONLY = 2, /* match and get; put is refused; writes nothing in the directory */
     CISTERN_OPEN_BUFFERED = 4,  /* never O_DIRECT for data */
     CISTERN_OPEN_NO_FOLLOW = 8, /* others' blocks are taken up at the open and by cistern_refresh()
-                                   only */
+                                   only; what others evict is forgotten all the same */
     CISTERN_OPEN_NO_BELL = 16   /* polling only, on this host too */
 };
 

@@ -54,6 +54,7 @@ struct lane;     /* lane_internal.h */
 struct writer;   /* writer_internal.h */
 struct follower; /* follow.h */
 struct capacity; /* capacity.h */
+struct doubts;   /* gone.h */
 
 enum keeper_job {
     KEEPER_STOP = 1,
@@ -112,6 +113,7 @@ struct cistern {
     struct breaker breaker;
     _Atomic uint32_t probes; /* of the breaker, tried so far */
     struct negative negative;
+    struct doubts *doubts;
     _Atomic uint32_t ranks_ill;     /* shards whose breaker is open, as their heads say */
     _Atomic uint64_t waiting_bytes; /* of gets that are open; counted while the gate is on */
     _Atomic uint64_t gate_try_ns;   /* before that the gate lets no refused run through */
@@ -263,6 +265,8 @@ int follower_open(cistern *c) MUST_CHECK;
 int follower_start(cistern *c) MUST_CHECK;
 /* Waits until all that was published before the call is taken up; 0, -ETIMEDOUT, or why not. */
 int follower_refresh_wait(cistern *c, uint64_t deadline_ns) MUST_CHECK;
+/* It has something to do, other than to follow. Any thread. */
+void follower_wake(cistern *c);
 /* -EBUSY: it hangs on storage. */
 int follower_stop(cistern *c, uint64_t deadline_ns) MUST_CHECK;
 int follower_close(cistern *c) MUST_CHECK; /* -EBUSY: storage owns a part of it */

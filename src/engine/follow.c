@@ -11,6 +11,7 @@
  * went in, so that none stays.
  */
 #include "engine/follow.h"
+#include "engine/gone.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -269,8 +270,12 @@ int follower_open(cistern *c)
     struct follower *f = calloc(1, sizeof *f);
     pthread_condattr_t attr;
 
-    if (!f)
-        return err_set(-ENOMEM, "no memory for the follower");
+    int rc = doubts_open(c);
+
+    if (rc || !f) {
+        free(f);
+        return rc ? rc : err_set(-ENOMEM, "no memory for the follower");
+    }
     c->follower = f;
     f->first = true;
     f->heard = bell_hear(&c->bell);
@@ -294,6 +299,7 @@ int follower_close(cistern *c)
     struct follower *f = c->follower;
     int rc;
 
+    doubts_close(c);
     if (!f)
         return 0;
     look_close(f);

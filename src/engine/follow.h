@@ -46,6 +46,7 @@ struct follower {
     struct look_file *files;
     size_t nfiles, files_room;
     struct contents_list heads, contents;
+    uint32_t sweep_next; /* gone.c: segment that the next sweep begins with */
     /* others.c */
     uint64_t stale; /* blocks of other shards that are gone, and still in presence */
     struct presence *fresh, *retired; /* being filled; exchanged and not yet freed */
@@ -92,5 +93,7 @@ int look_run(cistern *c, unsigned what, uint32_t shards) MUST_CHECK;
 /* The last look did not find all that the heads promise, and it is worth another one. */
 bool look_unfinished(const struct follower *f);
 void look_close(struct follower *f);
+/* Contents of this number are to be looked at again if a listing shows them. NULL is fine. */
+void peer_look_again(struct peer *p, uint64_t seq);
 
 #endif

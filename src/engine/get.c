@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "engine/capacity.h"
+#include "engine/gone.h"
 #include "engine/lane_internal.h"
 #include "engine/memory.h"
 
@@ -284,15 +285,24 @@ struct group *get_plan(struct lane *l, struct share *s, bool *stuck)
     return g;
 }
 
-static void bad_part(struct lane *l, const struct group *g, uint32_t i, uint8_t reason)
+static void bad_part(struct lane *l, const struct group *g, uint32_t i)
 {
     const struct index_place *p = &g->places[i];
     cistern_key key;
 
     memcpy(key.b, p->info.key, sizeof key.b);
-    metric_add(&l->c->metrics,
-               reason == DEAD_LENGTH ? METRIC_bad_length_blocks : METRIC_bad_checksum_blocks, 1);
-    engine_bad_copy(l->c, &key, p->segment, p->info.offset, reason);
+    metric_add(&l->c->metrics, METRIC_bad_checksum_blocks, 1);
+    engine_bad_copy(l->c, &key, p->segment, p->info.offset, DEAD_CHECKSUM);
+}
+
+/* It did not arrive: cut, or evicted elsewhere, which gone.c finds out. */
+static uint8_t unread_part(struct lane *l, const struct group *g, uint32_t i)
+{
+    bool lacks = g->error == -EBADMSG || g->error == -ENOENT || g->error == -ESTALE;
+
+    if (lacks || g->error == -EIO)
+        doubt_raise(l->c, &g->places[i], g->error);
+    return lacks ? CISTERN_MISS : CISTERN_ERROR;
 }
 
 static uint8_t verify_part(struct lane *l, const struct group *g, uint32_t i, uint32_t part)
@@ -305,12 +315,8 @@ static uint8_t verify_part(struct lane *l, const struct group *g, uint32_t i, ui
     int rc = 0;
 
     (void)part_at(&p->info, part, &at, &nth);
-    if (at + p->info.length[nth] > g->bad_from) {
-        if (g->error != -EBADMSG)
-            return CISTERN_ERROR;
-        bad_part(l, g, i, DEAD_LENGTH);
-        return CISTERN_MISS;
-    }
+    if (at + p->info.length[nth] > g->bad_from)
+        return unread_part(l, g, i);
     if (g->staged)
         rc = mem_scatter(g->op->mem, g->buf + (at - g->offset), span, &hash);
     else
@@ -323,7 +329,7 @@ static uint8_t verify_part(struct lane *l, const struct group *g, uint32_t i, ui
     id.offset = at;
     id.length = p->info.length[nth];
     if (format_check(&id, hash) != p->info.check[nth]) {
-        bad_part(l, g, i, DEAD_CHECKSUM);
+        bad_part(l, g, i);
         return CISTERN_MISS;
     }
     (void)atomic_fetch_add_explicit(&g->op->bytes, p->info.length[nth], memory_order_relaxed);

@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "engine/evict.h"
 #include "engine/follow.h"
+#include "engine/gone.h"
 #include "engine/writer_internal.h"
 
 #define RANGE_MAX   65536u /* segments that one look takes from what a head says */
@@ -86,54 +87,18 @@ static int on_name(void *arg, const char *name)
     return add_file(f, writer, seq);
 }
 
-/* A segment of ours that is still being written is not gone, whatever a listing says. */
-static bool being_written(cistern *c, uint32_t number)
-{
-    struct writer *w = c->writer;
-    bool found = false;
-    uint32_t i;
-
-    if (!w || !c->segs.at[number].own)
-        return false;
-    (void)pthread_mutex_lock(&w->lock);
-    for (i = 0; i < WSEGS; i++)
-        found |= w->segs[i].stage != WSEG_FREE && w->segs[i].number == number;
-    (void)pthread_mutex_unlock(&w->lock);
-    return found;
-}
-
-static bool file_gone(cistern *c, uint32_t shard, uint64_t writer, uint64_t seq, const char *suffix)
-{
-    char name[SEGMENT_NAME_MAX], dir[544], path[640];
-    struct io_stat st;
-
-    follow_dir(c, shard, dir);
-    segment_name(name, writer, seq, suffix);
-    (void)snprintf(path, sizeof path, "%s/%s", dir, name);
-    return c->io->ops->stat(c->io, path, &st) == -ENOENT;
-}
-
 static bool contents_gone(cistern *c, uint32_t shard, uint64_t writer, uint64_t seq)
 {
-    return file_gone(c, shard, writer, seq, ".toc");
+    return gone_file(c, shard, writer, seq, ".toc");
 }
 
-/* Contents of this number are to be looked at again if a listing shows them. */
-static void look_again(struct peer *p, uint64_t seq)
+void peer_look_again(struct peer *p, uint64_t seq)
 {
     if (!p)
         return;
     if (p->top > seq)
         p->top = seq;
     p->settled = false;
-}
-
-static void forget(cistern *c, uint32_t number)
-{
-    metric_add(&c->metrics, METRIC_segments_gone, 1);
-    others_forget(c, &c->segs.at[number]);
-    (void)segment_forget(c, number);
-    keeper_ask(c, KEEPER_COLLECT); /* it closes the data file */
 }
 
 /* Segments that a listing had shown before and does not show now. */
@@ -145,10 +110,10 @@ static void forget_vanished(cistern *c)
         const struct segment *s = &c->segs.at[i];
 
         if (segtab_in_use(&c->segs, i) && s->seen && s->seen != listing &&
-            follow_wants(c, s->shard) && !being_written(c, i) &&
+            follow_wants(c, s->shard) && !gone_not_yet(c, i) &&
             contents_gone(c, s->shard, s->writer, s->seq)) {
-            look_again(peers_find(&c->follower->peers, s->shard, s->writer), s->seq);
-            forget(c, i);
+            peer_look_again(peers_find(&c->follower->peers, s->shard, s->writer), s->seq);
+            gone_forget(c, i);
         }
     }
 }
@@ -219,7 +184,7 @@ static void forget_before(cistern *c, struct peer *p)
         struct segment *s = segtab_find_file(&c->segs, p->shard, p->writer, seq);
 
         if (s)
-            forget(c, (uint32_t)(s - c->segs.at));
+            gone_forget(c, (uint32_t)(s - c->segs.at));
     }
     p->gone = p->head.first_seq;
 }
@@ -432,7 +397,7 @@ static void job_over(cistern *c, const struct contents_job *job)
     if (doubtful(p, job))
         p->failed = p->unsure = true;
     if (job->result && job->result != -EEXIST && job->result != CISTERN_EFORMAT)
-        look_again(p, job->seq);
+        peer_look_again(p, job->seq);
     if (p->headed && p->state == PEER_LIVE && job->seq + 1 == p->head.next_seq &&
         (job->result || job->cursor.position < p->head.published))
         p->failed = true;
@@ -485,7 +450,7 @@ static void check_published(cistern *c, const struct peer *p)
         s = segtab_find_file(&c->segs, p->shard, p->writer, seq);
         if (s || !contents_gone(c, p->shard, p->writer, seq))
             continue;
-        if (file_gone(c, p->shard, p->writer, seq, ".seg"))
+        if (gone_file(c, p->shard, p->writer, seq, ".seg"))
             continue; /* evicted; whoever loses contents alone still has the data */
         missing++;
         metric_add(&c->metrics, METRIC_contents_missing, 1);
@@ -576,7 +541,9 @@ int look_run(cistern *c, unsigned what, uint32_t shards)
     f->first = false;
     count_peers(c);
     ranks_look(c);
-    if (what & LOOK_LIST && !listed && !rc)
+    if (what & LOOK_LIST && listed)
+        gone_sweep(c);
+    else if (what & LOOK_LIST && !rc)
         others_tidy(c);
     return listed ? listed : rc;
 }

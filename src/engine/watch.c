@@ -6,7 +6,8 @@
  * look it rests for a few milliseconds, so that a writer that publishes thousands of times a second
  * costs its followers a bounded number of looks. A look that fails is told in the log once; that
  * one and one that did not find all that the heads promise are repeated soon, less and less often,
- * whether a bell rings again or not.
+ * whether a bell rings again or not. A handle that does not follow only asks, every list_ms,
+ * whether some of its segments are gone (gone.h).
  */
 #include <errno.h>
 #include <stdio.h>
@@ -16,6 +17,7 @@
 #include "base/clock.h"
 #include "base/futex.h"
 #include "engine/follow.h"
+#include "engine/gone.h"
 
 #define REST_NS      (5 * NS_PER_MS)
 #define LIST_REST_NS (100 * NS_PER_MS) /* between listings that bells ask for */
@@ -93,6 +95,7 @@ static void turn(cistern *c, struct watch *w, const struct bell_heard *heard)
     unsigned what = follows ? rung(w, heard, &shards) : 0;
     int rc;
 
+    doubts_settle(c);
     (void)pthread_mutex_lock(&f->lock);
     asked = f->asked;
     (void)pthread_mutex_unlock(&f->lock);
@@ -104,6 +107,10 @@ static void turn(cistern *c, struct watch *w, const struct bell_heard *heard)
     }
     if (follows && now >= w->list_ns)
         what |= LOOK_LIST;
+    if (!follows && now >= w->list_ns) {
+        gone_sweep(c);
+        w->list_ns = clock_ns() + c->cfg.list_ms * NS_PER_MS;
+    }
     w->heard = *heard;
     if (!what)
         return;
@@ -138,8 +145,7 @@ static void *watch_main(void *arg)
         turn(c, &w, &heard);
         futex_wait(&f->urgent, urgent, REST_NS);
         now = clock_ns();
-        next = c->cfg.flags & CISTERN_OPEN_NO_FOLLOW ? now + 60 * NS_PER_S
-                                                     : min_u64(w.poll_ns, w.list_ns);
+        next = c->cfg.flags & CISTERN_OPEN_NO_FOLLOW ? w.list_ns : min_u64(w.poll_ns, w.list_ns);
         if (now < next && atomic_load(&f->urgent) == urgent)
             bell_wait(&c->bell, &heard, next - now);
     }
@@ -162,7 +168,7 @@ int follower_start(cistern *c)
 }
 
 /* The thread is at work, at rest, or waits for the bell. */
-static void wake(cistern *c)
+void follower_wake(cistern *c)
 {
     struct follower *f = c->follower;
 
@@ -181,7 +187,7 @@ int follower_refresh_wait(cistern *c, uint64_t deadline_ns)
     (void)pthread_mutex_lock(&f->lock);
     target = ++f->asked;
     (void)pthread_mutex_unlock(&f->lock);
-    wake(c);
+    follower_wake(c);
     (void)pthread_mutex_lock(&f->lock);
     while (f->done < target && !f->ended && rc != ETIMEDOUT)
         rc = pthread_cond_timedwait(&f->changed, &f->lock, &until);
@@ -203,7 +209,7 @@ int follower_stop(cistern *c, uint64_t deadline_ns)
         return 0;
     atomic_store(&f->stop, true);
     atomic_store(&f->reader.cancel, true);
-    wake(c);
+    follower_wake(c);
     (void)pthread_mutex_lock(&f->lock);
     while (!f->ended && rc != ETIMEDOUT)
         rc = pthread_cond_timedwait(&f->changed, &f->lock, &until);

@@ -161,6 +161,7 @@ static void read_all(cistern *c, uint32_t count, char *out)
         for (b = 0; b < n; b++)
             out[at + b] = verdict(&t, b, at + b);
     }
+    (void)cistern_refresh(c, 60000); /* reads that fell short are looked into before it */
     out[count] = '\0';
 }
 
