@@ -58,6 +58,7 @@ void capacity_close(cistern *c)
         return;
     carry_close(c);
     usage_free(&k->usage);
+    pins_free(&k->pins);
     free(k->choice);
     free(k->order);
     free(k);
@@ -133,6 +134,7 @@ static int look(cistern *c)
     struct io_space space;
     int rc = usage_scan(&k->usage, c);
 
+    rc = rc ? rc : pins_look(c);
     now = clock_ns();
     k->next_ns = now + min_u64(LOOK_MOST_NS, max_u64(LOOK_NS, (now - began) * LOOK_SHARE));
     if (rc) {
@@ -270,6 +272,8 @@ static bool evict_one(cistern *c)
         if (v == POLICY_NONE)
             return false;
         k->choice[v].flags |= POLICY_PINNED;
+        if (pins_keep(c, v))
+            continue;
         choose_carried(c, v);
         if (evict_begin(c, &k->usage, &k->usage.segs[v]) == 0)
             return true;
@@ -319,6 +323,7 @@ static uint64_t ahead(const cistern *c)
 int capacity_admit(cistern *c)
 {
     struct capacity *k = c->capacity;
+    uint64_t lack;
     int rc;
 
     if (!k || !is_bounded(k))
@@ -326,7 +331,11 @@ int capacity_admit(cistern *c)
     if ((rc = look(c)))
         return rc == -EAGAIN ? -EIO : rc; /* not at once again: storage is ill */
     make_room(c, ahead(c));
-    return lacking(k, c->cfg.segment_bytes) ? -ENOSPC : 0;
+    lack = lacking(k, c->cfg.segment_bytes);
+    /* Every victim waits for the copies of its pinned blocks, and they for a segment: one more. */
+    if (lack && lack < c->cfg.segment_bytes / 4 * 5 && carry_copying(c))
+        return 0;
+    return lack ? -ENOSPC : 0;
 }
 
 bool capacity_relieve(cistern *c)

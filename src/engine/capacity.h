@@ -12,6 +12,7 @@
 #define ENGINE_CAPACITY_H
 
 #include "engine/engine.h"
+#include "engine/pins.h"
 #include "engine/policy.h"
 #include "engine/usage.h"
 
@@ -32,6 +33,7 @@ struct capacity {
     bool look_failed;   /* and was told */
     uint64_t urgent_ns; /* when a full file system cost a segment last */
     struct usage usage;
+    struct pins pins;
     struct policy_params params;
     struct policy_history history;
     struct policy_segment *choice; /* scratch: as many as usage.segs */

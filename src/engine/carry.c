@@ -27,6 +27,7 @@
 struct unit {
     uint8_t *slot;
     uint32_t len, count;
+    bool copies; /* the segment stays: the index has these blocks already */
     struct block_info blocks[WGROUP_BLOCKS]; /* check: the hash of the payload, not mixed */
     uint32_t at[WGROUP_BLOCKS];              /* place in the slot */
 };
@@ -36,6 +37,7 @@ struct job {
     uint64_t writer, seq;
     struct block_info *blocks; /* by offset; NULL = no job */
     size_t count, room, next;
+    bool copies; /* of pinned blocks; the segment is not evicted */
 };
 
 struct carry {
@@ -176,8 +178,10 @@ static int consider(void *arg, const struct index_place *p, bool others)
     struct capacity *k = c->capacity;
     struct carry *y = k->carry;
     struct job *job = y->choosing;
-    struct policy_block b = {
-        .used = p->use != 0, .use_age = capacity_age(k, p->use), .copied = others};
+    struct policy_block b = {.used = p->use != 0,
+                             .use_age = capacity_age(k, p->use),
+                             .pinned = pins_has(c, p->info.key),
+                             .copied = others};
     struct block_info *grown;
 
     if (!policy_carry(y->victim, &b, &k->params, &k->history))
@@ -233,6 +237,44 @@ void carry_begin(cistern *c, uint32_t number, const struct policy_segment *victi
     segment_release(&c->segs, number);
 }
 
+void carry_copies(cistern *c, uint32_t number, struct block_info *blocks, size_t count)
+{
+    struct carry *y = carry_get(c);
+    struct job *free_job = NULL;
+    uint32_t i;
+
+    for (i = 0; y && i < JOBS; i++) {
+        if (y->jobs[i].blocks && y->jobs[i].number == number)
+            break; /* on their way */
+        if (!y->jobs[i].blocks && !free_job)
+            free_job = &y->jobs[i];
+    }
+    if (!y || y->lost || i < JOBS || !free_job || !segment_hold(&c->segs, number)) {
+        free(blocks);
+        return;
+    }
+    qsort(blocks, count, sizeof *blocks, by_offset);
+    *free_job = (struct job){.number = number,
+                             .writer = c->segs.at[number].writer,
+                             .seq = c->segs.at[number].seq,
+                             .blocks = blocks,
+                             .count = count,
+                             .room = count,
+                             .copies = true};
+}
+
+bool carry_copying(const cistern *c)
+{
+    const struct carry *y = c->capacity->carry;
+    uint32_t i;
+
+    for (i = 0; y && i < JOBS; i++) {
+        if (y->jobs[i].blocks && y->jobs[i].copies)
+            return true;
+    }
+    return y && atomic_load(&y->ready) && y->unit.copies;
+}
+
 void carry_cancel(cistern *c, uint64_t writer, uint64_t seq)
 {
     struct carry *y = c->capacity ? c->capacity->carry : NULL;
@@ -252,6 +294,7 @@ static uint64_t take_run(const cistern *c, struct job *job, struct unit *u)
     uint64_t from = (uint64_t)job->blocks[job->next].offset * FORMAT_PAGE, extent;
 
     u->len = u->count = 0;
+    u->copies = job->copies;
     while (job->next < job->count && u->count < c->cfg.io_blocks) {
         const struct block_info *b = &job->blocks[job->next];
 
@@ -336,8 +379,15 @@ static bool read_unit(cistern *c, struct job *job)
     if (got != (int64_t)u->len) /* rare, and a carried block is a present */
         return false;
     for (i = 0; i < u->count; i++) {
-        if (!verify(c, s, u->slot + u->at[i], &u->blocks[i]))
+        uint32_t offset = u->blocks[i].offset;
+        cistern_key key;
+
+        memcpy(key.b, u->blocks[i].key, sizeof key.b);
+        if (!verify(c, s, u->slot + u->at[i], &u->blocks[i])) {
+            if (job->copies)
+                engine_bad_copy(c, &key, job->number, offset, DEAD_CHECKSUM);
             continue;
+        }
         u->blocks[kept] = u->blocks[i];
         u->at[kept++] = u->at[i];
     }
@@ -409,11 +459,13 @@ static void place_block(struct writer *w, struct wgroup *g, const struct unit *u
     underway_add(w, b);
 }
 
-static bool still_wanted(struct writer *w, const struct block_info *b)
+static bool still_wanted(struct writer *w, const struct block_info *b, bool copy)
 {
     cistern_key key;
 
     memcpy(key.b, b->key, sizeof key.b);
+    if (copy) /* unless it was deleted meanwhile */
+        return index_mask(w->c->index, &key) && !underway_find(w, b->key);
     return (index_mask(w->c->index, &key) & b->mask) != b->mask && !underway_find(w, b->key);
 }
 
@@ -431,7 +483,7 @@ static void take_unit(struct writer *w, struct wstream *st, struct unit *u)
                          .blocks = g->blocks,
                          .deadline_ns = UINT64_MAX};
     for (i = 0; i < u->count; i++) {
-        if (still_wanted(w, &u->blocks[i]))
+        if (still_wanted(w, &u->blocks[i], u->copies))
             place_block(w, g, u, i);
     }
     if (g->count)

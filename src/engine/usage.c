@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "engine/capacity.h"
 #include "engine/writer_internal.h"
+#include "segment/pin.h"
 
 #define GROWING_NS (3 * NS_PER_S) /* what did not change for so long is not growing */
 #define SETTLED_NS (10 * NS_PER_S)
@@ -229,10 +230,14 @@ static int list_space(struct walk *w, const char *space)
         free(shards.at);
         return keep_space(w, path, rc);
     }
+    w->u->spaces[w->space].pins = 0;
     for (i = 0; i < shards.count && !rc; i++) {
         unsigned shard, of;
+        uint64_t pin;
         char more;
 
+        if (pin_name_parse(shards.at[i], &pin))
+            w->u->spaces[w->space].pins += pin | 1;
         if (sscanf(shards.at[i], "s%uof%u%c", &shard, &of, &more) != 2 ||
             snprintf(dir, sizeof dir, "%s/%s", path, shards.at[i]) >=
                 (int)sizeof w->u->dirs[0].path)

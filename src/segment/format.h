@@ -9,6 +9,7 @@
  *   .../s<shard>of<shards>/<writer>-<seq>.toc      contents: a header page, then frames of 64-byte
  * records
  *   .../s<shard>of<shards>/<writer>.head           one 4 KiB record, rewritten in place
+ *   .../<id>.pin                                   beside space.json: keys whose blocks are to stay
  *   writer: 16 hex digits, random; seq: 8 hex digits, from 0
  *
  * Invariants.
@@ -39,6 +40,7 @@
 #define FORMAT_TOC_MAGIC   0x31434f544e545343ull /* "CSTNTOC1" */
 #define FORMAT_HEAD_MAGIC  0x3144484e54534943ull /* "CISTNHD1" */
 #define FORMAT_FRAME_MAGIC 0x4d524643u           /* "CFRM" */
+#define FORMAT_PIN_MAGIC   0x314e504e54534943ull /* "CISTNPN1" */
 
 /* First page of a .toc; zero up to 4096. checksum = XXH3-64 of the page with this field zero. */
 struct toc_header {
@@ -165,5 +167,24 @@ struct check_identity {
     uint32_t part;
 };
 _Static_assert(sizeof(struct check_identity) == 96, "check identity");
+
+/* A pin: this, then the keys, 32 bytes each. checksum = XXH3-64 of the file with this field zero. */
+#define PIN_LABEL 64u
+struct pin_header {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t flags; /* 0; unknown bits: the pin is of a later version */
+    uint8_t space[32];
+    uint64_t created_s;
+    uint64_t expires_s; /* 0 = never */
+    uint64_t bytes;     /* what the blocks take on all shards, as far as was known */
+    uint32_t keys;      /* 1 to 65,536 */
+    uint32_t reserved;
+    char label[PIN_LABEL]; /* for people; ends in a zero byte */
+    uint8_t reserved2[40];
+    uint64_t checksum;
+};
+_Static_assert(sizeof(struct pin_header) == 192, "pin header");
+_Static_assert(offsetof(struct pin_header, checksum) == 184, "pin checksum");
 
 #endif
