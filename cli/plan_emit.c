@@ -1,0 +1,152 @@
+/*
+ * plan_emit.c - the container configuration of RTP-LLM as JSON, and files for Docker and systemd;
+ * plan_emit_k8s.c has Kubernetes and Helm.
+ *
+ * All of them say the same: /dev/shm of the planned size, memory not below it, the storage mounted
+ * so that a client that is restarted on the host is seen inside, the switches on, and not on a node
+ * that serves the same storage.
+ */
+#include "plan_emit.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+#include "json_out.h"
+#include "plan_emit_k8s.h"
+
+#define GIB (UINT64_C(1) << 30)
+#define MIB (UINT64_C(1) << 20)
+
+/* What is mounted from the host: the directory above the 3FS mount, which comes and goes in it. */
+void plan_shared_dir(const char *mount, char *out, size_t size)
+{
+    size_t n = strlen(mount);
+
+    while (n > 1 && mount[n - 1] == '/')
+        n--;
+    while (n > 1 && mount[n - 1] != '/')
+        n--;
+    (void)snprintf(out, size, "%.*s", (int)(n > 1 ? n : strlen(mount)), mount);
+}
+
+static json_t *text_of(const char *prefix, json_t *value)
+{
+    char *dump = json_dumps(value, JSON_COMPACT | JSON_PRESERVE_ORDER), buf[2048];
+    json_t *out = NULL;
+
+    if (dump && snprintf(buf, sizeof(buf), "%s=%s", prefix, dump) < (int)sizeof(buf))
+        out = json_string(buf);
+    free(dump);
+    json_decref(value);
+    return out;
+}
+
+static json_t *container_configs(const struct plan_place *p, const struct plan_sizes *s)
+{
+    char shared[1024], size[32];
+
+    plan_shared_dir(p->mount, shared, sizeof(shared));
+    (void)snprintf(size, sizeof(size), "%lluGi", (unsigned long long)(s->shm / GIB));
+    return json_pack(
+        "[o, o]",
+        text_of("JSON_VOLUME_MOUNTS",
+                json_pack("[{s:s, s:s}, {s:s, s:s, s:s}]", "mountPath", "/dev/shm", "name",
+                          "shm-vol", "mountPath", shared, "name", "shared-mountpoint",
+                          "mountPropagation", "HostToContainer")),
+        text_of("JSON_VOLUMES", json_pack("[{s:s, s:{s:s, s:s}}, {s:s, s:{}}]", "name", "shm-vol",
+                                          "emptyDir", "medium", "Memory", "sizeLimit", size, "name",
+                                          "shared-mountpoint", "emptyDir")));
+}
+
+static int emit_rtp(const struct plan_place *p, const struct plan_sizes *s)
+{
+    char release[256], memory[32];
+
+    (void)snprintf(release, sizeof(release), "storage.3fs.release=%s", p->storage_release);
+    (void)snprintf(memory, sizeof(memory), "%lluGi",
+                   (unsigned long long)((s->memory + GIB - 1) / GIB));
+    return json_out_print(json_pack(
+        "{s:o, s:[{s:s, s:s}], s:[{s:s, s:s, s:i}], s:{s:s, s:s}, s:s, s:s}", "container_configs",
+        container_configs(p, s), "meta_tag_list", "key", "alibabacloud.com/fuse-service", "value",
+        p->fuse_service, "labels", "name", release, "type", "PROHIBIT_TEXT", "amount", 0, "env",
+        "REUSE_CACHE", "1", "ENABLE_3FS", "1", "args", "--reuse_cache True --enable_3fs True",
+        "memory", memory));
+}
+
+static int emit_docker(const struct plan_place *p, const struct plan_sizes *s)
+{
+    char shared[1024];
+
+    plan_shared_dir(p->mount, shared, sizeof(shared));
+    printf("# docker compose -f THIS up\n"
+           "services:\n"
+           "  %s:\n"
+           "    image: \"%s\"\n"
+           "    environment:\n"
+           "      REUSE_CACHE: \"1\"\n"
+           "      ENABLE_3FS: \"1\"\n"
+           "      CISTERN_MOUNT: \"%s\"\n"
+           "      CISTERN_ROOT: \"%s\"\n"
+           "      CISTERN_CAPACITY: \"%llu\"\n"
+           "    shm_size: \"%llum\"\n"
+           "    mem_limit: \"%llum\"\n"
+           "    ulimits:\n"
+           "      memlock: -1\n"
+           "      nofile: 1048576\n"
+           "    volumes:\n"
+           "      - type: bind\n"
+           "        source: \"%s\"\n"
+           "        target: \"%s\"\n"
+           "        bind:\n"
+           "          propagation: rslave\n",
+           p->name, p->image, p->mount, p->root, (unsigned long long)s->capacity,
+           (unsigned long long)(s->shm / MIB), (unsigned long long)(s->memory / MIB), shared,
+           shared);
+    return CLI_OK;
+}
+
+static int emit_systemd(const struct plan_place *p, const struct plan_sizes *s)
+{
+    printf(
+        "# /etc/systemd/system/%s.service; ExecStart= is yours to write.\n"
+        "# /dev/shm of a host is half of its memory unless /etc/fstab says otherwise; it needs:\n"
+        "#   tmpfs /dev/shm tmpfs rw,nosuid,nodev,size=%lluM 0 0\n"
+        "[Unit]\n"
+        "Description=%s with a KV cache on 3FS\n"
+        "RequiresMountsFor=%s\n"
+        "After=network-online.target\n"
+        "Wants=network-online.target\n"
+        "\n"
+        "[Service]\n"
+        "Environment=REUSE_CACHE=1 ENABLE_3FS=1\n"
+        "Environment=CISTERN_MOUNT=%s CISTERN_ROOT=%s CISTERN_CAPACITY=%llu\n"
+        "ExecStart=/usr/bin/env sh -c 'echo \"write the command of the engine here\" >&2; exit 1'\n"
+        "LimitMEMLOCK=infinity\n"
+        "LimitNOFILE=1048576\n"
+        "MemoryMax=%lluM\n"
+        "TimeoutStopSec=30\n"
+        "Restart=on-failure\n"
+        "\n"
+        "[Install]\n"
+        "WantedBy=multi-user.target\n",
+        p->name, (unsigned long long)(s->shm / MIB), p->name, p->mount, p->mount, p->root,
+        (unsigned long long)s->capacity, (unsigned long long)(s->memory / MIB));
+    return CLI_OK;
+}
+
+int plan_emit(const char *kind, const struct plan_place *p, const struct plan_model *m,
+              const struct plan_input *in, const struct plan_sizes *s)
+{
+    if (strcmp(kind, "rtp") == 0)
+        return emit_rtp(p, s);
+    if (strcmp(kind, "k8s") == 0)
+        return plan_emit_k8s(p, m, in, s);
+    if (strcmp(kind, "helm") == 0)
+        return plan_emit_helm(p, m, in, s);
+    if (strcmp(kind, "docker") == 0)
+        return emit_docker(p, s);
+    if (strcmp(kind, "systemd") == 0)
+        return emit_systemd(p, s);
+    return cli_fail(CLI_USAGE, "--emit %s: rtp, k8s, helm, docker and systemd are known", kind);
+}

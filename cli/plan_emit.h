@@ -1,0 +1,22 @@
+/*
+ * plan_emit.h - a plan as configuration for where the engine runs. To stdout; deterministic.
+ */
+#ifndef CLI_PLAN_EMIT_H
+#define CLI_PLAN_EMIT_H
+
+#include "plan.h"
+
+struct plan_place {
+    const char *name;            /* of the workload */
+    const char *image;           /* of the engine, with cistern in it */
+    const char *mount;           /* "/3fs/stage/3fs/": where the engine sees storage */
+    const char *root;            /* "rtp_llm/": the directory below it */
+    const char *fuse_service;    /* value of the label that brings the 3FS client */
+    const char *storage_release; /* of the storage pods, which must not share the node */
+};
+
+/* `kind`: rtp, k8s, helm, docker or systemd; anything else is CLI_USAGE after a message. */
+int plan_emit(const char *kind, const struct plan_place *p, const struct plan_model *m,
+              const struct plan_input *in, const struct plan_sizes *s);
+
+#endif

@@ -1,0 +1,172 @@
+/*
+ * plan_emit_k8s.c - see plan_emit_k8s.h.
+ *
+ * The claim of a Pod on memory: a memory-backed emptyDir counts against the container's limit, so
+ * the limit is the planned memory, and the request is the same, or the node may lack it later.
+ * HostToContainer: when the 3FS client on the host is restarted it mounts anew, and the Pod must
+ * see that. Anti-affinity: reading from a storage daemon on the same node goes through the RDMA
+ * card and back.
+ */
+#include "plan_emit_k8s.h"
+
+#include <ctype.h>
+#include <string.h>
+
+#include "cli.h"
+
+#define GIB (UINT64_C(1) << 30)
+
+static unsigned long long gib(uint64_t bytes)
+{
+    return (unsigned long long)((bytes + GIB - 1) / GIB);
+}
+
+/* Names of Kubernetes: lower case, digits and dashes, 63 at most. */
+static void dns_name(const char *name, char out[64])
+{
+    size_t n = 0;
+
+    for (; *name && n < 63; name++) {
+        if (isalnum((unsigned char)*name))
+            out[n++] = (char)tolower((unsigned char)*name);
+        else if (n && out[n - 1] != '-')
+            out[n++] = '-';
+    }
+    while (n && out[n - 1] == '-')
+        n--;
+    if (!n)
+        out[n++] = 'x';
+    out[n] = '\0';
+}
+
+static void print_probe(const char *kind, const char *period, const char *failures)
+{
+    printf("          %s:\n"
+           "            exec:\n"
+           "              command: [\"cistern\", \"doctor\", \"--quiet\"]\n"
+           "            periodSeconds: %s\n"
+           "            timeoutSeconds: 20\n"
+           "            failureThreshold: %s\n",
+           kind, period, failures);
+}
+
+static void print_container(const struct plan_place *p, const struct plan_sizes *s,
+                            const char *name, const char *shared)
+{
+    printf("        - name: %s\n"
+           "          image: \"%s\"\n"
+           "          env:\n"
+           "            - {name: REUSE_CACHE, value: \"1\"}\n"
+           "            - {name: ENABLE_3FS, value: \"1\"}\n"
+           "            - {name: CISTERN_MOUNT, value: \"%s\"}\n"
+           "            - {name: CISTERN_ROOT, value: \"%s\"}\n"
+           "            - {name: CISTERN_CAPACITY, value: \"%llu\"}\n"
+           "          resources:\n"
+           "            requests: {memory: %lluGi}\n"
+           "            limits: {memory: %lluGi}\n",
+           name, p->image, p->mount, p->root, (unsigned long long)s->capacity, gib(s->memory),
+           gib(s->memory));
+    print_probe("startupProbe", "10", "60");
+    print_probe("livenessProbe", "60", "10");
+    printf("          volumeMounts:\n"
+           "            - {name: shm-vol, mountPath: /dev/shm}\n"
+           "            - {name: shared-mountpoint, mountPath: \"%s\", mountPropagation: "
+           "HostToContainer}\n",
+           shared);
+}
+
+int plan_emit_k8s(const struct plan_place *p, const struct plan_model *m,
+                  const struct plan_input *in, const struct plan_sizes *s)
+{
+    char name[64], shared[1024];
+
+    dns_name(p->name, name);
+    plan_shared_dir(p->mount, shared, sizeof(shared));
+    printf("# %s, %s, %llu ranks: %lluGi of /dev/shm\n"
+           "apiVersion: apps/v1\n"
+           "kind: StatefulSet\n"
+           "metadata:\n"
+           "  name: %s\n"
+           "spec:\n"
+           "  serviceName: %s\n"
+           "  replicas: 1\n"
+           "  selector:\n"
+           "    matchLabels: {app: %s}\n"
+           "  template:\n"
+           "    metadata:\n"
+           "      labels:\n"
+           "        app: %s\n"
+           "        alibabacloud.com/fuse-service: \"%s\"\n"
+           "    spec:\n"
+           "      affinity:\n"
+           "        podAntiAffinity:\n"
+           "          requiredDuringSchedulingIgnoredDuringExecution:\n"
+           "            - topologyKey: kubernetes.io/hostname\n"
+           "              namespaceSelector: {}\n"
+           "              labelSelector:\n"
+           "                matchLabels: {storage.3fs.release: \"%s\"}\n"
+           "      terminationGracePeriodSeconds: 30\n"
+           "      containers:\n",
+           m->name, m->dtype, (unsigned long long)in->tp, gib(s->shm), name, name, name, name,
+           p->fuse_service, p->storage_release);
+    print_container(p, s, name, shared);
+    printf("      volumes:\n"
+           "        - name: shm-vol\n"
+           "          emptyDir: {medium: Memory, sizeLimit: %lluGi}\n"
+           "        - name: shared-mountpoint\n"
+           "          emptyDir: {}\n",
+           gib(s->shm));
+    return CLI_OK;
+}
+
+int plan_emit_helm(const struct plan_place *p, const struct plan_model *m,
+                   const struct plan_input *in, const struct plan_sizes *s)
+{
+    char name[64], shared[1024];
+
+    dns_name(p->name, name);
+    plan_shared_dir(p->mount, shared, sizeof(shared));
+    printf("# values.yaml: %s, %s, %llu ranks\n"
+           "fullnameOverride: %s\n"
+           "image: \"%s\"\n"
+           "podLabels:\n"
+           "  alibabacloud.com/fuse-service: \"%s\"\n"
+           "env:\n"
+           "  REUSE_CACHE: \"1\"\n"
+           "  ENABLE_3FS: \"1\"\n"
+           "  CISTERN_MOUNT: \"%s\"\n"
+           "  CISTERN_ROOT: \"%s\"\n"
+           "  CISTERN_CAPACITY: \"%llu\"\n"
+           "resources:\n"
+           "  requests: {memory: %lluGi}\n"
+           "  limits: {memory: %lluGi}\n"
+           "affinity:\n"
+           "  podAntiAffinity:\n"
+           "    requiredDuringSchedulingIgnoredDuringExecution:\n"
+           "      - topologyKey: kubernetes.io/hostname\n"
+           "        namespaceSelector: {}\n"
+           "        labelSelector:\n"
+           "          matchLabels: {storage.3fs.release: \"%s\"}\n"
+           "volumes:\n"
+           "  - name: shm-vol\n"
+           "    emptyDir: {medium: Memory, sizeLimit: %lluGi}\n"
+           "  - name: shared-mountpoint\n"
+           "    emptyDir: {}\n"
+           "volumeMounts:\n"
+           "  - {name: shm-vol, mountPath: /dev/shm}\n"
+           "  - {name: shared-mountpoint, mountPath: \"%s\", mountPropagation: HostToContainer}\n",
+           m->name, m->dtype, (unsigned long long)in->tp, name, p->image, p->fuse_service, p->mount,
+           p->root, (unsigned long long)s->capacity, gib(s->memory), gib(s->memory),
+           p->storage_release, gib(s->shm), shared);
+    printf("startupProbe:\n"
+           "  exec: {command: [\"cistern\", \"doctor\", \"--quiet\"]}\n"
+           "  periodSeconds: 10\n"
+           "  timeoutSeconds: 20\n"
+           "  failureThreshold: 60\n"
+           "livenessProbe:\n"
+           "  exec: {command: [\"cistern\", \"doctor\", \"--quiet\"]}\n"
+           "  periodSeconds: 60\n"
+           "  timeoutSeconds: 20\n"
+           "  failureThreshold: 10\n");
+    return CLI_OK;
+}
