@@ -22,6 +22,7 @@ static const struct cli_verb verbs[] = {
     {"export", "write a space as one file", cmd_export},
     {"import", "read such a file into a root", cmd_import},
     {"explain", "which block ends the run of a prompt, and why", cmd_explain},
+    {"doctor", "check this machine, its limits and its mount", cmd_doctor},
     {"plan", "sizes and configuration of a deployment", cmd_plan},
     {"version", "print the version", cmd_version},
     {"help", "this page, or `cistern help <verb>`", cmd_help},

@@ -60,7 +60,7 @@ static void print_container(const struct plan_place *p, const struct plan_sizes 
            "            - {name: ENABLE_3FS, value: \"1\"}\n"
            "            - {name: CISTERN_MOUNT, value: \"%s\"}\n"
            "            - {name: CISTERN_ROOT, value: \"%s\"}\n"
-           "            - {name: CISTERN_CAPACITY, value: \"%llu\"}\n"
+           "            - {name: CISTERN_CAPACITY_BYTES, value: \"%llu\"}\n"
            "          resources:\n"
            "            requests: {memory: %lluGi}\n"
            "            limits: {memory: %lluGi}\n",
@@ -136,7 +136,7 @@ int plan_emit_helm(const struct plan_place *p, const struct plan_model *m,
            "  ENABLE_3FS: \"1\"\n"
            "  CISTERN_MOUNT: \"%s\"\n"
            "  CISTERN_ROOT: \"%s\"\n"
-           "  CISTERN_CAPACITY: \"%llu\"\n"
+           "  CISTERN_CAPACITY_BYTES: \"%llu\"\n"
            "resources:\n"
            "  requests: {memory: %lluGi}\n"
            "  limits: {memory: %lluGi}\n"

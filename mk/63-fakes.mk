@@ -31,3 +31,9 @@ test-strict: $(foreach t,io engine,$(O)/tests/unit/test_$(t))
 	    CISTERN_USRBIO_STRICT=all $$t || exit 1; \
 	    CISTERN_USRBIO_BACKEND=threads $$t || exit 1; \
 	done
+
+# Moves the wall clock of whoever preloads it.
+SKEWED_CLOCK := $(FAKE_DIR)/skewed_clock.so
+$(SKEWED_CLOCK): tests/fakes/skewed_clock.c
+	@mkdir -p $(@D)
+	$(FAKE_CC)

@@ -1,0 +1,159 @@
+/*
+ * doctor.c - what checks have in common: the system's small files, mounts, containers.
+ */
+#include "doctor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+void doctor_say(struct doctor_finding *f, enum doctor_state state, const char *cause, ...)
+{
+    va_list ap;
+
+    f->state = state;
+    f->remedy[0] = '\0';
+    va_start(ap, cause);
+    (void)vsnprintf(f->cause, sizeof(f->cause), cause, ap);
+    va_end(ap);
+}
+
+void doctor_mend(struct doctor_finding *f, const char *remedy, ...)
+{
+    va_list ap;
+
+    va_start(ap, remedy);
+    (void)vsnprintf(f->remedy, sizeof(f->remedy), remedy, ap);
+    va_end(ap);
+}
+
+const char *doctor_path(const struct doctor *d, const char *path, char out[PATH_MAX])
+{
+    (void)snprintf(out, PATH_MAX, "%s%s", d->sysroot, path);
+    return out;
+}
+
+long doctor_read(const struct doctor *d, const char *path, char *out, size_t size)
+{
+    char full[PATH_MAX];
+    int fd = open(doctor_path(d, path, full), O_RDONLY | O_CLOEXEC);
+    size_t len = 0;
+    ssize_t n = 1;
+
+    if (fd < 0)
+        return -errno;
+    while (len + 1 < size && (n = read(fd, out + len, size - 1 - len)) > 0)
+        len += (size_t)n;
+    n = n < 0 ? -errno : 0;
+    (void)close(fd);
+    if (n < 0)
+        return n;
+    while (len && out[len - 1] == '\n')
+        len--;
+    out[len] = '\0';
+    return (long)len;
+}
+
+/* The kernel writes a space as \040. */
+static void unescape(char *s)
+{
+    char *to = s;
+
+    for (; *s; s++) {
+        if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && s[2] && s[3]) {
+            *to++ = (char)((s[1] - '0') * 64 + (s[2] - '0') * 8 + (s[3] - '0'));
+            s += 3;
+        } else {
+            *to++ = *s;
+        }
+    }
+    *to = '\0';
+}
+
+static bool is_below(const char *path, const char *point)
+{
+    size_t n = strlen(point);
+
+    if (n && point[n - 1] == '/')
+        n--;
+    return strncmp(path, point, n) == 0 && (path[n] == '/' || path[n] == '\0');
+}
+
+/* One line of mountinfo: id parent major:minor root point options optional... - type source ... */
+static bool take_line(char *line, const char *path, struct doctor_mount *out)
+{
+    char *field[5], *rest = line, *dash, *type, *source;
+    int i;
+
+    for (i = 0; i < 5; i++) {
+        if (!(field[i] = strsep(&rest, " ")) || !rest)
+            return false;
+    }
+    unescape(field[4]);
+    dash = strstr(rest, " - ");
+    if (!dash || !is_below(path, field[4]))
+        return false;
+    *dash = '\0';
+    rest = strchr(rest, ' '); /* behind the options */
+    (void)snprintf(out->optional, sizeof(out->optional), "%s", rest ? rest + 1 : "");
+    dash += 3;
+    type = strsep(&dash, " ");
+    source = dash ? strsep(&dash, " ") : NULL;
+    (void)snprintf(out->point, sizeof(out->point), "%s", field[4]);
+    (void)snprintf(out->type, sizeof(out->type), "%s", type ? type : "");
+    (void)snprintf(out->source, sizeof(out->source), "%s", source ? source : "");
+    return true;
+}
+
+int doctor_mount_of(const struct doctor *d, const char *path, struct doctor_mount *out)
+{
+    char full[PATH_MAX], line[2 * PATH_MAX];
+    struct doctor_mount at;
+    FILE *f = fopen(doctor_path(d, "/proc/self/mountinfo", full), "re");
+
+    memset(out, 0, sizeof(*out));
+    if (!f)
+        return -errno;
+    while (fgets(line, sizeof(line), f)) {
+        line[strcspn(line, "\n")] = '\0';
+        /* The longest, and of equal ones the last: it lies on top. */
+        if (take_line(line, path, &at) && strlen(at.point) >= strlen(out->point)) {
+            *out = at;
+            out->found = 1;
+        }
+    }
+    (void)fclose(f);
+    return out->found ? 0 : -ENOENT;
+}
+
+bool doctor_is_3fs(const struct doctor_mount *m)
+{
+    return strstr(m->type, "hf3fs") || strncmp(m->source, "hf3fs", 5) == 0;
+}
+
+const char *doctor_container(const struct doctor *d)
+{
+    char buf[4096], path[PATH_MAX];
+
+    if (access(doctor_path(d, "/var/run/secrets/kubernetes.io", path), F_OK) == 0)
+        return "Kubernetes";
+    if (access(doctor_path(d, "/.dockerenv", path), F_OK) == 0)
+        return "Docker";
+    if (access(doctor_path(d, "/run/.containerenv", path), F_OK) == 0)
+        return "Podman";
+    if (doctor_read(d, "/proc/1/cgroup", buf, sizeof(buf)) > 0) {
+        if (strstr(buf, "kubepods"))
+            return "Kubernetes";
+        if (strstr(buf, "/docker"))
+            return "Docker";
+    }
+    return NULL;
+}
+
+uint64_t doctor_staging(const struct doctor *d)
+{
+    return d->ranks * (d->read_staging + d->write_staging);
+}

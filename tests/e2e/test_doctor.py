@@ -1,0 +1,490 @@
+"""cistern doctor: every check is made to pass and made not to, and where its remedy can be applied here, it is.
+
+A directory stands in for the machine (--sysroot): /proc, /sys, /dev/shm and the marks of a container are files in it.
+The mount is a real directory.
+"""
+
+import json
+import os
+import re
+import stat
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parents[2]
+BUILD = Path(os.environ.get("CISTERN_BUILD", TOP / "build"))
+CISTERN = os.environ.get("CISTERN", str(BUILD / "cistern"))
+FAKES = BUILD / "tests" / "fakes"
+ROOT = os.geteuid() == 0
+needs_root = pytest.mark.skipif(not ROOT, reason="a tmpfs of its own size is mounted, which takes root")
+GIB = 1 << 30
+
+LIMITS = """Limit                     Soft Limit           Hard Limit           Units
+Max open files            {files:<20} {files:<20} files
+Max locked memory         {memlock:<20} {memlock:<20} bytes
+"""
+
+
+class Machine:
+    """A machine that can be described: everything passes until a test says otherwise."""
+
+    def __init__(self, path):
+        self.sys = path / "sysroot"
+        self.mount = path / "mount"
+        self.mount.mkdir()
+        self.env = {k: v for k, v in os.environ.items() if not re.match(r"(CISTERN|THREEFS|REUSE|ENABLE_3FS|HF3FS)", k)}
+        self.env |= {"CISTERN_MOUNT": str(self.mount), "REUSE_CACHE": "1", "ENABLE_3FS": "1",
+                     "THREEFS_READ_IOV_SIZE": "4M", "THREEFS_WRITE_IOV_SIZE": "4M"}
+        self.preload = []
+        self.file("/proc/meminfo", "MemTotal:       33554432 kB\n")
+        self.file("/proc/self/cgroup", "0::/\n")
+        self.file("/proc/1/cgroup", "0::/init.scope\n")
+        self.file("/proc/1/comm", "systemd\n")
+        self.file("/proc/1/maps", "")
+        self.limits()
+        self.mounted("ext4")
+        self.file("/proc/sys/fs/aio-max-nr", "65536\n")
+        self.file("/proc/sys/fs/aio-nr", "0\n")
+        self.file("/proc/sys/kernel/io_uring_disabled", "0\n")
+        (self.sys / "dev" / "shm").mkdir(parents=True)
+
+    def file(self, path, text):
+        at = self.sys / path.lstrip("/")
+        at.parent.mkdir(parents=True, exist_ok=True)
+        at.write_text(text)
+
+    def limits(self, files=65536, memlock="unlimited"):
+        self.file("/proc/self/limits", LIMITS.format(files=files, memlock=memlock))
+
+    def mounted(self, kind, optional="", at=None):
+        """What /proc/self/mountinfo says of the mount, below a root of ext4."""
+        self.file("/proc/self/mountinfo", f"21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
+                  f"40 21 0:50 / {at or self.mount} rw,relatime {optional + ' ' if optional else ''}- {kind} "
+                  f"{kind} rw\n")
+
+    def run(self, *args, launcher=(), **more):
+        return subprocess.run([*launcher, CISTERN, "doctor", "--sysroot", str(self.sys), *map(str, args)],
+                              env=self.env | more, text=True, timeout=120, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE)
+
+    def ask(self, check, *args, **more):
+        r = self.run("--only", check, "--json", *args, **more)
+        assert r.returncode in (0, 1), r.stderr
+        answer = json.loads(r.stdout)["checks"]
+        assert len(answer) == 1 and answer[0]["id"] == check
+        assert r.returncode == (answer[0]["state"] == "fail")
+        return answer[0]
+
+    def state(self, check, *args, **more):
+        answer = self.ask(check, *args, **more)
+        if answer["state"] in ("warn", "fail"):
+            assert answer.get("remedy"), f"{check} says {answer['cause']} and no remedy"
+        return answer["state"]
+
+
+@pytest.fixture
+def m(tmp_path):
+    return Machine(tmp_path)
+
+
+# ---- The command ----
+
+
+def test_a_good_machine_passes(m):
+    r = m.run("--strict")
+    assert r.returncode == 0, r.stdout
+    assert re.search(r"^22 pass, 0 warn, 0 fail, 0 unknown$", r.stdout, re.M)
+    assert sorted(p.name for p in m.mount.iterdir()) == [], "a check left something behind"
+
+
+def test_every_check_has_a_test_here():
+    r = subprocess.run([CISTERN, "doctor", "--list"], text=True, stdout=subprocess.PIPE, check=True)
+    source = Path(__file__).read_text()
+    for line in r.stdout.splitlines():
+        check = line.split()[0]
+        assert source.count(f'"{check}"') >= 2, f"{check} is not shown passing and failing"
+
+
+def test_quiet_says_nothing_on_a_good_machine(m):
+    r = m.run("--quiet")
+    assert (r.returncode, r.stdout) == (0, "")
+
+
+def test_strict_counts_warnings(m):
+    m.limits(memlock=65536)
+    assert m.run("--only", "memlock").returncode == 0
+    assert m.run("--only", "memlock", "--strict").returncode == 1
+
+
+def test_unknown_checks_are_refused(m):
+    r = m.run("--only", "mount,moutn")
+    assert r.returncode == 2 and "moutn" in r.stderr
+
+
+def test_a_check_that_hangs_is_ended(m):
+    """Somebody who opens a FIFO waits for ever; so does who asks a dead mount."""
+    (m.sys / "proc" / "meminfo").unlink()
+    os.mkfifo(m.sys / "proc" / "meminfo")
+    answer = m.ask("memory", "--timeout", 300)
+    assert answer["state"] == "fail" and "no answer within 0.3 s" in answer["cause"]
+
+
+# ---- Switches, mount, provider, client ----
+
+
+def test_switches(m):
+    assert m.state("switches") == "pass"
+    m.env["REUSE_CACHE"] = "0"
+    answer = m.ask("switches")
+    assert answer["state"] == "fail"
+    for word in answer["remedy"].split()[1:]:  # export A=1 B=1
+        name, value = word.split("=")
+        m.env[name] = value
+    assert m.state("switches") == "pass"
+    m.env["ENABLE_3FS"] = "perhaps"
+    assert "ENABLE_3FS" in m.ask("switches")["cause"].upper() and m.state("switches") == "fail"
+    del m.env["ENABLE_3FS"], m.env["REUSE_CACHE"]
+    assert m.state("switches") == "warn"
+
+
+def test_mount(m):
+    assert m.state("mount") == "pass"
+    good = m.env["CISTERN_MOUNT"]
+    m.env["CISTERN_MOUNT"] = str(m.mount / "absent")
+    answer = m.ask("mount")
+    assert answer["state"] == "fail" and "export CISTERN_MOUNT=" in answer["remedy"]
+    m.file("/.dockerenv", "")
+    assert "HostToContainer" in m.ask("mount")["remedy"]
+    (m.mount / "file").write_text("")
+    m.env["CISTERN_MOUNT"] = str(m.mount / "file")
+    assert m.state("mount") == "fail"
+    m.env["CISTERN_MOUNT"] = good
+    assert m.state("mount") == "pass"
+    (m.sys / "proc/self/mountinfo").unlink()
+    assert m.state("mount") == "unknown"
+
+
+def test_provider(m):
+    assert m.state("provider") == "pass"
+    assert m.state("provider", CISTERN_PROVIDER="hf3fs") == "fail"
+    m.mounted("fuse.hf3fs")
+    assert m.state("provider") == "pass"
+    answer = m.ask("provider", CISTERN_PROVIDER="local")
+    assert answer["state"] == "warn" and answer["remedy"] == "export CISTERN_PROVIDER=auto"
+    assert m.state("provider", CISTERN_PROVIDER="auto") == "pass"
+    m.mounted("ext4", at="/3fs/stage/3fs")
+    assert m.state("provider", CISTERN_MOUNT="/3fs/stage/3fs/") == "warn"
+    (m.sys / "proc/self/mountinfo").unlink()
+    assert m.state("provider") == "unknown"
+
+
+def test_client(m):
+    assert m.state("client") == "pass"
+    broken = FAKES / "missing" / "libhf3fs_api_shared.so"
+    answer = m.ask("client", CISTERN_PROVIDER="hf3fs", CISTERN_PROVIDER_PATH=str(broken))
+    assert answer["state"] == "fail" and str(broken) in answer["cause"]
+    assert m.state("client", CISTERN_PROVIDER="hf3fs", CISTERN_PROVIDER_PATH="/absent.so") == "fail"
+    assert m.state("client", CISTERN_MOUNT="/absent") == "unknown"
+
+
+def test_propagation(m):
+    assert m.state("propagation") == "pass"
+    m.file("/var/run/secrets/kubernetes.io/token", "")
+    m.mounted("ext4", at="/3fs/stage")
+    answer = m.ask("propagation", CISTERN_MOUNT="/3fs/stage/3fs/")
+    assert answer["state"] == "fail" and "mountPropagation: HostToContainer" in answer["remedy"]
+    m.mounted("ext4", "master:7", at="/3fs/stage")
+    assert m.state("propagation", CISTERN_MOUNT="/3fs/stage/3fs/") == "pass"
+    (m.sys / "proc/self/mountinfo").unlink()
+    assert m.state("propagation") == "unknown"
+
+
+# ---- The root ----
+
+
+def as_nobody():
+    return ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"] if ROOT else []
+
+
+def open_up(path):
+    """Lets another user walk to a directory of pytest."""
+    for p in [path, *path.parents]:
+        if str(p).startswith("/tmp/") or "pytest" in str(p):
+            p.chmod(p.stat().st_mode | 0o55)
+
+
+def test_root(m):
+    assert m.state("root") == "pass"
+    root = m.mount / "rtp_llm"
+    root.write_text("")
+    assert m.state("root") == "fail"
+    root.unlink()
+    root.mkdir(mode=0o755)
+    answer = m.ask("root")
+    assert answer["state"] == "warn" and answer["remedy"] == f"chmod 700 {root}"
+    subprocess.run(answer["remedy"].split(), check=True)
+    assert m.state("root") == "pass"
+
+
+@pytest.mark.skipif(not ROOT, reason="becomes another user, which takes root")
+def test_root_that_cannot_be_written(m, tmp_path):
+    open_up(tmp_path)
+    open_up(m.sys)
+    r = m.run("--only", "root", "--json", launcher=as_nobody())
+    answer = json.loads(r.stdout)["checks"][0]
+    assert answer["state"] == "fail" and "user 65534" in answer["cause"]
+    subprocess.run(["sh", "-c", answer["remedy"]], check=True)
+    (m.mount / "rtp_llm").chmod(0o700)
+    r = m.run("--only", "root", "--json", launcher=as_nobody())
+    assert json.loads(r.stdout)["checks"][0]["state"] == "pass"
+
+
+def test_ring(m):
+    assert m.state("ring") == "pass"
+    assert list(m.mount.iterdir()) == []
+    answer = m.ask("ring", CISTERN_PROVIDER="hf3fs", CISTERN_PROVIDER_PATH="/absent.so")
+    assert answer["state"] == "fail" and "/absent.so" in answer["cause"]
+    assert m.state("ring", CISTERN_MOUNT="/absent") == "fail"
+
+
+def test_direct(m):
+    assert m.state("direct") in ("pass", "warn")
+    assert m.state("direct", CISTERN_MOUNT="/absent") == "unknown"
+
+
+@needs_root
+def test_direct_where_it_is_refused(m):
+    """ramfs has no O_DIRECT on any kernel; ext4 has it on all."""
+    subprocess.run(["mount", "-t", "ramfs", "ramfs", str(m.mount)], check=True)
+    try:
+        assert m.state("direct") == "warn"
+    finally:
+        subprocess.run(["umount", str(m.mount)], check=True)
+
+
+def test_clock(m):
+    assert m.state("clock") == "pass"
+    skewed = {"LD_PRELOAD": str(FAKES / "skewed_clock.so")}
+    answer = m.ask("clock", SKEW_SECONDS="3600", **skewed)
+    assert answer["state"] == "fail" and "ahead of" in answer["cause"]
+    assert m.state("clock", SKEW_SECONDS="-10", **skewed) == "warn"
+    assert m.state("clock", CISTERN_MOUNT="/absent") == "unknown"
+
+
+@needs_root
+def test_room(m):
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1g", "tmpfs", str(m.mount)], check=True)
+    try:
+        assert m.state("room") == "pass"
+        with open(m.mount / "full", "wb") as f:
+            os.posix_fallocate(f.fileno(), 0, 600 << 20)
+        assert m.state("room") == "fail"
+        (m.mount / "full").unlink()
+        assert m.state("room") == "pass"
+        answer = m.ask("room", CISTERN_CAPACITY_BYTES="2G")
+        assert answer["state"] == "warn"
+        assert m.state("room", CISTERN_CAPACITY_BYTES=answer["remedy"].split("=")[1]) == "pass"
+    finally:
+        subprocess.run(["umount", str(m.mount)], check=True)
+
+
+def test_room_unknown(m):
+    assert m.state("room", CISTERN_MOUNT="/absent") == "unknown"
+
+
+def test_writers(m):
+    assert m.state("writers") == "pass"
+    r = subprocess.run([CISTERN, "bench", "get", "--dir", str(m.mount), "--root", "rtp_llm", "--keep", "--block", "64K",
+                        "--total", "4M", "--quick", "--slices", "2", "--seconds", "0.02", "--arena", "8M", "--staging",
+                        "64M", "--segment", "2M", "--request", "1M"], env=m.env, stdout=subprocess.PIPE)
+    assert r.returncode == 0
+    assert m.state("writers") == "pass" and "1 writers" in m.ask("writers")["cause"]
+    root = m.mount / "rtp_llm" / "cistern.json"
+    good = root.read_text()
+    root.write_text(re.sub(r'"format": *\d+', '"format": 999', good))
+    assert m.state("writers") == "fail"
+    root.write_text(good)
+    toc = next((m.mount / "rtp_llm").rglob("*.toc"))
+    os.truncate(toc, 100)
+    answer = m.ask("writers")
+    assert answer["state"] == "warn" and answer["remedy"].startswith("cistern fsck")
+
+
+# ---- /dev/shm and memory ----
+
+
+@needs_root
+def test_shm(m):
+    shm = m.sys / "dev" / "shm"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(shm)], check=True)
+    try:
+        assert m.state("shm-size") == "pass" and m.state("shm-free") == "pass"
+        assert m.state("shm-size", "--tp", 5) == "warn"
+        answer = m.ask("shm-size", "--tp", 8)
+        assert answer["state"] == "fail" and "8 ranks need 64 MiB" in answer["cause"]
+        assert m.state("shm-free", "--tp", 8) == "fail"
+        remedy = answer["remedy"]
+        assert remedy == "mount -o remount,size=1G /dev/shm"
+        subprocess.run(remedy.replace("/dev/shm", str(shm)).split(), check=True)
+        assert m.state("shm-size", "--tp", 8) == "pass" and m.state("shm-free", "--tp", 8) == "pass"
+        with open(shm / "hf3fs-iov-dead", "wb") as f:
+            os.posix_fallocate(f.fileno(), 0, 1000 << 20)
+        old = time.time() - 3600
+        os.utime(shm / "hf3fs-iov-dead", (old, old))
+        assert m.state("shm-free", "--tp", 8) == "warn"
+        assert m.state("shm-stale", "--clean") == "pass"
+        assert m.state("shm-free", "--tp", 8) == "pass"
+    finally:
+        subprocess.run(["umount", str(shm)], check=True)
+
+
+@pytest.mark.parametrize("ranks, size", [(1, 10), (2, 20), (4, 40), (8, 80)])
+def test_shm_is_named_as_the_reference_counts_it(m, ranks, size):
+    """Two areas of 4 GiB a rank, and a quarter on top."""
+    del m.env["THREEFS_READ_IOV_SIZE"], m.env["THREEFS_WRITE_IOV_SIZE"]
+    m.file("/var/run/secrets/kubernetes.io/token", "")
+    m.file("/sys/fs/cgroup/memory.max", str(ranks * 8 * GIB - 1))
+    answer = m.ask("memory", "--tp", ranks)
+    assert answer["state"] == "fail" and f"{size}Gi" in answer["remedy"]
+    m.file("/sys/fs/cgroup/memory.max", str(size * GIB))
+    m.file("/proc/meminfo", "MemTotal: 335544320 kB\n")
+    assert m.state("memory", "--tp", ranks) == "pass"
+
+
+def test_shm_unknown(m):
+    (m.sys / "dev" / "shm").rmdir()
+    for check in ("shm-size", "shm-free", "shm-stale"):
+        assert m.state(check) == "unknown"
+
+
+def test_stale_staging(m):
+    shm = m.sys / "dev" / "shm"
+    assert m.state("shm-stale") == "pass"
+    for name in ("hf3fs-iov-dead", "hf3fs-iov-used", "hf3fs-iov-young", "other"):
+        (shm / name).write_bytes(bytes(8192))
+        if name != "hf3fs-iov-young":
+            os.utime(shm / name, (0, 0))
+    m.file("/proc/77/comm", "engine\n")
+    m.file("/proc/77/maps", "7f00-7f01 rw-s 00000000 00:1a 5 /dev/shm/hf3fs-iov-used\n")
+    answer = m.ask("shm-stale")
+    assert answer["state"] == "fail" and answer["cause"].startswith("1 files")
+    assert m.state("shm-stale", *answer["remedy"].split()[-1:]) == "pass"
+    assert sorted(p.name for p in shm.iterdir()) == ["hf3fs-iov-used", "hf3fs-iov-young", "other"]
+    assert m.state("shm-stale") == "pass"
+
+
+@pytest.mark.parametrize("files", [
+    {"/proc/self/cgroup": "0::/kubepods/pod1\n", "/sys/fs/cgroup/kubepods/pod1/memory.max": "{}\n"},
+    {"/proc/self/cgroup": "0::/kubepods/pod1\n", "/sys/fs/cgroup/kubepods/pod1/memory.max": "max\n",
+     "/sys/fs/cgroup/kubepods/memory.max": "{}\n"},
+    {"/proc/self/cgroup": "0::/\n", "/sys/fs/cgroup/memory.max": "{}\n"},
+    {"/proc/self/cgroup": "9:cpu:/\n5:memory:/docker/x\n", "/sys/fs/cgroup/memory/memory.limit_in_bytes": "{}\n"},
+])
+def test_memory_of_a_container(m, files):
+    for path, text in files.items():
+        m.file(path, text.format(4 << 20))
+    assert m.state("memory") == "fail"
+    for path, text in files.items():
+        m.file(path, text.format(64 << 20))
+    assert m.state("memory") == "pass"
+
+
+def test_memory_of_a_machine(m):
+    assert m.state("memory") == "pass"
+    m.file("/proc/meminfo", "MemTotal: 4096 kB\n")
+    assert m.state("memory") == "fail"
+    (m.sys / "proc/meminfo").unlink()
+    assert m.state("memory") == "unknown"
+    m.file("/proc/meminfo", "MemTotal: 33554432 kB\n")
+    m.file("/.dockerenv", "")
+    assert m.state("memory") == "unknown"  # a container, and its limit is not to be seen
+
+
+# ---- Limits ----
+
+
+def test_memlock(m):
+    assert m.state("memlock") == "pass"
+    m.limits(memlock=65536)
+    assert m.state("memlock") == "warn" and "LimitMEMLOCK=infinity" in m.ask("memlock")["remedy"]
+    m.limits(memlock=8 << 20)
+    assert m.state("memlock") == "pass"
+    (m.sys / "proc/self/limits").unlink()
+    assert m.state("memlock") == "unknown"
+
+
+def test_files(m):
+    assert m.state("files") == "pass"
+    m.limits(files=256)
+    assert m.state("files") == "warn"
+    m.limits(files=1 << 30)
+    answer = m.ask("files")
+    assert answer["state"] == "fail" and "1048576" in answer["remedy"]
+    m.limits(files=1048576)
+    assert m.state("files") == "pass"
+    (m.sys / "proc/self/limits").unlink()
+    assert m.state("files") == "unknown"
+
+
+def test_aio(m):
+    assert m.state("aio") == "pass"
+    m.file("/proc/sys/fs/aio-nr", "65000\n")
+    answer = m.ask("aio")
+    assert answer["state"] == "warn"
+    m.file("/proc/sys/fs/aio-max-nr", answer["remedy"].split("=")[1])
+    assert m.state("aio") == "pass"
+    (m.sys / "proc/sys/fs/aio-nr").unlink()
+    assert m.state("aio") == "unknown"
+
+
+def test_uring(m):
+    r = m.run("--only", "io-uring", "--json", launcher=[str(BUILD / "tests/harness/no_uring")])
+    answer = json.loads(r.stdout)["checks"][0]
+    assert answer["state"] == "warn" and "seccomp" in answer["remedy"]
+    m.file("/proc/sys/kernel/io_uring_disabled", "2\n")
+    answer = m.ask("io-uring")
+    assert answer["state"] == "warn" and answer["remedy"] == "sysctl -w kernel.io_uring_disabled=0"
+    m.file("/proc/sys/kernel/io_uring_disabled", "0\n")
+    if m.state("io-uring") == "warn":
+        pytest.skip("io_uring is forbidden here")
+    assert m.state("io-uring") == "pass"
+
+
+# ---- The node ----
+
+
+def test_storage_node(m):
+    assert m.state("storage-node") == "pass"
+    m.file("/proc/4711/comm", "storage_main\n")
+    answer = m.ask("storage-node")
+    assert answer["state"] == "fail" and "storage.3fs.release=rtp" in answer["remedy"]
+    (m.sys / "proc/4711/comm").unlink()
+    assert m.state("storage-node") == "pass"
+    m.file("/.dockerenv", "")
+    assert m.state("storage-node") == "unknown"
+
+
+def test_rdma(m):
+    assert m.state("rdma") == "pass"  # not needed
+    m.mounted("fuse.hf3fs")
+    assert m.state("rdma") == "fail"
+    m.file("/sys/class/infiniband/mlx5_0/ports/1/state", "1: DOWN\n")
+    assert m.state("rdma") == "fail"
+    m.file("/sys/class/infiniband/mlx5_0/ports/1/state", "4: ACTIVE\n")
+    assert m.state("rdma") == "pass" and "1 of 1" in m.ask("rdma")["cause"]
+    (m.sys / "proc/self/mountinfo").unlink()
+    assert m.state("rdma") == "unknown"
+
+
+def test_cuda(m):
+    assert m.state("cuda", LD_LIBRARY_PATH=str(FAKES / "cuda-ok")) == "pass"
+    assert m.state("cuda", LD_LIBRARY_PATH=str(FAKES / "cuda-fail")) == "fail"
+    assert m.state("cuda", LD_LIBRARY_PATH=str(FAKES / "cuda-missing")) == "fail"
+    if m.state("cuda") != "pass":
+        pytest.skip("this machine has a CUDA driver that does not start")
+    m.file("/dev/nvidiactl", "")
+    answer = m.ask("cuda")
+    assert answer["state"] == "fail" or "CUDA driver" in answer["cause"]

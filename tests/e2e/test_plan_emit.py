@@ -1,0 +1,142 @@
+"""cistern plan --emit: what is emitted is read back with the parsers and validators of those who will read it.
+
+The values of the reference configuration (four ranks, 40 GiB) are written down here as they stand in RTP-LLM's
+documentation. A validator that is not installed is skipped, saying so.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+TOP = Path(__file__).resolve().parents[2]
+CISTERN = os.environ.get("CISTERN", str(TOP / "build" / "cistern"))
+MODEL = ["--layers", "32", "--kv-heads", "8", "--head-dim", "128", "--hours", "1"]
+REFERENCE_MOUNTS = [{"mountPath": "/dev/shm", "name": "shm-vol"},
+                    {"mountPath": "/3fs/stage/", "name": "shared-mountpoint", "mountPropagation": "HostToContainer"}]
+REFERENCE_VOLUMES = [{"name": "shm-vol", "emptyDir": {"medium": "Memory", "sizeLimit": "40Gi"}},
+                     {"name": "shared-mountpoint", "emptyDir": {}}]
+
+
+def emit(kind, *args):
+    r = subprocess.run([CISTERN, "plan", *MODEL, "--emit", kind, *map(str, args)], text=True, timeout=60,
+                       stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert r.returncode == 0, r.stderr
+    return r.stdout
+
+
+def gib(text):
+    assert text.endswith("Gi")
+    return int(text[:-2])
+
+
+def test_rtp_is_the_reference_for_four_ranks():
+    o = json.loads(emit("rtp", "--tp", 4))
+    texts = dict(line.split("=", 1) for line in o["container_configs"])
+    assert json.loads(texts["JSON_VOLUME_MOUNTS"]) == REFERENCE_MOUNTS
+    assert json.loads(texts["JSON_VOLUMES"]) == REFERENCE_VOLUMES
+    assert o["meta_tag_list"] == [{"key": "alibabacloud.com/fuse-service", "value": "rtp-3fs-h20"}]
+    assert o["labels"] == [{"name": "storage.3fs.release=rtp", "type": "PROHIBIT_TEXT", "amount": 0}]
+    assert o["env"] == {"REUSE_CACHE": "1", "ENABLE_3FS": "1"}
+    assert o["args"] == "--reuse_cache True --enable_3fs True"
+    assert gib(o["memory"]) >= 40
+
+
+@pytest.mark.parametrize("tp, shm", [(1, 10), (2, 20), (4, 40), (8, 80)])
+def test_every_form_has_the_same_shm(tp, shm):
+    rtp = json.loads(emit("rtp", "--tp", tp))
+    assert f'"sizeLimit":"{shm}Gi"' in rtp["container_configs"][1]
+    pod = yaml.safe_load(emit("k8s", "--tp", tp))["spec"]["template"]["spec"]
+    helm = yaml.safe_load(emit("helm", "--tp", tp))
+    for place in (pod, helm):
+        volume = next(v for v in place["volumes"] if v["name"] == "shm-vol")
+        assert volume["emptyDir"] == {"medium": "Memory", "sizeLimit": f"{shm}Gi"}
+    for resources in (pod["containers"][0]["resources"], helm["resources"]):
+        assert gib(resources["limits"]["memory"]) >= shm and gib(resources["requests"]["memory"]) >= shm
+    docker = yaml.safe_load(emit("docker", "--tp", tp))["services"]["engine"]
+    assert docker["shm_size"] == f"{shm * 1024}m" and int(docker["mem_limit"][:-1]) >= shm * 1024
+    assert f"size={shm * 1024}M" in emit("systemd", "--tp", tp)
+
+
+def test_kubernetes_has_what_the_reference_asks_for():
+    o = yaml.safe_load(emit("k8s", "--tp", 4, "--name", "My Engine"))
+    pod = o["spec"]["template"]
+    container = pod["spec"]["containers"][0]
+    assert o["kind"] == "StatefulSet" and o["metadata"]["name"] == "my-engine"
+    assert pod["metadata"]["labels"]["alibabacloud.com/fuse-service"] == "rtp-3fs-h20"
+    assert {"name": "shared-mountpoint", "mountPath": "/3fs/stage/",
+            "mountPropagation": "HostToContainer"} in container["volumeMounts"]
+    rule = pod["spec"]["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][0]
+    assert rule["labelSelector"]["matchLabels"] == {"storage.3fs.release": "rtp"}
+    assert rule["topologyKey"] == "kubernetes.io/hostname"
+    env = {e["name"]: e["value"] for e in container["env"]}
+    assert env["REUSE_CACHE"] == env["ENABLE_3FS"] == "1"
+    assert container["startupProbe"]["exec"]["command"][:2] == ["cistern", "doctor"]
+    assert container["livenessProbe"]["exec"]["command"][:2] == ["cistern", "doctor"]
+
+
+def test_the_probes_run(tmp_path):
+    """The command line of the probes is one that this version knows."""
+    pod = yaml.safe_load(emit("k8s"))["spec"]["template"]["spec"]
+    command = pod["containers"][0]["startupProbe"]["exec"]["command"]
+    env = os.environ | {"CISTERN_MOUNT": str(tmp_path), "REUSE_CACHE": "1", "ENABLE_3FS": "1"}
+    r = subprocess.run([CISTERN, *command[1:], "--only", "mount,root,ring"], env=env, stdout=subprocess.PIPE,
+                       text=True, timeout=60)
+    assert r.returncode == 0, r.stdout
+
+
+def test_kubernetes_schema():
+    kv = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate (pip) is not installed")
+    kv.validate(yaml.safe_load(emit("k8s", "--tp", 4)), "1.29", strict=True)
+
+
+def test_helm_values_in_the_template_of_a_chart():
+    """What the values hold is what the StatefulSet has, so that a chart with such a template gives the same Pod."""
+    pod = yaml.safe_load(emit("k8s", "--tp", 2))["spec"]["template"]["spec"]
+    values = yaml.safe_load(emit("helm", "--tp", 2))
+    container = pod["containers"][0]
+    assert values["volumes"] == pod["volumes"] and values["affinity"] == pod["affinity"]
+    for member in ("volumeMounts", "resources", "startupProbe", "livenessProbe", "image"):
+        assert values[member] == container[member]
+    assert values["env"] == {e["name"]: e["value"] for e in container["env"]}
+
+
+def compose():
+    for words in (["docker", "compose"], ["docker-compose"]):
+        if shutil.which(words[0]) and subprocess.run([*words, "version"], stdout=subprocess.DEVNULL,
+                                                     stderr=subprocess.DEVNULL).returncode == 0:
+            return words
+    return None
+
+
+def test_docker_compose(tmp_path):
+    words = compose()
+    if not words:
+        pytest.skip("neither docker compose nor docker-compose works here")
+    (tmp_path / "docker-compose.yml").write_text(emit("docker", "--tp", 4))
+    r = subprocess.run([*words, "config"], cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if "daemon" in r.stdout and r.returncode:
+        pytest.skip("docker compose wants a daemon here")
+    assert r.returncode == 0, r.stdout
+
+
+def test_systemd(tmp_path):
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("systemd-analyze is not installed")
+    unit = tmp_path / "engine.service"
+    unit.write_text(emit("systemd", "--tp", 4))
+    r = subprocess.run(["systemd-analyze", "verify", str(unit)], text=True, stdout=subprocess.PIPE,
+                       stderr=subprocess.STDOUT)
+    assert r.returncode == 0 and "engine.service" not in r.stdout, r.stdout
+    text = unit.read_text()
+    assert "REUSE_CACHE=1 ENABLE_3FS=1" in text and "LimitMEMLOCK=infinity" in text
+
+
+def test_another_mount():
+    o = json.loads(emit("rtp", "--mount", "/mnt/kv/3fs/", "--fuse-service", "x", "--storage-release", "y"))
+    assert '"mountPath":"/mnt/kv/"' in o["container_configs"][0]
+    assert o["meta_tag_list"][0]["value"] == "x" and o["labels"][0]["name"] == "storage.3fs.release=y"
