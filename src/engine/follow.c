@@ -33,6 +33,7 @@ static void flush_batch(cistern *c)
     int rc = 0;
 
     if (f->batched && f->number_shard == c->cfg.shard) {
+        f->inserted = true;
         rc = index_insert_many(c->index, f->number, f->batch, f->batched, NULL);
         if (!f->first && !segtab_in_use(&c->segs, f->number))
             (void)index_remove_segment(c->index, f->number);
@@ -50,6 +51,8 @@ static int on_block(void *arg, const struct block_info *b)
     cistern *c = arg;
     struct follower *f = c->follower;
 
+    if (f->number_shard == c->cfg.shard && engine_is_aside(c, f->number))
+        return 0;
     if (f->number_shard == c->cfg.shard && c->segs.at[f->number].data.fd < 0 &&
         !(c->cfg.flags & CISTERN_OPEN_MATCH_ONLY))
         return 0;
@@ -59,30 +62,33 @@ static int on_block(void *arg, const struct block_info *b)
     return 0;
 }
 
+static int note_add(struct follow_notes *n, const struct follow_note *note)
+{
+    if (n->count == n->room) {
+        size_t room = n->room ? 2 * n->room : 256;
+        struct follow_note *grown = realloc(n->at, room * sizeof *grown);
+
+        if (!grown)
+            return -ENOMEM;
+        n->at = grown;
+        n->room = room;
+    }
+    n->at[n->count++] = *note;
+    return 0;
+}
+
 static int on_dead(void *arg, const uint8_t key[32], const uint8_t segment_id[16], uint32_t offset,
                    uint8_t reason)
 {
     cistern *c = arg;
     struct follower *f = c->follower;
-    struct follow_note *grown, *note;
+    struct follow_note note = {.dead = {.offset = offset, .reason = reason}, .listing = f->listing};
 
     if (f->reader.current->shard != c->cfg.shard)
         return 0;
-    if (f->dead_count == f->dead_room) {
-        size_t room = f->dead_room ? 2 * f->dead_room : 256;
-
-        grown = realloc(f->dead, room * sizeof *grown);
-        if (!grown)
-            return -ENOMEM;
-        f->dead = grown;
-        f->dead_room = room;
-    }
-    note = &f->dead[f->dead_count++];
-    *note =
-        (struct follow_note){.dead = {.offset = offset, .reason = reason}, .listing = f->listing};
-    memcpy(note->dead.key, key, 32);
-    memcpy(note->dead.segment_id, segment_id, 16);
-    return 0;
+    memcpy(note.dead.key, key, 32);
+    memcpy(note.dead.segment_id, segment_id, 16);
+    return note_add(&f->dead, &note);
 }
 
 /* A segment that is set aside is as good as empty. */
@@ -93,20 +99,42 @@ static int on_aside(void *arg, const uint8_t segment_id[16], uint8_t reason)
     return on_dead(arg, any, segment_id, UINT32_MAX, reason);
 }
 
-/* False: its segment is not known. */
-static bool apply_note(cistern *c, const struct dead_note *d)
+/* False: its segment is not known. *absent: that one may still bring the copy, because not all of
+ * its contents were read, or because a look saw the note and not yet what it is about. */
+static bool apply_note(cistern *c, const struct dead_note *d, bool *absent)
 {
     int64_t number = segtab_find(&c->segs, d->segment_id);
     cistern_key key;
 
+    *absent = false;
     if (number < 0)
         return false;
     memcpy(key.b, d->key, sizeof key.b);
     if (d->offset == DEAD_NOTE_ASIDE)
         engine_aside(c, (uint32_t)number);
-    else
-        (void)index_remove_copy(c->index, &key, (uint32_t)number, d->offset);
+    else if (!index_remove_copy(c->index, &key, (uint32_t)number, d->offset))
+        *absent = !c->segs.at[number].own && !c->segs.at[number].ended;
     return true;
+}
+
+static bool is_fresh(const struct follower *f, const struct follow_note *note)
+{
+    return f->listing - note->listing < NOTE_LISTINGS;
+}
+
+static void apply_absent(cistern *c)
+{
+    struct follow_notes *n = &c->follower->absent;
+    size_t i, kept = 0;
+    bool absent;
+
+    for (i = 0; i < n->count; i++) {
+        const struct follow_note note = n->at[i];
+
+        if (apply_note(c, &note.dead, &absent) && absent && is_fresh(c->follower, &note))
+            n->at[kept++] = note;
+    }
+    n->count = kept;
 }
 
 /* Those of segments that are not known are kept for a while: these may come to light later, or were
@@ -114,15 +142,23 @@ static bool apply_note(cistern *c, const struct dead_note *d)
 static void apply_dead(cistern *c)
 {
     struct follower *f = c->follower;
-    size_t i = f->opened ? 0 : f->dead_tried, kept = i;
+    size_t i, kept;
+    bool absent;
 
-    for (; i < f->dead_count; i++) {
-        const struct follow_note note = f->dead[i];
+    if (f->inserted)
+        apply_absent(c);
+    f->inserted = false;
+    for (i = kept = f->opened ? 0 : f->dead_tried; i < f->dead.count; i++) {
+        const struct follow_note note = f->dead.at[i];
 
-        if (!apply_note(c, &note.dead) && f->listing - note.listing < NOTE_LISTINGS)
-            f->dead[kept++] = note;
+        if (!apply_note(c, &note.dead, &absent)) {
+            if (is_fresh(f, &note))
+                f->dead.at[kept++] = note;
+        } else if (absent) {
+            (void)note_add(&f->absent, &note); /* no memory: found at the next open */
+        }
     }
-    f->dead_count = f->dead_tried = kept;
+    f->dead.count = f->dead_tried = kept;
     f->opened = false;
 }
 
@@ -306,7 +342,8 @@ int follower_close(cistern *c)
     presence_close(f->retired);
     peers_close(&f->peers, c->io);
     rc = contents_reader_close(&f->reader);
-    free(f->dead);
+    free(f->dead.at);
+    free(f->absent.at);
     free(f);
     c->follower = NULL;
     return rc;

@@ -22,21 +22,27 @@ struct look_file {
     uint32_t shard;
 };
 
-/* A copy that is not to be used, of a segment that is not known, or not yet. */
+/* A copy that is not to be used. */
 struct follow_note {
     struct dead_note dead;
     uint32_t listing; /* when it was read */
+};
+
+struct follow_notes {
+    struct follow_note *at; /* malloc'd */
+    size_t count, room;
 };
 
 struct follower {
     struct contents_reader reader;
     struct toc_sink sink;
     struct peers peers;
-    bool first; /* the look of the open: damage is counted */
-    struct follow_note *dead;
-    size_t dead_count, dead_room;
+    bool first;               /* the look of the open: damage is counted */
+    struct follow_notes dead; /* of segments that are not known, or not yet */
     size_t dead_tried; /* of these, first ones that were looked up when `opened` was as it is */
     bool opened;       /* segments were taken up since */
+    struct follow_notes absent;    /* of copies that were not read yet, if they are there at all */
+    bool inserted;                 /* blocks were taken up since */
     uint32_t number, number_shard; /* segment of the job that is being parsed */
     uint32_t batched;
     struct block_info batch[63];

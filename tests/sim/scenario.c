@@ -314,8 +314,10 @@ static int run(uint64_t seed, int verbose)
 
 static pid_t begin(uint64_t seed)
 {
-    pid_t pid = fork();
+    pid_t pid;
 
+    (void)fflush(stdout); /* else the child prints it too */
+    pid = fork();
     if (pid == 0) {
         (void)alarm(LIMIT_S);
         _exit(run(seed, 0));

@@ -370,7 +370,7 @@ static bool land_write(struct simfs *fs, struct sim_op *op)
         return true;
     }
     if (op->fault == SIM_TORN_WRITE || op->fault == SIM_SHORT_WRITE)
-        most = torn_at(fs, op);
+        most = max_u64(torn_at(fs, op), op->put); /* a power cut finds some of it landed */
     n = most - op->put;
     if (fs->o.manners.chunk_atomic)
         n = min_u64(n, fs->o.chunk_bytes - (op->offset + op->put) % fs->o.chunk_bytes);

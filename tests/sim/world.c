@@ -98,6 +98,8 @@ void world_fill(uint32_t number, uint32_t shard, uint32_t part, uint8_t *to, siz
 
 /* ---- The whole ---- */
 
+static void note_block(struct world *w, uint32_t shard, uint32_t key);
+
 static void slot_idle(struct slot *s)
 {
     memset(s->bytes, IDLE_BYTE, (size_t)RUN_MAX * BLOCK_SPAN);
@@ -238,7 +240,7 @@ static void forget_ops(struct world *w, uint32_t i, bool left_behind)
                 m[s->key + b].doubts++;
                 m[s->key + b].astray = true;
             } else
-                doubt_block(w, w->stores[i].shard, s->key + b);
+                note_block(w, w->stores[i].shard, s->key + b);
         }
         slot_idle(s);
     }
@@ -305,6 +307,13 @@ uint64_t store_metric(const cistern *c, const char *name)
 
 /* ---- Doubts ---- */
 
+/* Somebody may have noted that a copy of it is not to be used. */
+static void note_block(struct world *w, uint32_t shard, uint32_t key)
+{
+    w->blocks[shard][key].noted = true;
+    doubt_block(w, shard, key);
+}
+
 void doubt_block(struct world *w, uint32_t shard, uint32_t key)
 {
     struct block_model *b = &w->blocks[shard][key];
@@ -321,15 +330,22 @@ static void forget_deletes(struct world *w)
         w->blocks[LONE_SHARD][k].gone = w->blocks[LONE_SHARD][k].gone_for_good = false;
 }
 
-void doubt_all(struct world *w)
+static void note_all(struct world *w)
 {
     uint32_t s, k;
 
     for (s = 0; s < SHARDS; s++) {
         for (k = 0; k < KEYS; k++)
-            doubt_block(w, s, k);
+            note_block(w, s, k);
     }
     forget_deletes(w);
+}
+
+void doubt_all(struct world *w)
+{
+    uint32_t s;
+
+    note_all(w);
     for (s = 0; s < STORES; s++)
         w->stores[s].damaged = true;
 }
@@ -341,8 +357,10 @@ bool doubt_evicted(struct world *w)
     for (s = 0; s < STORES; s++) {
         uint64_t asides = w->stores[s].c ? store_metric(w->stores[s].c, ASIDES) : 0;
 
-        if (asides > w->stores[s].asides)
+        if (asides > w->stores[s].asides) {
             (void)atomic_fetch_add(&w->evictions, 1);
+            note_all(w);
+        }
         w->stores[s].asides = asides;
     }
     n = atomic_load(&w->evictions);
@@ -562,7 +580,7 @@ static void get_done(struct world *w, struct slot *s)
         }
         if (bad) { /* the store may take the copy for bad, and say so to all */
             of->unlike[s->key + b] = 1;
-            doubt_block(w, of->shard, s->key + b);
+            note_block(w, of->shard, s->key + b);
         }
     }
 }
@@ -713,7 +731,7 @@ void op_delete(struct world *w, uint32_t store, uint32_t key, uint32_t blocks)
     simfs_label(w->fs, OP_DELETE);
     for (b = 0; b < blocks; b++) {
         world_key(key + b, &keys[b]);
-        doubt_block(w, s->shard, key + b);
+        note_block(w, s->shard, key + b);
     }
     n = cistern_delete(s->c, keys, blocks);
     world_say(w, "delete store %u blocks %u+%u: %lld", store, key, blocks, (long long)n);
