@@ -101,7 +101,8 @@ void peer_look_again(struct peer *p, uint64_t seq)
     p->settled = false;
 }
 
-/* Segments that a listing had shown before and does not show now. */
+/* Segments that a listing had shown before, or that were made here, and that it does not show now.
+ */
 static void forget_vanished(cistern *c)
 {
     uint32_t i, n = atomic_load(&c->segs.count), listing = c->follower->listing;
@@ -109,7 +110,7 @@ static void forget_vanished(cistern *c)
     for (i = 0; i < n; i++) {
         const struct segment *s = &c->segs.at[i];
 
-        if (segtab_in_use(&c->segs, i) && s->seen && s->seen != listing &&
+        if (segtab_in_use(&c->segs, i) && (s->seen || s->own) && s->seen != listing &&
             follow_wants(c, s->shard) && !gone_not_yet(c, i) &&
             contents_gone(c, s->shard, s->writer, s->seq)) {
             peer_look_again(peers_find(&c->follower->peers, s->shard, s->writer), s->seq);
