@@ -20,6 +20,7 @@
 
 #define SHARDS     2u
 #define STORES     3u
+#define LONE_SHARD 1u /* has one writer at a time */
 #define CHAINS     10u
 #define CHAIN      12u
 #define KEYS       (CHAINS * CHAIN)
@@ -153,6 +154,8 @@ void op_drain(struct world *w);
 
 /* ---- What may have happened to blocks ---- */
 void doubt_block(struct world *w, uint32_t shard, uint32_t key);
+/* And somebody may have noted that a copy of it is not to be used. */
+void note_block(struct world *w, uint32_t shard, uint32_t key);
 void doubt_all(struct world *w);
 void doubt_power(struct world *w); /* what no flush made durable */
 
