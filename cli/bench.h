@@ -32,7 +32,9 @@ struct bench_config {
     uint64_t chain; /* keys of a match */
     uint64_t puts;  /* blocks a second that are put while matches are measured */
     uint64_t seed;
-    double seconds; /* of a slice */
+    double seconds;       /* of a slice */
+    uint64_t capacity;    /* of the root; 0 = not limited */
+    uint32_t store_flags; /* of cistern_open(), beside what others here ask for */
     bool quick, keep, json, buffered, sync_inside, direct, raw_huge;
 };
 

@@ -18,6 +18,8 @@ struct bench_run {
 int bench_put(struct bench_run *run);
 /* guarded: gets with breaker and cost gate on, beside gets without. */
 int bench_get(struct bench_run *run, bool in_order, bool random, bool guarded);
+/* Puts and gets of a store that another process has open too, with a capacity. */
+int bench_share(struct bench_run *run);
 int bench_match(struct bench_run *run);
 int bench_key(struct bench_run *run);
 int bench_open(struct bench_run *run, bool build);

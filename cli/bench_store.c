@@ -48,28 +48,29 @@ void store_options(const struct bench_store *s, struct cistern_options *o)
 {
     const struct bench_config *c = s->c;
 
-    *o =
-        (struct cistern_options){.size = sizeof(*o),
-                                 .reuse_cache = 1,
-                                 .enable_3fs = 1,
-                                 .mount = s->place->mount,
-                                 .root = s->place->root,
-                                 .provider = c->provider,
-                                 .provider_path = c->provider_path,
-                                 .space = &s->space,
-                                 .flags = c->buffered ? CISTERN_OPEN_BUFFERED : 0,
-                                 .read_iov_bytes = c->staging,
-                                 .write_iov_bytes = c->staging,
-                                 .get_timeout_ms = OP_MS,
-                                 .put_timeout_ms = OP_MS,
-                                 .read_timeout_ms = IO_MS,
-                                 .write_timeout_ms = IO_MS,
-                                 .io_bytes = (uint32_t)c->io_bytes,
-                                 .lanes = (uint32_t)c->lanes,
-                                 .depth = (uint32_t)(c->depth / c->lanes ? c->depth / c->lanes : 1),
-                                 .segment_bytes = c->segment,
-                                 .close_timeout_ms = FLUSH_MS,
-                                 .log = log_line};
+    *o = (struct cistern_options){
+        .size = sizeof(*o),
+        .reuse_cache = 1,
+        .enable_3fs = 1,
+        .mount = s->place->mount,
+        .root = s->place->root,
+        .provider = c->provider,
+        .provider_path = c->provider_path,
+        .space = &s->space,
+        .flags = c->store_flags | (c->buffered ? CISTERN_OPEN_BUFFERED : 0),
+        .capacity_bytes = c->capacity,
+        .read_iov_bytes = c->staging,
+        .write_iov_bytes = c->staging,
+        .get_timeout_ms = OP_MS,
+        .put_timeout_ms = OP_MS,
+        .read_timeout_ms = IO_MS,
+        .write_timeout_ms = IO_MS,
+        .io_bytes = (uint32_t)c->io_bytes,
+        .lanes = (uint32_t)c->lanes,
+        .depth = (uint32_t)(c->depth / c->lanes ? c->depth / c->lanes : 1),
+        .segment_bytes = c->segment,
+        .close_timeout_ms = FLUSH_MS,
+        .log = log_line};
 }
 
 static int keys_make(struct bench_store *s)

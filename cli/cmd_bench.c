@@ -15,7 +15,7 @@
 #define MIB (1024 * KIB)
 #define GIB (1024 * MIB)
 
-static const char *const figure_names[] = {"put",   "get", "rand", "guard",
+static const char *const figure_names[] = {"put",   "get", "rand", "guard", "share",
                                            "match", "key", "open", "all"};
 
 #define NFIGURES (sizeof(figure_names) / sizeof(figure_names[0]))
@@ -33,6 +33,8 @@ static const char about[] =
     "  get    blocks read in order and verified, beside raw io_uring reads of the same files\n"
     "  rand   blocks read at random and verified, likewise\n"
     "  guard  gets with the breaker and the cost gate on, beside gets with both off\n"
+    "  share  puts and gets beside another process, with following, bell and a capacity, beside\n"
+    "         the same without them\n"
     "  match  nanoseconds a key, beside one random line of memory a key\n"
     "  key    derivation of the keys of 512 tokens\n"
     "  open   match-only open of a root, beside read() of its contents files\n"
@@ -160,6 +162,8 @@ static int figures_take(struct bench_run *run, const struct words *w)
         r = bench_put(run);
     if (r == CLI_OK && (asked(w, "get") || asked(w, "rand") || named(w, "guard")))
         r = bench_get(run, asked(w, "get"), asked(w, "rand"), named(w, "guard"));
+    if (r == CLI_OK && named(w, "share"))
+        r = bench_share(run);
     if (r == CLI_OK && asked(w, "match"))
         r = bench_match(run);
     if (r == CLI_OK && asked(w, "key"))
@@ -201,9 +205,9 @@ static int word_check(const char *word)
     near = args_nearest(word, figure_names, NFIGURES);
     if (near != NULL)
         return cli_fail(CLI_USAGE, "bench cannot measure '%s'; did you mean '%s'?", word, near);
-    return cli_fail(CLI_USAGE,
-                    "bench cannot measure '%s'; it can: put, get, rand, match, key, open, all",
-                    word);
+    return cli_fail(
+        CLI_USAGE,
+        "bench cannot measure '%s'; it can: put, get, rand, share, match, key, open, all", word);
 }
 
 static int words_check(const struct words *w)
