@@ -1,9 +1,10 @@
-"""Two versions of the library on one root at the same time: this one, and the one before it.
+"""Two versions of the library on one root at the same time: this one, and each one before it.
 
-The other version is what VERSIONS_OTHER names; else the newest tag v* that is not this very commit; else the commit
-before the first that bounds the store, 0.1.0 as it was finished. It is taken from git into the build folder and built
-there once; where there is no git, or the commit is not in it, the tests are skipped. One program, client.c, is compiled
-against each version's header and linked with each version's library. VERSIONS_SEED repeats a run's choices.
+The others are what VERSIONS_OTHER names; else the newest tag v* that is not this very commit; else the two that were
+finished before there were tags: the last without a capacity, and the first with one. Each is taken from git into the
+build folder and built there once; one that is not in git, because there is none or the clone is shallow, is skipped. One
+program, client.c, is compiled against each version's header and linked with each version's library. VERSIONS_SEED
+repeats a run's choices.
 """
 import os
 import random
@@ -33,7 +34,17 @@ def git(*args):
     return run.stdout.strip() if run.returncode == 0 else ""
 
 
-def other_commit():
+def parent(commit):
+    return git("rev-parse", "--verify", commit + "^") if commit else ""
+
+
+def added(path):
+    """The commit that added a file; the oldest one of a shallow clone adds everything, and says nothing."""
+    commit = (git("log", "--diff-filter=A", "--format=%H", "--", path).split() or [""])[-1]
+    return commit if parent(commit) else ""
+
+
+def named():
     if os.environ.get("VERSIONS_OTHER"):
         return git("rev-parse", "--verify", os.environ["VERSIONS_OTHER"] + "^{commit}")
     here = git("rev-parse", "HEAD")
@@ -41,8 +52,14 @@ def other_commit():
         commit = git("rev-parse", tag + "^{commit}")
         if commit != here:
             return commit
-    made = git("log", "--diff-filter=A", "--format=%H", "--", "src/engine/policy.h").split()
-    return git("rev-parse", "--verify", made[-1] + "^") if made else ""
+    return ""
+
+
+# A file marks the commit: ids change when history is written anew.
+OTHERS = {"without a capacity": lambda: parent(added("src/engine/policy.h")),
+          "with a capacity": lambda: added("tests/unit/evict_fixture.h")}
+if os.environ.get("VERSIONS_OTHER") or named():
+    OTHERS = {"named": named}
 
 
 def compile_client(include, lib, to):
@@ -54,11 +71,11 @@ def compile_client(include, lib, to):
     return program
 
 
-@pytest.fixture(scope="session")
-def clients():
-    commit = other_commit()
+@pytest.fixture(scope="session", params=OTHERS, ids=lambda which: which.replace(" ", "-"))
+def clients(request):
+    commit = OTHERS[request.param]()
     if not commit:
-        pytest.skip("no git, or no commit of another version in it")
+        pytest.skip(f"no git, or the version {request.param} is not in it")
     folder = os.path.abspath(os.path.join(BUILD, "versions", commit[:16]))
     lib = os.path.join(folder, "build")
     if not os.path.exists(os.path.join(folder, "built")):
