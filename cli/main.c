@@ -19,6 +19,7 @@ static const struct cli_verb verbs[] = {
     {"verify", "read and check every payload", cmd_verify},
     {"gc", "remove what dead writers left over", cmd_gc},
     {"wipe", "remove a space, a model, or everything", cmd_wipe},
+    {"retire", "mark a space whose model is not served any more", cmd_retire},
     {"export", "write a space as one file", cmd_export},
     {"import", "read such a file into a root", cmd_import},
     {"explain", "which block ends the run of a prompt, and why", cmd_explain},

@@ -260,6 +260,33 @@ CISTERN_API CISTERN_MUST int64_t
 cistern_explain(const struct cistern_admin *a, const struct cistern_explain *e,
                 int (*callback)(void *arg, const struct cistern_explanation *x), void *arg);
 
+/* ---- retire */
+
+struct cistern_retire {
+    size_t size;
+    const char *model; /* only spaces of this model, by space.json; NULL = any */
+    uint32_t undo;     /* 1 = take the mark away */
+};
+
+struct cistern_retired {
+    const char *space; /* directory */
+    uint32_t retired;  /* 1: the space is retired now (DRY_RUN: would be) */
+    uint32_t changed;  /* 0: it was so before */
+    int32_t result;    /* 0, or why it stayed as it was */
+};
+
+/*
+ * Marks whole spaces whose model is not served any more, or takes the mark away: those that
+ * a->space and `model` both admit. What is in a retired space is evicted before everything else and
+ * is not carried over; until then it is found and read as before. Nothing is stored in it: engines
+ * that have it open, or open it later, go on, and their puts are dropped and counted. They see a
+ * change within their next look, half a second to half a minute. Versions that do not know the mark
+ * ignore it. Returns how many spaces were meant.
+ */
+CISTERN_API CISTERN_MUST int64_t
+cistern_retire(const struct cistern_admin *a, const struct cistern_retire *how,
+               int (*callback)(void *arg, const struct cistern_retired *x), void *arg);
+
 #ifdef __cplusplus
 }
 #endif

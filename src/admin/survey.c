@@ -7,6 +7,7 @@
 #include "admin/survey.h"
 
 #include <errno.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -339,12 +340,16 @@ static int take_space(struct admin *ad, struct survey_space *sp)
     for (i = 0; i < names.count && !rc; i++) {
         if (!look_at(ad, sp->dir, names.at[i], &st))
             continue;
-        if (strcmp(names.at[i], SPACE_FILE) == 0 && !st.is_dir)
+        if (strcmp(names.at[i], SPACE_FILE) == 0 && !st.is_dir) {
             rc = take_json(ad, sp, &st);
-        else if (st.is_dir && shard_name(names.at[i], &shard, &shards))
+        } else if (strcmp(names.at[i], SPACE_RETIRED) == 0 && !st.is_dir) {
+            sp->retired = true;
+            sp->retired_stat = st;
+        } else if (st.is_dir && shard_name(names.at[i], &shard, &shards)) {
             rc = add_shard(sp, names.at[i], shard, shards, &st);
-        else
+        } else {
             rc = add_other(&sp->others, names.at[i], &st);
+        }
     }
     free(names.at);
     return rc;
@@ -506,6 +511,16 @@ void survey_head_path(const struct survey_shard *sh, uint64_t writer, char out[A
 
     head_name(name, writer);
     (void)snprintf(out, ADMIN_PATH, "%.720s/%s", sh->dir, name);
+}
+
+bool survey_model_is(const struct survey_space *sp, const char *model)
+{
+    json_t *o = sp->json_len > 0 ? json_loadb(sp->json, (size_t)sp->json_len, 0, NULL) : NULL;
+    const char *text = json_string_value(json_object_get(o, "model"));
+    bool same = text && strcmp(text, model) == 0;
+
+    json_decref(o);
+    return same;
 }
 
 bool survey_space_is(const struct survey_space *sp, const uint8_t fingerprint[32])

@@ -93,6 +93,8 @@ struct survey_space {
     int64_t json_len; /* of space.json, or a negative errno */
     char *json;       /* NUL behind it */
     struct io_stat json_stat;
+    bool retired;
+    struct io_stat retired_stat;
     int inspect_rc; /* 0: shards and fingerprint are of space.json */
     uint32_t json_shards;
     uint8_t fingerprint[32];
@@ -134,6 +136,8 @@ void survey_head_path(const struct survey_shard *sh, uint64_t writer, char out[A
 /* The only space of the picture; CISTERN_ESPACE with a text where there is none or another. */
 int survey_one(const struct admin *ad, const struct survey *v,
                const struct survey_space **out) MUST_CHECK;
+/* Its space.json names this model. */
+bool survey_model_is(const struct survey_space *sp, const char *model);
 /* May contents with this fingerprint be of this directory? */
 bool survey_space_is(const struct survey_space *sp, const uint8_t fingerprint[32]);
 /* Allocated bytes of everything that belongs to Cistern. */

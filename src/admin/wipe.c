@@ -6,7 +6,6 @@
  * Files that are not Cistern's stay, and with them the directories that they lie in.
  */
 #include <errno.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -40,21 +39,11 @@ static uint64_t last_written(const struct survey_space *sp)
     return last;
 }
 
-static bool model_is(const struct survey_space *sp, const char *model)
-{
-    json_t *o = sp->json_len > 0 ? json_loadb(sp->json, (size_t)sp->json_len, 0, NULL) : NULL;
-    const char *text = json_string_value(json_object_get(o, "model"));
-    bool same = text && strcmp(text, model) == 0;
-
-    json_decref(o);
-    return same;
-}
-
 static bool admitted(const struct wipe *w, const struct survey_space *sp)
 {
     uint64_t now = clock_wall_s();
 
-    if (w->how.model && !model_is(sp, w->how.model))
+    if (w->how.model && !survey_model_is(sp, w->how.model))
         return false;
     return !w->how.older_than_s || last_written(sp) + w->how.older_than_s <= now;
 }
@@ -134,6 +123,8 @@ static int wipe_space(struct wipe *w, const struct survey_space *sp)
     for (i = 0; i < sp->nshards && !rc; i++)
         rc = wipe_shard(w, sp, &sp->shards[i]);
     rc = rc ? rc : take_temporary(w, sp, sp->dir, &sp->others);
+    if (!rc && sp->retired && !(rc = admin_path(&w->r.ad, path, sp->name, SPACE_RETIRED)))
+        rc = take_file(w, sp, path, &sp->retired_stat, false);
     if (!rc)
         rc = admin_path(&w->r.ad, path, sp->name, SPACE_FILE);
     if (!rc && sp->json_len != -ENOENT)

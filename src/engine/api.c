@@ -14,6 +14,7 @@
 #include "engine/admission.h"
 #include "engine/engine.h"
 #include "engine/memory.h"
+#include "engine/retire.h"
 
 #define MAX_BLOCKS (1u << 24)
 #define SHARE_MIN  (8ull << 20) /* bytes that make another lane worth it */
@@ -283,6 +284,10 @@ int cistern_put(cistern *c, const struct cistern_request *theirs, uint64_t *op_i
     }
     if (engine_stops_puts(c, op->start_ns)) {
         metric_add(&c->metrics, METRIC_breaker_puts, 1);
+        answer_now(c, op, 0);
+        return 0;
+    }
+    if (retire_drops(c, r.blocks)) {
         answer_now(c, op, 0);
         return 0;
     }

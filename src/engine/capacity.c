@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "engine/carry.h"
 #include "engine/evict.h"
+#include "engine/retire.h"
 #include "engine/writer_internal.h"
 #include "segment/root.h"
 
@@ -383,6 +384,7 @@ uint64_t capacity_tick(cistern *c)
         return k->next_ns;
     writer_note_touches(c);
     reread(c);
+    retire_look(c);
     if (!is_bounded(k) && !k->usage.leaving) { /* what was begun while it was is finished */
         k->next_ns = now + LOOK_MOST_NS;
         return k->next_ns;

@@ -120,6 +120,7 @@ int cistern_describe(const cistern *c, char *buf, size_t size)
                                                        : "closed");
     line(&t, "prefill_rate=%u\n", c->cfg.prefill_rate);
     line(&t, "read_rate=%llu\n", (unsigned long long)engine_read_rate(c));
+    line(&t, "retired=%s\n", atomic_load(&c->retired) ? "yes" : "no");
     line(&t, "tripped=%s\n", tripped ? tripped : "");
     return (int)t.used;
 }

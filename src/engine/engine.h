@@ -103,6 +103,7 @@ struct cistern {
     struct capacity *capacity; /* NULL when nothing is written */
     struct admit *admit;       /* NULL: every block is; see admission.h */
     struct budget budget;
+    _Atomic bool retired; /* the space is: nothing is stored in it; see retire.h */
     struct bell bell;
     struct keeper keeper;
     _Atomic uint64_t tickets[TICKETS]; /* 0 = free, else the ticket */

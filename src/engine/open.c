@@ -18,6 +18,7 @@
 #include "engine/capacity.h"
 #include "engine/engine.h"
 #include "engine/follow.h"
+#include "engine/retire.h"
 #include "engine/space_copy.h"
 #include "segment/root.h"
 
@@ -172,6 +173,7 @@ static int prepare_files(cistern *c, const struct cistern_space *s)
     memcpy(c->salt, root.salt, sizeof c->salt);
     if ((rc = prepare_space(c, s, may_write)))
         return rc;
+    retire_look(c);
     fault_point("open.space_made");
     if (may_write && (rc = capacity_open(c, root.capacity_bytes)))
         return rc;

@@ -132,7 +132,8 @@ size_t policy_merge(const struct policy_segment *segs, size_t n, const struct po
     size_t oldest = POLICY_NONE, tiny = 0, i;
 
     for (i = 0; i < n; i++) {
-        if (!(segs[i].flags & POLICY_TINY) || segs[i].flags & POLICY_PINNED)
+        if (!(segs[i].flags & POLICY_TINY) || segs[i].flags & POLICY_PINNED ||
+            segs[i].rank == POLICY_RANK_EXPIRED)
             continue;
         tiny++;
         if (oldest == POLICY_NONE || segs[i].age > segs[oldest].age ||

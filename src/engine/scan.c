@@ -178,6 +178,7 @@ static bool shard_name(const char *name, uint32_t *shard, uint32_t *shards)
 struct listing {
     struct scan *s;
     struct space_scan *sp;
+    bool retired;
 };
 
 static int list_shard(void *arg, const char *name)
@@ -187,6 +188,7 @@ static int list_shard(void *arg, const char *name)
     char path[512];
     uint32_t shard, shards;
 
+    l->retired |= strcmp(name, SPACE_RETIRED) == 0;
     if (!shard_name(name, &shard, &shards))
         return 0;
     grown = realloc(l->sp->shards, (l->sp->nshards + 1) * sizeof *grown);
@@ -252,6 +254,8 @@ static int scan_space(struct scan *s, struct space_scan *sp)
         sp->note = "space.json cannot be read";
     else if (space_inspect(json, (size_t)len, &shards, fingerprint))
         sp->note = "space.json is not a description of a space";
+    else if (l.retired)
+        sp->note = "retired";
     if (sp->nshards)
         qsort(sp->shards, sp->nshards, sizeof *sp->shards, by_shard);
     for (i = 0; i < sp->nshards && !rc; i++)

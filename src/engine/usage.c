@@ -14,6 +14,7 @@
 #include "engine/capacity.h"
 #include "engine/writer_internal.h"
 #include "segment/pin.h"
+#include "segment/root.h"
 
 #define GROWING_NS (3 * NS_PER_S) /* what did not change for so long is not growing */
 #define SETTLED_NS (10 * NS_PER_S)
@@ -220,6 +221,7 @@ static int list_space(struct walk *w, const char *space)
 {
     char path[544], dir[544 + 192];
     struct names shards = {0};
+    bool retired = false;
     size_t i;
     int rc;
 
@@ -238,6 +240,7 @@ static int list_space(struct walk *w, const char *space)
 
         if (pin_name_parse(shards.at[i], &pin))
             w->u->spaces[w->space].pins += pin | 1;
+        retired |= strcmp(shards.at[i], SPACE_RETIRED) == 0;
         if (sscanf(shards.at[i], "s%uof%u%c", &shard, &of, &more) != 2 ||
             snprintf(dir, sizeof dir, "%s/%s", path, shards.at[i]) >=
                 (int)sizeof w->u->dirs[0].path)
@@ -246,6 +249,7 @@ static int list_space(struct walk *w, const char *space)
         if (!rc)
             rc = list_dir(w, dir);
     }
+    w->u->spaces[w->space].retired = retired;
     free(shards.at);
     return rc;
 }
@@ -532,6 +536,8 @@ static void judge_spaces(struct usage *u, cistern *c)
         for (j = 0; j < u->nspaces && !u->spaces[i].live; j++)
             u->spaces[i].rank +=
                 !u->spaces[j].live && u->spaces[j].newest_s > u->spaces[i].newest_s;
+        if (u->spaces[i].retired)
+            u->spaces[i].rank = POLICY_RANK_EXPIRED;
     }
 }
 

@@ -22,6 +22,7 @@ struct usage_space {
     bool own;
     bool live;         /* somebody writes in it */
     uint64_t newest_s; /* the latest that a head of it says */
+    bool retired;      /* see retire.h */
     uint32_t rank;     /* 0 = in use; greater = older (policy.h) */
     uint64_t pins;     /* of the names of its pins, at the last listing; 0 = none (pins.h) */
 };

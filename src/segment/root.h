@@ -16,9 +16,10 @@
 #include "cistern.h"
 #include "io/io.h"
 
-#define ROOT_FILE  "cistern.json"
-#define ROOT_SALT  "salt"
-#define SPACE_FILE "space.json"
+#define ROOT_FILE     "cistern.json"
+#define ROOT_SALT     "salt"
+#define SPACE_FILE    "space.json"
+#define SPACE_RETIRED "retired" /* its being there says that the space is; for people inside */
 
 /* For a root that does not exist yet. */
 struct root_params {

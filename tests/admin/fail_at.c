@@ -309,6 +309,23 @@ static bool do_wipe(struct fixture *f)
            !sum.waiting;
 }
 
+static int on_retired(void *arg, const struct cistern_retired *x)
+{
+    (void)arg;
+    return x->result;
+}
+
+/* Marked and taken back. */
+static bool do_retire(struct fixture *f)
+{
+    struct cistern_retire how = {.size = sizeof how};
+
+    if (cistern_retire(&f->a, &how, on_retired, f) != 1)
+        return false;
+    how.undo = 1;
+    return cistern_retire(&f->a, &how, on_retired, f) == 1;
+}
+
 static int on_write(void *arg, const void *data, size_t len)
 {
     struct fixture *f = arg;
@@ -400,6 +417,7 @@ static const struct function {
     {"verify", store_make, do_verify, LOOKING},
     {"gc", litter_make, do_gc, LOOKING | K(UNLINK_ERROR)},
     {"wipe", store_make, do_wipe, LOOKING | K(UNLINK_ERROR)},
+    {"retire", store_make, do_retire, LOOKING | K(UNLINK_ERROR)},
     {"export", store_make, do_export, LOOKING},
     {"import", export_make, do_import, WRITING},
     {"undo", export_make, do_undo, (WRITING & ~K(SYNC_ERROR)) | K(UNLINK_ERROR)},

@@ -652,6 +652,39 @@ def test_usage_of_wipe(args, expected):
     assert r.returncode == 2 and expected in r.stderr, words(r)
 
 
+# ---- retire ----
+
+
+def test_retire_marks_a_space_and_takes_it_back(store):
+    fill(store, 4, name="other", model="m9")
+    mark = next((store / "r").glob("main-*")) / "retired"
+    before = snapshot(store)
+    r = run("retire", store / "r", "--space", "main", "--dry-run")
+    assert r.returncode == 0 and "would be retired" in r.stdout and snapshot(store) == before, words(r)
+    one = answer("retire", store / "r", "--space", "main")
+    assert [(s["result"], s["retired"], s["changed"]) for s in one["spaces"]] == [("retired", True, True)]
+    assert isinstance(json.loads(mark.read_text())["retired_s"], int)
+    again = answer("retire", store / "r", "--model", "m1")
+    assert [(s["result"], s["changed"]) for s in again["spaces"]] == [("was retired already", False)]
+    assert any(n["note"] == "retired" for n in answer("stat", "--mount", store, "--root", "r")["notes"])
+    assert answer("fsck", store / "r")["findings"] == []
+    assert hits(store, 40) == (40, 0)
+    assert run("retire", store / "r", "--space", "main", "--undo").returncode == 0
+    assert not mark.exists() and snapshot(store) == before
+    assert answer("retire", store / "r", "--space", "nobody", code=1)["spaces"] == []
+
+
+def test_wipe_takes_the_mark_too(store):
+    answer("retire", store / "r", "--space", "main")
+    answer("wipe", store / "r", "--all", "--yes")
+    assert sorted(p.name for p in (store / "r").iterdir()) == ["cistern.json", "salt"]
+
+
+def test_usage_of_retire():
+    r = run("retire")
+    assert r.returncode == 2 and "retire what?" in r.stderr, words(r)
+
+
 # ---- export and import ----
 
 
