@@ -391,18 +391,21 @@ static bool doubtful(const struct peer *p, const struct contents_job *job)
 static void job_over(cistern *c, const struct contents_job *job)
 {
     struct peer *p = peers_find(&c->follower->peers, job->shard, job->writer);
-    bool grew = job->cursor.position != job->from;
+    bool grew = job->cursor.position != job->from, is_short;
 
     if (!p)
         return;
+    is_short = !job->result && p->headed && job->seq + 1 == p->head.next_seq &&
+               job->cursor.position < p->head.published;
     if (doubtful(p, job))
         p->failed = p->unsure = true;
     if (job->result && job->result != -EEXIST && job->result != CISTERN_EFORMAT)
         peer_look_again(p, job->seq);
-    if (p->headed && p->state == PEER_LIVE && job->seq + 1 == p->head.next_seq &&
-        (job->result || job->cursor.position < p->head.published))
+    if (is_short ||
+        (job->result && p->headed && p->state == PEER_LIVE && job->seq + 1 == p->head.next_seq))
         p->failed = true;
-    if (job->result || job->end == TOC_TORN)
+    p->unsure |= is_short && p->state != PEER_LIVE;
+    if (job->result || job->end == TOC_TORN || is_short)
         return;
     p->grew |= grew;
     c->segs.at[job->number].ended =
