@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "engine/engine.h"
+#include "engine/heat.h"
 
 #define ASIDE_MOST 16u
 
@@ -60,6 +61,7 @@ void engine_bad_copy(cistern *c, const cistern_key *key, uint32_t segment, uint3
     negative_add(&c->negative, key, segment, offset, clock_ns() + c->cfg.negative_ms * NS_PER_MS);
     if (!index_remove_copy(c->index, key, segment, offset))
         return;
+    heat_lost(&c->segs.at[segment], 1);
     log_line(&c->cfg.log, LOG_WARN,
              "a block of segment %u at page %u is not what was stored (reason %u): forgotten",
              segment, offset, reason);

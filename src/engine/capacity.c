@@ -25,10 +25,8 @@
 #define LOOK_NS        (500 * NS_PER_MS)
 #define LOOK_MOST_NS   (30 * NS_PER_S)
 #define LOOK_SHARE     20u /* of the time may be spent looking: one part in so many */
-#define TICK_NS        (20 * NS_PER_MS)
+#define TICK_NS        (5 * NS_PER_MS)
 #define RATE_NS        NS_PER_S
-#define AGE_STEPS      16u /* of the capacity */
-#define STAMPS         255u
 #define AHEAD_SEGMENTS 2u
 #define AHEAD_PART     4u /* of the capacity is kept free ahead at most: one part in so many */
 #define URGENT_NS      (100 * NS_PER_MS)
@@ -46,7 +44,7 @@ int capacity_open(cistern *c, uint64_t bytes)
     k->grace_ns = c->cfg.evict_grace_ms * NS_PER_MS;
     k->silence_ns = c->cfg.silence_ms * NS_PER_MS;
     k->free_bytes = UINT64_MAX;
-    atomic_store(&k->stamp, 1);
+    heat_open(&k->heat);
     metric_set(&c->metrics, METRIC_capacity_bytes, bytes);
     return 0;
 }
@@ -60,8 +58,8 @@ void capacity_close(cistern *c)
     carry_close(c);
     usage_free(&k->usage);
     pins_free(&k->pins);
+    heat_close(&k->heat);
     free(k->choice);
-    free(k->order);
     free(k);
     c->capacity = NULL;
 }
@@ -89,24 +87,15 @@ static void reread(cistern *c)
 
 static void note_rate(struct capacity *k, uint64_t now)
 {
-    uint64_t past = now - k->rate_ns, grown = k->usage.written - k->rate_written, rate;
+    uint64_t past = now - k->rate_ns, written = atomic_load(&k->heat.written),
+             grown = written - k->rate_written, rate;
 
     if (past < RATE_NS)
         return;
     rate = k->rate_ns ? (uint64_t)((double)grown * (double)NS_PER_S / (double)past) : 0;
     k->rate = max_u64(rate, k->rate / 2); /* up at once, down slowly */
     k->rate_ns = now;
-    k->rate_written = k->usage.written;
-}
-
-static uint64_t age_step(const struct capacity *k)
-{
-    return max_u64(1, k->params.capacity / AGE_STEPS);
-}
-
-uint64_t capacity_age(const struct capacity *k, uint8_t stamp)
-{
-    return (atomic_load(&k->stamp) + STAMPS - stamp) % STAMPS * age_step(k);
+    k->rate_written = written;
 }
 
 static void note_history(cistern *c)
@@ -114,18 +103,21 @@ static void note_history(cistern *c)
     struct capacity *k = c->capacity;
     uint64_t hit = metric_get(&c->metrics, METRIC_get_bytes),
              stored = metric_get(&c->metrics, METRIC_put_bytes),
-             carried = metric_get(&c->metrics, METRIC_carried_bytes);
+             carried = metric_get(&c->metrics, METRIC_carried_bytes),
+             returned = metric_get(&c->metrics, METRIC_put_returned_bytes);
     struct policy_history more = {.hit = hit - k->hit_seen,
                                   .stored = stored - k->stored_seen,
-                                  .carried = carried - k->carried_seen};
+                                  .carried = carried - k->carried_seen,
+                                  .ghost = returned - k->returned_seen};
 
     k->hit_seen = hit;
     k->stored_seen = stored;
     k->carried_seen = carried;
+    k->returned_seen = returned;
     policy_defaults(&k->params, atomic_load(&k->bytes) ? atomic_load(&k->bytes) : k->usage.bytes);
     if (k->params.capacity)
         policy_history_add(&k->history, &more, &k->params);
-    atomic_store(&k->stamp, (uint32_t)(k->usage.written / age_step(k) % STAMPS) + 1);
+    heat_look(c, k->params.capacity, atomic_load(&k->bytes) != 0);
 }
 
 static int look(cistern *c)
@@ -136,6 +128,8 @@ static int look(cistern *c)
     int rc = usage_scan(&k->usage, c);
 
     rc = rc ? rc : pins_look(c);
+    if (!rc && !k->dated)
+        rc = victims_date(c);
     now = clock_ns();
     k->next_ns = now + min_u64(LOOK_MOST_NS, max_u64(LOOK_NS, (now - began) * LOOK_SHARE));
     if (rc) {
@@ -159,96 +153,6 @@ static int look(cistern *c)
 }
 
 /* ---- Choosing ---- */
-
-/* Youngest first. */
-static int by_age(const void *x, const void *y, void *arg)
-{
-    uint32_t a = *(const uint32_t *)x, b = *(const uint32_t *)y;
-    const struct usage *u = arg;
-    const struct usage_segment *s = &u->segs[a], *t = &u->segs[b];
-
-    if (s->mtime_ns != t->mtime_ns)
-        return s->mtime_ns > t->mtime_ns ? -1 : 1;
-    if (s->writer == t->writer && s->seq != t->seq)
-        return s->seq > t->seq ? -1 : 1;
-    return a < b ? -1 : a > b;
-}
-
-static int make_scratch(struct capacity *k)
-{
-    size_t n = k->usage.nsegs;
-
-    if (n <= k->room)
-        return 0;
-    n += n / 2 + 64;
-    free(k->choice);
-    free(k->order);
-    k->choice = calloc(n, sizeof *k->choice);
-    k->order = calloc(n, sizeof *k->order);
-    k->room = k->choice && k->order ? n : 0;
-    return k->room ? 0 : -ENOMEM;
-}
-
-/* How often a segment was read: by us, and as the head of its writer says. */
-static uint32_t touches_of(cistern *c, const struct usage_segment *s, const struct segment *known)
-{
-    const struct usage *u = &c->capacity->usage;
-    const struct usage_head *h = usage_head_of(u, s->dir, s->writer);
-    uint64_t sum = known ? atomic_load_explicit(&known->touches, memory_order_relaxed) : 0;
-
-    if (h && h->valid && !(known && known->own) && s->seq < h->h.next_seq &&
-        h->h.next_seq - 1 - s->seq < HEAD_TOUCHES_MAX)
-        sum += h->touches[h->h.next_seq - 1 - s->seq];
-    return (uint32_t)min_u64(sum, UINT32_MAX);
-}
-
-/* One segment as the policy sees it. The scores know no clock: age is what is younger. */
-static void describe(cistern *c, size_t i, uint64_t age, struct policy_segment *p)
-{
-    const struct usage *u = &c->capacity->usage;
-    const struct usage_segment *s = &u->segs[i];
-    const struct usage_dir *d = &u->dirs[s->dir];
-    const struct segment *known =
-        d->own ? segtab_find_file(&c->segs, d->shard, s->writer, s->seq) : NULL;
-    const struct usage_head *h = usage_head_of(u, s->dir, s->writer);
-    bool pinned = !s->sealed || !s->seg || !s->toc || s->unlinked;
-
-    pinned |= known && clock_ns() < atomic_load(&known->pinned_ns);
-    pinned |= usage_rests(s, clock_boot_ns());
-    *p = (struct policy_segment){
-        .number = i,
-        .rank = u->spaces[d->space].rank,
-        .flags = (pinned ? POLICY_PINNED : 0) |
-                 (!h || usage_head_ended(h, c->capacity->silence_ns) ? POLICY_SILENT : 0),
-        .generation = h && h->valid && h->h.generation == POLICY_OLD ? POLICY_OLD : POLICY_YOUNG,
-        .age = age,
-        .idle = POLICY_UNKNOWN,
-        .bytes = s->seg_bytes + s->toc_bytes,
-        .live_bytes = s->seg_bytes,
-        .touches = touches_of(c, s, known),
-        .blocks = s->toc_size > FORMAT_PAGE
-                      ? (uint32_t)min_u64((s->toc_size - FORMAT_PAGE) / FORMAT_RECORD, UINT32_MAX)
-                      : 0,
-    };
-}
-
-static int describe_all(cistern *c)
-{
-    struct capacity *k = c->capacity;
-    uint64_t age = 0;
-    size_t i;
-
-    if (make_scratch(k))
-        return -ENOMEM;
-    for (i = 0; i < k->usage.nsegs; i++)
-        k->order[i] = (uint32_t)i;
-    qsort_r(k->order, k->usage.nsegs, sizeof *k->order, by_age, &k->usage);
-    for (i = 0; i < k->usage.nsegs; i++) {
-        describe(c, k->order[i], age, &k->choice[k->order[i]]);
-        age += k->usage.segs[k->order[i]].seg_bytes;
-    }
-    return 0;
-}
 
 /* What of the victim lives on; segments of other shards and spaces are not ours to read. */
 static void choose_carried(cistern *c, size_t v)
@@ -296,8 +200,8 @@ static uint64_t lacking(const struct capacity *k, uint64_t need)
 }
 
 /* Evicts until `need` fits once all that is leaving has left; finishes what has waited long enough.
- */
-static void make_room(cistern *c, uint64_t need)
+ * Returns the bytes that came back. */
+static uint64_t make_room(cistern *c, uint64_t need)
 {
     struct capacity *k = c->capacity;
     uint64_t freed;
@@ -305,10 +209,11 @@ static void make_room(cistern *c, uint64_t need)
     freed = evict_collect(c, &k->usage, k->grace_ns, k->silence_ns);
     if (k->free_bytes != UINT64_MAX)
         k->free_bytes += freed;
-    if (lacking(k, need) <= k->usage.leaving || describe_all(c))
-        return;
+    if (lacking(k, need) <= k->usage.leaving || victims_describe(c))
+        return freed;
     while (lacking(k, need) > k->usage.leaving && evict_one(c))
         ;
+    return freed;
 }
 
 /* What is kept free ahead of its use. */
@@ -331,7 +236,7 @@ int capacity_admit(cistern *c)
         return 0;
     if ((rc = look(c)))
         return rc == -EAGAIN ? -EIO : rc; /* not at once again: storage is ill */
-    make_room(c, ahead(c));
+    (void)make_room(c, ahead(c));
     lack = lacking(k, c->cfg.segment_bytes);
     /* Every victim waits for the copies of its pinned blocks, and they for a segment: one more. */
     if (lack && lack < c->cfg.segment_bytes / 4 * 5 && carry_copying(c))
@@ -348,7 +253,7 @@ bool capacity_relieve(cistern *c)
         return false;
     k->urgent_ns = now;
     freed = evict_collect(c, &k->usage, k->grace_ns, k->silence_ns);
-    if (freed + k->usage.leaving < need / 2 && describe_all(c) == 0)
+    if (freed + k->usage.leaving < need / 2 && victims_describe(c) == 0)
         (void)evict_one(c); /* what it carries is cancelled below: there is no room for it */
     if (freed < need)
         freed += evict_hurry(c, &k->usage, need - freed);
@@ -389,8 +294,8 @@ uint64_t capacity_tick(cistern *c)
         k->next_ns = now + LOOK_MOST_NS;
         return k->next_ns;
     }
-    if (look(c) == 0)
-        make_room(c, ahead(c));
+    if (look(c) == 0 && make_room(c, ahead(c)))
+        writer_room_back(c);
     k->next_ns = min_u64(k->next_ns, next_finish(k, clock_ns()));
     return k->next_ns;
 }

@@ -12,6 +12,7 @@
 #define ENGINE_CAPACITY_H
 
 #include "engine/engine.h"
+#include "engine/heat.h"
 #include "engine/pins.h"
 #include "engine/policy.h"
 #include "engine/usage.h"
@@ -26,26 +27,23 @@ struct capacity {
     uint64_t next_ns;    /* of the next look */
     uint64_t free_bytes; /* of the file system, at the last look; UINT64_MAX = not known */
     uint64_t rate;       /* bytes a second by which the root grew lately */
-    uint64_t rate_ns, rate_written, hit_seen, stored_seen, carried_seen;
-    _Atomic uint32_t stamp; /* 1 .. 255: for index_use(); moves on with the bytes written */
+    uint64_t rate_ns, rate_written, hit_seen, stored_seen, carried_seen, returned_seen;
     struct carry *_Atomic carry;
     bool carry_failed;
+    bool dated;         /* victims_date() */
     bool look_failed;   /* and was told */
     uint64_t urgent_ns; /* when a full file system cost a segment last */
+    struct heat heat;
     struct usage usage;
     struct pins pins;
     struct policy_params params;
     struct policy_history history;
     struct policy_segment *choice; /* scratch: as many as usage.segs */
-    uint32_t *order;
     size_t room;
     /* Guarded by keeper.lock. */
     uint64_t wanted, sets_asked, sets_done;
     int set_result;
 };
-
-/* Bytes written to the root since the stamp, in steps. */
-uint64_t capacity_age(const struct capacity *k, uint8_t stamp);
 
 int capacity_open(cistern *c, uint64_t bytes) MUST_CHECK;
 void capacity_close(cistern *c); /* accepts a handle without */
@@ -61,5 +59,12 @@ bool capacity_relieve(cistern *c);
 uint64_t capacity_tick(cistern *c);
 /* A new capacity that cistern_set_capacity() asked for. */
 void capacity_set(cistern *c);
+
+/* ---- victims.c; the keeper's ---- */
+
+/* Fills k->choice, in the order of usage.segs. */
+int victims_describe(cistern *c) MUST_CHECK;
+/* After the first look: when the segments that were there before were written. */
+int victims_date(cistern *c) MUST_CHECK;
 
 #endif

@@ -179,7 +179,7 @@ static int consider(void *arg, const struct index_place *p, bool others)
     struct carry *y = k->carry;
     struct job *job = y->choosing;
     struct policy_block b = {.used = p->use != 0,
-                             .use_age = capacity_age(k, p->use),
+                             .use_age = heat_age(&k->heat, p->use),
                              .pinned = pins_has(c, p->info.key),
                              .copied = others};
     struct block_info *grown;

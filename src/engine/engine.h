@@ -241,6 +241,8 @@ void writer_allocate(cistern *c);
 void writer_note_touches(cistern *c);
 /* What capacity_relieve() said. */
 void writer_room_made(cistern *c, bool made);
+/* Room came back: a segment that found none before is tried again at once. */
+void writer_room_back(cistern *c);
 /* The first of that writer's segments that still has contents, for its head. */
 void writer_first_seq(cistern *c, uint64_t id, uint64_t first);
 /* Of this handle, and not sealed yet. */

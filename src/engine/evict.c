@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "engine/carry.h"
+#include "engine/heat.h"
 #include "engine/writer_internal.h"
 
 #define PATH_BYTES 640
@@ -31,6 +32,7 @@ uint64_t segment_forget(cistern *c, uint32_t number)
         return 0;
     /* The index first: a match that is asked from here on does not promise it, and a get that found
      * it before still finds the file open. */
+    heat_forget(c, number);
     blocks = index_remove_segment(c->index, number);
     (void)segtab_forget(&c->segs, number);
     return blocks;

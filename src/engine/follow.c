@@ -21,6 +21,7 @@
 #include "base/bits.h"
 #include "base/clock.h"
 #include "base/fault.h"
+#include "engine/heat.h"
 
 #define NOTE_LISTINGS 1000u /* as long a note is kept whose segment nobody saw */
 
@@ -30,11 +31,14 @@
 static void flush_batch(cistern *c)
 {
     struct follower *f = c->follower;
+    uint32_t i;
     int rc = 0;
 
     if (f->batched && f->number_shard == c->cfg.shard) {
         f->inserted = true;
         rc = index_insert_many(c->index, f->number, f->batch, f->batched, NULL);
+        for (i = 0; i < f->batched; i++)
+            heat_taken(&c->segs.at[f->number], &f->batch[i]);
         if (!f->first && !segtab_in_use(&c->segs, f->number))
             (void)index_remove_segment(c->index, f->number);
     } else if (f->batched) {
@@ -112,7 +116,9 @@ static bool apply_note(cistern *c, const struct dead_note *d, bool *absent)
     memcpy(key.b, d->key, sizeof key.b);
     if (d->offset == DEAD_NOTE_ASIDE)
         engine_aside(c, (uint32_t)number);
-    else if (!index_remove_copy(c->index, &key, (uint32_t)number, d->offset))
+    else if (index_remove_copy(c->index, &key, (uint32_t)number, d->offset))
+        heat_lost(&c->segs.at[number], 1);
+    else
         *absent = !c->segs.at[number].own && !c->segs.at[number].ended;
     return true;
 }

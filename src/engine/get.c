@@ -203,7 +203,8 @@ static bool find_readable(cistern *c, const cistern_key *key, struct index_place
         if (negative_holds(&c->negative, key, place->segment, place->info.offset) ||
             engine_is_aside(c, place->segment)) {
             metric_add(&c->metrics, METRIC_negative_blocks, 1);
-            (void)index_remove_copy(c->index, key, place->segment, place->info.offset);
+            if (index_remove_copy(c->index, key, place->segment, place->info.offset))
+                heat_lost(&c->segs.at[place->segment], 1);
             segment_release(&c->segs, place->segment);
             continue;
         }
@@ -342,11 +343,8 @@ static void note_use(cistern *c, const struct index_place *place)
 {
     cistern_key key;
 
-    if (!c->capacity)
-        return;
     memcpy(key.b, place->info.key, sizeof key.b);
-    index_use(c->index, &key,
-              (uint8_t)atomic_load_explicit(&c->capacity->stamp, memory_order_relaxed));
+    heat_used(c, &key);
 }
 
 void get_deliver(struct lane *l, struct group *g)

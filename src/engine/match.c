@@ -126,9 +126,7 @@ int cistern_touch(cistern *c, const cistern_key *keys, size_t n)
             continue;
         (void)atomic_fetch_add_explicit(&c->segs.at[place.segment].touches, 1,
                                         memory_order_relaxed);
-        if (c->capacity)
-            index_use(c->index, &keys[i],
-                      (uint8_t)atomic_load_explicit(&c->capacity->stamp, memory_order_relaxed));
+        heat_used(c, &keys[i]);
     }
     return rc;
 }
@@ -148,6 +146,7 @@ static int delete_one(cistern *c, const cistern_key *key)
             return -EAGAIN;
         if (!index_remove_copy(c->index, key, place.segment, place.info.offset))
             continue;
+        heat_lost(&c->segs.at[place.segment], 1);
         copies++;
     }
     return copies;

@@ -64,6 +64,11 @@ static double segment_idle(const struct policy_segment *s)
     return age - used * (age - last);
 }
 
+uint64_t policy_idle(const struct policy_segment *s)
+{
+    return s->idle != POLICY_UNKNOWN ? s->idle : (uint64_t)segment_idle(s);
+}
+
 /* By how much OLD segments count as less idle. */
 static double old_weight(const struct policy_params *p, const struct policy_history *h)
 {

@@ -92,6 +92,9 @@ void policy_defaults(struct policy_params *p, uint64_t capacity);
 void policy_history_add(struct policy_history *h, const struct policy_history *more,
                         const struct policy_params *p);
 
+/* How idle its live blocks are on the mean, guessed where it is not known. */
+uint64_t policy_idle(const struct policy_segment *s);
+
 #define POLICY_NONE SIZE_MAX
 
 /* The next victim: an index into segs, or POLICY_NONE when all are pinned. O(n). */

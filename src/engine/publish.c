@@ -14,6 +14,7 @@
 #include "base/bits.h"
 #include "base/clock.h"
 #include "base/fault.h"
+#include "engine/heat.h"
 #include "engine/writer_internal.h"
 
 static bool group_written(const struct wgroup *g)
@@ -145,6 +146,17 @@ static void start_toc(struct writer *w)
     }
 }
 
+/* For eviction: what came back soon after it was evicted is worth more; what is carried over did
+ * not go. */
+static void note_stored(cistern *c, const struct wgroup *g, const struct wblock *b)
+{
+    heat_stored(c, &c->segs.at[g->number], &b->info);
+    if (b->carried)
+        (void)heat_ghost_take(c, b->info.key);
+    else if (b->returned)
+        metric_add(&c->metrics, METRIC_put_returned_bytes, b->bytes);
+}
+
 /* The blocks of the batch are on disk and findable: index first, then results. */
 static void batch_published(struct writer *w)
 {
@@ -163,6 +175,7 @@ static void batch_published(struct writer *w)
 
         if (rc && rc != -EEXIST)
             metric_add(&c->metrics, METRIC_index_full, 1);
+        note_stored(c, g, b);
         metric_add(&c->metrics, b->carried ? METRIC_carried_blocks : METRIC_put_stored_blocks, 1);
         metric_add(&c->metrics, b->carried ? METRIC_carried_bytes : METRIC_put_bytes, b->bytes);
         put_block_done(w, b, CISTERN_STORED);

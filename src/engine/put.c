@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/le.h"
+#include "engine/heat.h"
 #include "engine/writer_internal.h"
 
 /* ---- Blocks under way ---- */
@@ -159,7 +160,7 @@ static int fill_block(struct writer *w, struct op *op, uint32_t block, const str
     b->op = op;
     b->block = block;
     b->bytes = 0;
-    b->carried = false;
+    b->carried = b->returned = false;
     b->info.mask = 0;
     b->info.parts = 0;
     b->info.offset = (uint32_t)(offset / PAGE_BYTES);
@@ -233,6 +234,7 @@ static bool wanted(struct writer *w, struct share *s, uint16_t mask)
     if (is_refused(w, s->op, s->next))
         return false;
     if (!mask || (have & mask) == mask) {
+        heat_used(w->c, key); /* it was asked for */
         put_settle(w, s->op, s->next, CISTERN_PRESENT);
         return false;
     }
@@ -259,18 +261,38 @@ void put_append(struct writer *w, struct wgroup *g)
     fault_point("put.copied");
 }
 
+/* What was evicted lately and is stored again goes to the old segments, if one is there: no put
+ * waits for it. */
+static struct wstream *stream_for(struct writer *w, const struct wgroup *g, const uint8_t key[32],
+                                  uint64_t extent)
+{
+    struct wstream *old = writer_old(w);
+
+    if (policy_place(heat_ghost_seen(w->c, key)) == POLICY_YOUNG)
+        return writer_young(w);
+    if (old->current && !(g && g->seg == old->current) &&
+        old->current->reserved + extent > w->c->cfg.segment_bytes)
+        writer_end_segment(w, old);
+    if (!old->current)
+        writer_need_segment(w, old);
+    return old->current ? old : writer_young(w);
+}
+
 /* Adds blocks of the share to the group while they fit. False: the group can take no more. */
 static bool fill_group(struct writer *w, struct share *s, struct wgroup **open, bool *stuck)
 {
     uint64_t slot_bytes = pool_slot_bytes(w->c->write_pool), extent;
     uint16_t mask = given_parts(w, s->op, s->next, &extent);
     struct wgroup *g = *open;
-    struct wstream *st = writer_young(w);
+    struct wstream *st;
 
     if (!wanted(w, s, mask)) {
         s->next++;
         return true;
     }
+    st = stream_for(w, g, s->op->r.keys[s->next].b, extent);
+    if (g && g->seg != st->current) /* the next group is of the other stream */
+        return false;
     if (st->current->reserved + (g ? g->len : 0) + extent > w->c->cfg.segment_bytes) {
         if (!g)
             writer_end_segment(w, st);
@@ -290,6 +312,7 @@ static bool fill_group(struct writer *w, struct share *s, struct wgroup **open, 
                           &g->blocks[g->count])) {
         put_settle(w, s->op, s->next, CISTERN_ERROR);
     } else {
+        g->blocks[g->count].returned = heat_ghost_take(w->c, g->blocks[g->count].info.key);
         underway_add(w, &g->blocks[g->count]);
         g->len += extent;
         g->count++;

@@ -156,6 +156,12 @@ static void fill(struct segment *to, const struct segment *from)
     atomic_store_explicit(&to->touches, from->touches, memory_order_relaxed);
     atomic_store_explicit(&to->bad, 0, memory_order_relaxed);
     atomic_store_explicit(&to->pinned_ns, 0, memory_order_relaxed);
+    atomic_store_explicit(&to->blocks, 0, memory_order_relaxed);
+    atomic_store_explicit(&to->lost, 0, memory_order_relaxed);
+    atomic_store_explicit(&to->used, 0, memory_order_relaxed);
+    atomic_store_explicit(&to->births, 0, memory_order_relaxed);
+    atomic_store_explicit(&to->uses, 0, memory_order_relaxed);
+    atomic_store_explicit(&to->depths, 0, memory_order_relaxed);
     to->cursor = from->cursor;
     to->seen = from->seen;
     to->ended = from->ended;

@@ -420,6 +420,16 @@ static void look_contents(struct usage *u, cistern *c, struct usage_segment *s)
         s->mtime_ns = st.mtime_ns ? st.mtime_ns : st.mtime_s * NS_PER_S;
 }
 
+/* What this handle writes moves the clock when it is written. */
+static void note_growth(const struct usage *u, cistern *c, struct usage_segment *s, uint64_t bytes)
+{
+    struct heat *heat = &c->capacity->heat;
+
+    if (!u->dirs[s->dir].own || !writer_is_own(c, s->writer))
+        heat_written(heat, bytes);
+    s->place = (int64_t)atomic_load(&heat->written);
+}
+
 static void look(struct usage *u, cistern *c, struct usage_segment *s, uint64_t now)
 {
     uint64_t was = s->seg_bytes + s->toc_bytes, is;
@@ -438,7 +448,7 @@ static void look(struct usage *u, cistern *c, struct usage_segment *s, uint64_t 
     if (is != was && u->scans)
         s->changed_ns = clock_boot_ns();
     if (is > was && u->scans)
-        u->written += is - was;
+        note_growth(u, c, s, is - was);
     s->looked = u->scans + 1;
 }
 

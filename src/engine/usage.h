@@ -45,6 +45,7 @@ struct usage_segment {
     uint64_t mtime_ns;   /* of the contents: puts segments in order, decides nothing */
     uint64_t changed_ns; /* last change that we saw; 0 = none since the first scan */
     uint64_t alone_ns;   /* since when one file is there without the other; 0 = it is not so */
+    int64_t place;       /* of its last growth, by the clock of heat.h */
     uint64_t counted;    /* what it counts for: a growing one as what it may become */
     uint32_t looked;     /* scan that asked for its sizes */
     bool sealed;         /* its writer writes no more to it */
@@ -85,7 +86,6 @@ struct usage {
     uint64_t files;
     uint64_t blind;      /* directories, heads and segments that could not be looked at */
     uint64_t blind_last; /* in the scan before */
-    uint64_t written;    /* bytes that we saw the root grow by, ever */
     uint64_t head_page[FORMAT_PAGE / 8];
 };
 

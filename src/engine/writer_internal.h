@@ -57,6 +57,7 @@ struct wblock {
     struct block_info info;
     uint64_t bytes; /* payload */
     bool carried;   /* from a segment that was evicted, for nobody */
+    bool returned;  /* the ghost list knew it */
 };
 
 struct wgroup {

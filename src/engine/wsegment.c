@@ -239,6 +239,20 @@ void writer_room_made(cistern *c, bool made)
     inbox_ring(&c->writer->in);
 }
 
+void writer_room_back(cistern *c)
+{
+    struct writer *w = c->writer;
+    uint32_t i;
+
+    (void)pthread_mutex_lock(&w->lock);
+    for (i = 0; i < WSTREAMS; i++) {
+        if (w->streams[i].make_error == -ENOSPC)
+            w->streams[i].make_after_ns = 0;
+    }
+    (void)pthread_mutex_unlock(&w->lock);
+    inbox_ring(&w->in);
+}
+
 /* A full disk is asked for room once. */
 static int make_relieved(cistern *c, struct writer *w, struct wstream *st, struct wseg **s)
 {

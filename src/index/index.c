@@ -128,7 +128,7 @@ uint16_t index_mask(const struct index *ix, const cistern_key *key)
     return mask;
 }
 
-void index_use(struct index *ix, const cistern_key *key, uint8_t stamp)
+uint8_t index_use(struct index *ix, const cistern_key *key, uint8_t stamp, uint32_t *segment)
 {
     uint64_t hash = slots_hash(key->b, 0), word;
     struct entry *e;
@@ -137,12 +137,16 @@ void index_use(struct index *ix, const cistern_key *key, uint8_t stamp)
 
     number = key_slot(ix, slots_table(hash), hash, key->b, &at);
     if (!number)
-        return;
+        return stamp;
     e = entry_at(ix, number);
     word = order_read(&e->word[WORD_KIND]);
+    *segment = word_low(order_read(&e->word[WORD_SEGMENT]));
     /* An entry that was freed and used again since has another word, or is the same key's. */
     if (word_kind(word) == ENTRY_BLOCK && word_use(word) != stamp && entry_has_key(e, key->b))
-        order_try(&e->word[WORD_KIND], word, (word << 8 >> 8) | (uint64_t)stamp << 56);
+        return order_try(&e->word[WORD_KIND], word, (word << 8 >> 8) | (uint64_t)stamp << 56)
+                   ? word_use(word)
+                   : stamp;
+    return stamp;
 }
 
 void index_prefetch(const struct index *ix, const cistern_key *key)

@@ -66,8 +66,12 @@ void index_prefetch(const struct index *ix, const cistern_key *key);
 bool index_find(const struct index *ix, const cistern_key *key, struct index_place *out);
 /* Its mask of parts; 0 = none. */
 uint16_t index_mask(const struct index *ix, const cistern_key *key);
-/* Notes a stamp, 1 to 255, on the copy that is found first. A hint: it may be lost. No lock. */
-void index_use(struct index *ix, const cistern_key *key, uint8_t stamp);
+/*
+ * Notes a stamp, 1 to 255, on the copy that is found first, and says which segment that is in. The
+ * stamp that it replaced, 0 = none; `stamp` itself when nothing was changed. A hint: it may be
+ * lost. No lock.
+ */
+uint8_t index_use(struct index *ix, const cistern_key *key, uint8_t stamp, uint32_t *segment);
 /* Removes one copy. True if it was there. */
 bool index_remove_copy(struct index *ix, const cistern_key *key, uint32_t segment, uint32_t offset);
 /* Removes every copy that lies in the segment; returns how many. */

@@ -46,10 +46,10 @@ static inline uint64_t order_add(_Atomic uint64_t *p, uint64_t v)
 }
 
 /* Only if nobody changed it since `seen` was read; for hints. */
-static inline void order_try(_Atomic uint64_t *p, uint64_t seen, uint64_t v)
+static inline bool order_try(_Atomic uint64_t *p, uint64_t seen, uint64_t v)
 {
-    (void)atomic_compare_exchange_strong_explicit(p, &seen, v, memory_order_release,
-                                                  memory_order_relaxed);
+    return atomic_compare_exchange_strong_explicit(p, &seen, v, memory_order_release,
+                                                   memory_order_relaxed);
 }
 
 static inline void order_or(_Atomic uint64_t *p, uint64_t v)
