@@ -16,3 +16,13 @@ test-policy: setup-test $(REPLAY_POLICY)
 
 # The same choices on every machine: no fused multiply-add in what is compared.
 CFLAGS_src_engine_policy := -ffp-contract=off
+
+#   make bench-policy-store TRACE=FILE.jsonl     the same through the store itself, in /dev/shm
+REPLAY_STORE := $(O)/bench/replay_store
+$(REPLAY_STORE): $(call objs,bench/replay_store.c $(wildcard bench/replay/*.c)) $(O)/libcistern_internal.a | $(O)/bench/hf3fs
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -o $@ $(filter %.o %.a,$^) $(ALL_LDFLAGS) $(CISTERN_LIBS)
+
+.PHONY: bench-policy-store
+bench-policy-store: $(REPLAY_STORE) $(USRBIO_SO)
+	@$(REPLAY_STORE) $(if $(TRACE),--trace $(TRACE)) $(POLICY_ARGS)
