@@ -68,6 +68,8 @@ static int resolve(struct target *t)
         o->provider = t->provider;
     if (t->provider_path != NULL)
         o->provider_path = t->provider_path;
+    if (t->key_file != NULL)
+        o->encryption_key_file = t->key_file;
     if (realpath(o->mount, t->mount_path) == NULL)
         return cli_fail(CLI_ENVIRONMENT, "mount %s: %s; name another with --mount", o->mount,
                         strerror(errno));

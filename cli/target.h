@@ -9,8 +9,9 @@
 #include "cistern.h"
 
 struct target {
-    const char *mount, *root, *provider, *provider_path; /* as given, NULL = from the environment */
-    char mount_path[PATH_MAX];                           /* absolute, once resolved */
+    /* As given, NULL = from the environment. */
+    const char *mount, *root, *provider, *provider_path, *key_file;
+    char mount_path[PATH_MAX]; /* absolute, once resolved */
     char root_path[PATH_MAX];
     char word_mount[PATH_MAX], word_root[PATH_MAX]; /* of target_word() */
     struct cistern_options options;                 /* points into this struct */
@@ -39,6 +40,13 @@ struct target {
          0,                                                                                        \
          0,                                                                                        \
          "auto, hf3fs or local (default auto)"},                                                   \
+        {"key-file",                                                                               \
+         "FILE",                                                                                   \
+         ARG_STRING,                                                                               \
+         &(t)->key_file,                                                                           \
+         0,                                                                                        \
+         0,                                                                                        \
+         "keys of an encrypted root (CISTERN_ENCRYPTION_KEY_FILE)"},                               \
     {                                                                                              \
         "provider-path", "FILE", ARG_STRING, &(t)->provider_path, 0, 0,                            \
             "absolute path of libhf3fs_api_shared.so"                                              \

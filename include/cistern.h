@@ -77,7 +77,8 @@ enum cistern_error {
     CISTERN_ESHARD = -5008,   /* this process has this shard open already */
     CISTERN_EFORKED = -5009,  /* the handle belongs to the parent process */
     CISTERN_ETRIPPED = -5010, /* a broken invariant was found; the handle answers misses only */
-    CISTERN_EMEMORY = -5011   /* registered memory of a kind that this provider cannot reach */
+    CISTERN_EMEMORY = -5011,  /* registered memory of a kind that this provider cannot reach */
+    CISTERN_EKEY = -5012      /* encrypted with a key that was not given; the text names its id */
 };
 
 /* The name ("CISTERN_ESPACE", "EIO") and the sentence of a negative code. Static strings; never
@@ -206,6 +207,11 @@ struct cistern_options {
                                  wait, until their deadline; 0 = not limited */
     uint64_t read_bandwidth;  /* bytes a second at which blocks are read to be carried over; no get
                                  waits; 0 = not limited */
+    const char *encryption_key_file; /* the root is encrypted with the key in this file, or becomes
+                                        so: 64 hex digits or 32 raw bytes, readable by its owner
+                                        only; older keys may follow on further lines. Plain segments
+                                        that are there are not read any more. NULL = plain; an
+                                        encrypted root is then refused (CISTERN_EKEY) */
 };
 
 /*

@@ -39,7 +39,11 @@ int admin_open(struct admin *ad, const struct cistern_admin *a)
                              .log = ad->cfg.log,
                              .provider_path =
                                  ad->cfg.provider_path[0] ? ad->cfg.provider_path : NULL};
-    rc = io_open(&io, &ad->io);
+    if (ad->cfg.encryption_key_file[0])
+        rc = crypt_open(ad->cfg.encryption_key_file, 0, &ad->crypt);
+    if (!rc && ad->crypt)
+        rc = cipher_open(&ad->cipher);
+    rc = rc ? rc : io_open(&io, &ad->io);
     if (!rc)
         rc = io_mem_reserve(ad->io, &ad->mem, (size_t)(ADMIN_WINDOW + 1) * ADMIN_PIECE, 0);
     if (!rc) {
@@ -61,7 +65,11 @@ void admin_close(struct admin *ad)
         ad->io->ops->mem_destroy(ad->io, &ad->mem);
     if (ad->io && !owned)
         io_close(ad->io);
+    cipher_close(ad->cipher);
+    crypt_close(ad->crypt);
     ad->io = NULL;
+    ad->crypt = NULL;
+    ad->cipher = NULL;
     ad->ring_open = false;
 }
 

@@ -16,6 +16,7 @@
 #include "cistern_admin.h"
 #include "engine/config.h"
 #include "io/io.h"
+#include "segment/crypt.h"
 
 #define ADMIN_PIECE  (1u << 20) /* bytes of one read */
 #define ADMIN_WINDOW 8u         /* reads in flight */
@@ -28,6 +29,8 @@ struct admin {
     struct io_mem mem; /* ADMIN_WINDOW pieces for a stream, one for single reads */
     struct io_ring ring;
     bool ring_open;
+    struct crypt *crypt; /* NULL: no key file was given, and encrypted segments are locked */
+    struct cipher *cipher;
     uint64_t timeout_ns;            /* of one read */
     uint64_t paced_from, paced;     /* the rate limit: since when, how many bytes */
     uint64_t shown_ns, done, total; /* progress */

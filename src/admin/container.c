@@ -88,8 +88,11 @@ void member_hash_begin(struct hash64_state *s, const struct member_header *h)
 
 /* ---- Contents ---- */
 
-int contents_out_begin(struct contents_out *o, const struct toc_header *h)
+int contents_out_begin(struct contents_out *o, const struct toc_header *h,
+                       const struct contents_seal *seal)
 {
+    int rc = 0;
+
     *o = (struct contents_out){.now_s = h->created_s};
     o->room = SCRATCH;
     o->bytes = malloc(o->room);
@@ -99,18 +102,23 @@ int contents_out_begin(struct contents_out *o, const struct toc_header *h)
     toc_header_encode(h, o->bytes);
     o->len = FORMAT_PAGE;
     toc_writer_init(&o->writer, h->segment_id);
+    if (seal) {
+        o->writer.key = seal->key;
+        o->writer.cipher = seal->cipher;
+        rc = toc_wrap(seal->crypt, seal->cipher, seal->key, o->bytes);
+    }
     toc_batch_begin(&o->batch, &o->writer, o->scratch, SCRATCH);
-    return 0;
+    return rc;
 }
 
 /* The batch goes to where it belongs; what lies between is padding. */
 static int take_batch(struct contents_out *o)
 {
     size_t end;
+    int rc = toc_batch_end(&o->batch, o->data_end, o->now_s);
 
-    toc_batch_end(&o->batch, o->data_end, o->now_s);
-    if (!o->batch.used)
-        return 0;
+    if (rc || !o->batch.used)
+        return rc;
     end = (size_t)o->batch.start + o->batch.used;
     while (end > o->room) {
         uint8_t *more = realloc(o->bytes, 2 * o->room);

@@ -59,7 +59,15 @@ struct contents_out {
     uint8_t *scratch; /* owned */
     uint64_t data_end, now_s;
 };
-int contents_out_begin(struct contents_out *o, const struct toc_header *h) MUST_CHECK;
+/* How they are encrypted: everything lives as long as the contents do. */
+struct contents_seal {
+    const struct crypt *crypt;
+    struct cipher *cipher;
+    const uint8_t *key;
+};
+/* `seal` NULL: they are plain; else the header must have TOC_ENCRYPTED. */
+int contents_out_begin(struct contents_out *o, const struct toc_header *h,
+                       const struct contents_seal *seal) MUST_CHECK;
 int contents_out_block(struct contents_out *o, const struct block_info *b) MUST_CHECK;
 int contents_out_end(struct contents_out *o) MUST_CHECK;
 void contents_out_free(struct contents_out *o); /* accepts a zeroed one */

@@ -69,7 +69,13 @@ static int take_header(struct admin *ad, struct io_file *f, const struct survey_
                        (unsigned long long)seg->header.writer, (unsigned long long)seg->header.seq,
                        seg->header.shard, seg->header.shards);
     toc_cursor_init(&seg->cursor, seg->header.segment_id);
-    return 0;
+    seg->cursor.encrypted = (seg->header.flags & TOC_ENCRYPTED) != 0;
+    if (!seg->cursor.encrypted)
+        return 0;
+    toc_key_id(p, seg->key_id);
+    n = toc_unwrap(ad->crypt, ad->cipher, p, seg->key);
+    seg->locked = n == CISTERN_EKEY;
+    return seg->locked ? 0 : (int)n;
 }
 
 /* Frames from the cursor on. */
@@ -79,6 +85,9 @@ static int take_frames(struct admin *ad, struct io_file *f, struct survey_segmen
     const uint8_t *p;
     int64_t n;
 
+    /* Segments move when their list is sorted: where the key lies is said anew each time. */
+    seg->cursor.key = seg->cursor.encrypted && !seg->locked ? seg->key : NULL;
+    seg->cursor.cipher = ad->cipher;
     do {
         uint64_t before = seg->cursor.position;
 

@@ -72,7 +72,7 @@ static int choose_space(struct explain *x)
 
 static int keys_from_tokens(struct explain *x, const struct cistern_explain *e)
 {
-    const struct root_params params = {.may_write = false};
+    const struct root_params params = {.may_write = false, .crypt = x->ad.crypt};
     struct root_info root;
     cistern_key from;
     int64_t n;
@@ -282,6 +282,7 @@ int64_t cistern_explain(const struct cistern_admin *a, const struct cistern_expl
     x.ad.opt.space = NULL; /* all of them: a key may be elsewhere */
     rc = survey_take(&x.ad, true, &x.v);
     x.ad.opt.space = space;
+    rc = rc ? rc : survey_unlocked(&x.v);
     if (!rc && !(rc = choose_space(&x)) && !(rc = take_keys(&x, &e)) && !(rc = explain_find(&x)))
         run = explain_run(&x, callback, arg);
     free(x.keys);

@@ -116,13 +116,12 @@ size_t explain_first(const struct explain *x, size_t key)
 /* ---- A copy ---- */
 
 /* Reads one part. 0; 1: the file ends inside; a negative errno. */
-static int64_t part_hash(struct explain *x, struct io_file *f, uint64_t at, uint64_t len,
-                         uint64_t *hash)
+static int64_t part_read(struct explain *x, struct io_file *f, uint64_t at, uint64_t len,
+                         struct payload_part *q)
 {
-    struct hash64_state state;
     const uint8_t *bytes;
+    int rc;
 
-    hash64_begin(&state);
     while (len) {
         uint32_t take = (uint32_t)min_u64(len, ADMIN_PIECE);
         int64_t n = admin_read(&x->ad, f, at, take, &bytes);
@@ -131,35 +130,38 @@ static int64_t part_hash(struct explain *x, struct io_file *f, uint64_t at, uint
             return n;
         if (n < (int64_t)take)
             return 1;
-        hash64_add(&state, bytes, take);
+        if ((rc = payload_part_add(q, bytes, take, NULL)))
+            return rc;
         at += take;
         len -= take;
     }
-    *hash = hash64_end(&state);
     return 0;
 }
 
 static int copy_read(struct explain *x, const struct explain_copy *c, struct io_file *f,
                      uint32_t *why, char *detail, size_t size)
 {
-    uint64_t at = (uint64_t)c->info.offset * FORMAT_PAGE, hash = 0;
+    uint64_t at = (uint64_t)c->info.offset * FORMAT_PAGE, plain;
     struct check_identity identity;
+    struct payload_part q;
     unsigned i;
 
     for (i = 0; i < c->info.parts; i++) {
-        int64_t rc = part_hash(x, f, at, c->info.length[i], &hash);
+        int64_t rc;
 
-        if (rc == -ETIMEDOUT || rc == -EBUSY)
-            return (int)rc;
         payload_identity(c->segment->header.space, c->segment->header.segment_id, &c->info, i, at,
                          &identity);
+        rc = payload_part_begin(&q, &x->ad, c->segment, &identity);
+        rc = rc ? rc : part_read(x, f, at, c->info.length[i], &q);
+        if (rc == -ETIMEDOUT || rc == -EBUSY)
+            return (int)rc;
         if (rc) {
             *why = CISTERN_WHY_DATA;
             (void)snprintf(detail, size, "part %u cannot be read: %s", identity.part,
                            rc > 0 ? "the file ends inside it" : cistern_error_string((int)rc));
             return 0;
         }
-        if (format_check(&identity, hash) != c->info.check[i]) {
+        if (!payload_part_end(&q, &identity, c->info.check[i], &plain)) {
             *why = CISTERN_WHY_BAD;
             (void)snprintf(detail, size, "the payload of part %u is not what was stored",
                            identity.part);

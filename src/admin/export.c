@@ -1,6 +1,7 @@
 /*
  * export.c - cistern_export(): one space as a stream. A segment's contents go first and name what
- * follows; a block that turns out bad on the way has an empty body instead.
+ * follows; a block that turns out bad on the way has an empty body instead. The stream is plain: an
+ * encrypted segment is read twice, first for the checks that its blocks have without encryption.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -21,6 +22,7 @@ struct export
     uint64_t number; /* of the next member */
     uint8_t *block;  /* owned: payload of one block */
     uint64_t room;
+    bool encrypted; /* the root is */
     struct cistern_transfer_sum sum;
 };
 
@@ -47,7 +49,7 @@ static int put_member(struct export *x, uint32_t kind, const void *body, uint64_
 
 static int put_header(struct export *x)
 {
-    const struct root_params params = {.may_write = false};
+    const struct root_params params = {.may_write = false, .crypt = x->ad.crypt};
     struct container_header h = {.created_s = clock_wall_s()};
     struct root_info root;
     uint8_t bytes[128];
@@ -55,6 +57,7 @@ static int put_header(struct export *x)
 
     if (rc || (rc = container_salt_id(root.salt, h.salt_id)))
         return rc;
+    x->encrypted = root.encrypted;
     if (x->ad.opt.flags & CISTERN_ADMIN_SALT) {
         h.flags = CONTAINER_SALT;
         memcpy(h.salt, root.salt, sizeof h.salt);
@@ -66,16 +69,19 @@ static int put_header(struct export *x)
 /* The contents of a segment, less what is dead; *blocks: how many they name. */
 static int put_contents(struct export *x, const struct payload *p, uint64_t *blocks)
 {
+    struct toc_header header = p->seg->header;
     struct contents_out out;
     size_t i;
-    int rc = contents_out_begin(&out, &p->seg->header);
+    int rc;
 
+    header.flags = 0;
+    rc = contents_out_begin(&out, &header, NULL);
     *blocks = 0;
     for (i = 0; i < p->count && !rc; i++) {
         if (p->blocks[i].dead)
             continue;
         ++*blocks;
-        rc = contents_out_block(&out, &p->blocks[i].info);
+        rc = contents_out_block(&out, p->blocks[i].plain ? p->blocks[i].plain : &p->blocks[i].info);
     }
     rc = rc ? rc : contents_out_end(&out);
     if (!rc && *blocks)
@@ -84,12 +90,9 @@ static int put_contents(struct export *x, const struct payload *p, uint64_t *blo
     return rc;
 }
 
-static int put_block(struct export *x, struct payload *p, const struct payload_block *b)
+/* Room for the payload of a block. */
+static int block_room(struct export *x, uint64_t len)
 {
-    uint64_t len = payload_bytes(&b->info);
-    struct payload_verdict verdict;
-    int rc;
-
     if (len > x->room) {
         free(x->block);
         x->room = 0;
@@ -98,7 +101,39 @@ static int put_block(struct export *x, struct payload *p, const struct payload_b
             return err_set(-ENOMEM, "no memory for a block of %llu bytes", (unsigned long long)len);
         x->room = len;
     }
-    if ((rc = payload_check(p, b, x->block, &verdict)))
+    return 0;
+}
+
+/* The blocks of an encrypted segment as they would be recorded in a plain one. One that is bad now
+ * keeps the check that it has: it is not in the stream. */
+static int find_plain(struct payload *p)
+{
+    struct payload_verdict verdict;
+    size_t i;
+    int rc = 0;
+
+    for (i = 0; i < p->count && !rc; i++) {
+        struct payload_block *b = &p->blocks[i];
+
+        if (b->dead)
+            continue;
+        if (!(b->plain = malloc(sizeof *b->plain)))
+            return err_set(-ENOMEM, "no memory for an export");
+        *b->plain = b->info;
+        rc = payload_check(p, b, NULL, &verdict);
+        if (!rc && !verdict.state)
+            memcpy(b->plain->check, verdict.plain, sizeof b->plain->check);
+    }
+    return rc;
+}
+
+static int put_block(struct export *x, struct payload *p, const struct payload_block *b)
+{
+    uint64_t len = payload_bytes(&b->info);
+    struct payload_verdict verdict;
+    int rc = block_room(x, len);
+
+    if (rc || (rc = payload_check(p, b, x->block, &verdict)))
         return rc;
     x->ad.done += len;
     if (verdict.state) {
@@ -122,7 +157,9 @@ static int put_segment(struct export *x, const struct survey_shard *sh,
         rc = payload_close(&p, rc);
         return rc == -ENOENT ? 0 : rc; /* evicted meanwhile */
     }
-    rc = put_contents(x, &p, &blocks);
+    if (seg->cursor.encrypted)
+        rc = find_plain(&p);
+    rc = rc ? rc : put_contents(x, &p, &blocks);
     for (i = 0; i < p.count && !rc; i++)
         if (!p.blocks[i].dead)
             rc = put_block(x, &p, &p.blocks[i]);
@@ -142,7 +179,8 @@ static int put_space(struct export *x, const struct survey_space *sp)
         for (j = 0; j < sh->nsegments && !rc; j++) {
             const struct survey_segment *seg = &sh->segments[j];
 
-            if (!seg->toc_rc && !seg->aside && survey_space_is(sp, seg->header.space))
+            if (!seg->toc_rc && !seg->aside && survey_space_is(sp, seg->header.space) &&
+                (seg->cursor.encrypted || !x->encrypted)) /* nobody believes the others */
                 rc = put_segment(x, sh, seg);
         }
     }
@@ -165,7 +203,7 @@ static int export_run(struct export *x)
     size_t i, j;
     int rc = survey_take(&x->ad, true, &x->v);
 
-    if (rc || (rc = survey_one(&x->ad, &x->v, &sp)))
+    if (rc || (rc = survey_unlocked(&x->v)) || (rc = survey_one(&x->ad, &x->v, &sp)))
         return rc;
     if (sp->inspect_rc || !survey_space_is(sp, sp->fingerprint))
         return err_set(CISTERN_ESPACE,

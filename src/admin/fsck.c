@@ -105,9 +105,10 @@ static int root_json(struct fsck *f)
     json_decref(o);
     if (format < 1 || capacity < 0)
         return fsck_say(f, CF002, path, 0, "no JSON object with format and capacity_bytes");
-    if (format > FORMAT_VERSION)
+    if (format > ROOT_ENCRYPTED)
         return fsck_say(f, CF003, path, 0, "format %lld; this version reads up to %d",
-                        (long long)format, FORMAT_VERSION);
+                        (long long)format, ROOT_ENCRYPTED);
+    f->encrypted = format == ROOT_ENCRYPTED;
     f->sum.capacity_bytes = (uint64_t)capacity;
     if (capacity && used > (uint64_t)capacity + open * (uint64_t)segment && !f->v.unwanted)
         return fsck_say(f, CF030, path, 0, "%" PRIu64 " bytes used, capacity %lld", used,

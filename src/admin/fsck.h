@@ -17,6 +17,7 @@ enum fsck_id {
 struct fsck {
     struct admin ad;
     struct survey v;
+    bool encrypted; /* the root is */
     int (*callback)(void *arg, const struct cistern_finding *finding);
     void *arg;
     struct cistern_fsck_sum sum;

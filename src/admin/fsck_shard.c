@@ -103,6 +103,15 @@ static int contents_end(struct fsck *f, const struct survey_segment *seg, const 
     return 0;
 }
 
+static int say_locked(struct fsck *f, const struct survey_segment *seg, const char *path)
+{
+    char id[CRYPT_ID_TEXT];
+
+    crypt_id_text(seg->key_id, id);
+    return fsck_say(f, CF311, path, 0, "key %s; %" PRIu64 " frames are whole", id,
+                    seg->cursor.number);
+}
+
 static int fsck_contents(struct fsck *f, const struct survey_space *sp,
                          const struct survey_segment *seg, const char *path)
 {
@@ -120,6 +129,10 @@ static int fsck_contents(struct fsck *f, const struct survey_space *sp,
         rc = fsck_say(f, CF302, path, 0, "its fingerprint begins with %02x%02x%02x%02x",
                       seg->header.space[0], seg->header.space[1], seg->header.space[2],
                       seg->header.space[3]);
+    if (!rc && seg->locked)
+        rc = say_locked(f, seg, path);
+    if (!rc && f->encrypted && !seg->cursor.encrypted)
+        rc = fsck_say(f, CF312, path, 0, "%" PRIu64 " blocks", seg->cursor.blocks);
     rc = rc ? rc : contents_end(f, seg, path);
     if (!rc && seg->aside)
         rc = fsck_say(f, CF309, path, 0, "%" PRIu64 " blocks", seg->cursor.blocks);

@@ -115,7 +115,8 @@ static int root_make(struct import *m, const struct container_header *h, const c
 static int root_take(struct import *m, const struct container_header *h)
 {
     struct root_params params = {.capacity_bytes = m->ad.cfg.capacity_bytes,
-                                 .segment_bytes = m->ad.cfg.segment_bytes};
+                                 .segment_bytes = m->ad.cfg.segment_bytes,
+                                 .crypt = m->ad.crypt};
     char path[ADMIN_PATH];
     struct root_info root;
     struct io_stat st;
@@ -138,6 +139,10 @@ static int root_take(struct import *m, const struct container_header *h)
     rc = root_prepare(m->ad.io, m->ad.cfg.root, &params, &root);
     if (rc || (rc = container_salt_id(root.salt, id)))
         return rc;
+    if (m->ad.crypt && !root.encrypted)
+        return err_set(CISTERN_EKEY,
+                       "%s/%s is not encrypted: open it once with the key, or import without",
+                       m->ad.io->mount, m->ad.cfg.root);
     if (memcmp(id, h->salt_id, sizeof id) != 0)
         return err_set(
             CISTERN_ESPACE,
@@ -226,11 +231,15 @@ struct flow {
     uint8_t bytes[64 << 10];
 };
 
-/* One part: through the hashes into the data file. */
-static int part_take(struct import *m, struct flow *f, uint64_t len, uint64_t *hash)
+/* One part: through the hashes, and where the root is encrypted the cipher, into the data file;
+ * *hash is that of the payload, *check the new one. */
+static int part_take(struct import *m, struct flow *f, const struct check_identity *to,
+                     uint64_t *hash, uint64_t *check)
 {
+    const uint8_t *key = m->segments[m->nsegments - 1].key;
+    uint64_t len = to->length;
     struct hash64_state state;
-    int rc = 0;
+    int rc = key ? part_begin(m->ad.cipher, true, key, to) : 0;
 
     hash64_begin(&state);
     while (len && !rc) {
@@ -240,10 +249,15 @@ static int part_take(struct import *m, struct flow *f, uint64_t len, uint64_t *h
             break;
         hash64_add(&state, f->bytes, n);
         hash64_add(&f->member, f->bytes, n);
-        rc = import_data(m, f->bytes, n);
+        if (key)
+            rc = cipher_add(m->ad.cipher, f->bytes, f->bytes, n);
+        rc = rc ? rc : import_data(m, f->bytes, n);
         len -= n;
     }
     *hash = hash64_end(&state);
+    *check = format_check(to, *hash);
+    if (key && !rc)
+        rc = part_seal(m->ad.cipher, check);
     return rc ? rc : import_align(m);
 }
 
@@ -251,8 +265,8 @@ static int part_take(struct import *m, struct flow *f, uint64_t len, uint64_t *h
 static int block_take(struct import *m, struct flow *f, const struct toc_header *from,
                       const struct toc_header *to, struct block_info *b)
 {
-    uint64_t old_at = (uint64_t)b->offset * FORMAT_PAGE, hash = 0;
-    struct check_identity identity;
+    uint64_t old_at = (uint64_t)b->offset * FORMAT_PAGE, hash = 0, check = 0;
+    struct check_identity identity, placed;
     struct member_header h;
     unsigned i;
     int rc = take_header(m, &h);
@@ -264,14 +278,12 @@ static int block_take(struct import *m, struct flow *f, const struct toc_header 
     member_hash_begin(&f->member, &h);
     b->offset = (uint32_t)(m->data_end / FORMAT_PAGE);
     for (i = 0; i < b->parts && h.length && !rc; i++) {
-        uint64_t at = m->data_end;
-
-        rc = part_take(m, f, b->length[i], &hash);
+        payload_identity(m->fingerprint, to->segment_id, b, i, m->data_end, &placed);
         payload_identity(m->fingerprint, from->segment_id, b, i, old_at, &identity);
+        rc = part_take(m, f, &placed, &hash, &check);
         if (!rc && format_check(&identity, hash) != b->check[i])
             rc = damaged(m);
-        payload_identity(m->fingerprint, to->segment_id, b, i, at, &identity);
-        b->check[i] = format_check(&identity, hash);
+        b->check[i] = check;
         old_at = round_up(old_at + b->length[i], FORMAT_PAGE);
     }
     if (!rc && hash64_end(&f->member) != h.checksum)
@@ -296,6 +308,8 @@ static int contents_take(struct import *m, const uint8_t *body, size_t len, stru
         return err_set(rc, "the export has contents without a header");
     if (memcmp(from->space, m->fingerprint, sizeof from->space) != 0 || from->shards != m->shards)
         return err_set(-EBADMSG, "the export has contents of another space");
+    if (from->flags)
+        return err_set(-EBADMSG, "the export has encrypted contents, which cannot be");
     toc_cursor_init(&cursor, from->segment_id);
     rc = toc_parse(&cursor, body + FORMAT_PAGE, len - FORMAT_PAGE, true, &sink);
     if (rc < 0)

@@ -11,6 +11,7 @@
 struct import_segment {
     uint32_t shard; /* place in writers */
     uint64_t seq;
+    uint8_t *key;                 /* owned; NULL in a plain root */
     struct contents_out contents; /* in memory until the commit */
 };
 

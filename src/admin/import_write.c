@@ -151,6 +151,7 @@ int import_segment_begin(struct import *m, const struct toc_header *source, stru
 {
     struct io *io = m->ad.io;
     struct io_file toc = {.fd = -1};
+    struct contents_seal seal;
     struct import_segment *s;
     char path[ADMIN_PATH];
     uint32_t writer = 0;
@@ -178,7 +179,17 @@ int import_segment_begin(struct import *m, const struct toc_header *source, stru
     m->data_end = m->written = 0;
     if (rc)
         return err_set(rc, "cannot make %s: %s", path, cistern_error_string(rc));
-    return contents_out_begin(&s->contents, h);
+    if (!m->ad.crypt) {
+        h->flags = 0;
+        return contents_out_begin(&s->contents, h, NULL);
+    }
+    h->flags = TOC_ENCRYPTED;
+    s->key = malloc(CRYPT_KEY); /* the list of segments moves while it grows */
+    if (!s->key)
+        return err_set(-ENOMEM, "no memory for a key");
+    seal = (struct contents_seal){m->ad.crypt, m->ad.cipher, s->key};
+    rc = crypt_make_key(s->key);
+    return rc ? rc : contents_out_begin(&s->contents, h, &seal);
 }
 
 static int flush_data(struct import *m)
@@ -308,8 +319,12 @@ void import_release(struct import *m)
 
     if (m->data.fd >= 0 && m->ad.io)
         m->ad.io->ops->file_close(m->ad.io, &m->data);
-    for (i = 0; i < m->nsegments; i++)
+    for (i = 0; i < m->nsegments; i++) {
         contents_out_free(&m->segments[i].contents);
+        if (m->segments[i].key)
+            crypt_wipe(m->segments[i].key, CRYPT_KEY);
+        free(m->segments[i].key);
+    }
     for (i = 0; i < m->nwriters; i++)
         if (m->writers[i].head.fd >= 0)
             m->ad.io->ops->file_close(m->ad.io, &m->writers[i].head);

@@ -60,7 +60,7 @@ static bool nothing_published(const struct survey_segment *seg)
 
 static bool nothing_left(const struct survey_segment *seg)
 {
-    return !seg->toc_rc && seg->end == TOC_END && !seg->has_data && !seg->marks &&
+    return !seg->toc_rc && seg->end == TOC_END && !seg->has_data && !seg->marks && !seg->locked &&
            seg->toc_stat.size <= seg->cursor.position;
 }
 

@@ -13,6 +13,8 @@
 #include "base/bits.h"
 #include "base/hash.h"
 
+#define DECRYPT_BYTES (16u << 10)
+
 struct gathering {
     struct payload *p;
     const struct survey_shard *sh;
@@ -98,9 +100,12 @@ int payload_open(struct payload *p, struct admin *ad, const struct survey_shard 
 int payload_close(struct payload *p, int rc)
 {
     int end = p->ad ? admin_stream_end(&p->stream) : 0;
+    size_t i;
 
     if (p->file.fd >= 0 && !end)
         p->ad->io->ops->file_close(p->ad->io, &p->file);
+    for (i = 0; i < p->count; i++)
+        free(p->blocks[i].plain);
     free(p->blocks);
     free(p->plan);
     *p = (struct payload){.file = {.fd = -1}};
@@ -137,14 +142,53 @@ static size_t plan_find(const struct payload *p, uint64_t piece)
     return lo;
 }
 
-/* Hashes one part. 0; 1: the file ends inside it; a negative errno. */
-static int64_t part_read(struct payload *p, uint64_t at, uint64_t len, uint8_t *into,
-                         uint64_t *hash)
+int payload_part_begin(struct payload_part *q, struct admin *ad, const struct survey_segment *seg,
+                       const struct check_identity *identity)
 {
-    struct hash64_state state;
-    const uint8_t *bytes;
+    q->ad = ad;
+    q->encrypted = seg->cursor.encrypted;
+    hash64_begin(&q->state);
+    return q->encrypted ? part_begin(ad->cipher, false, seg->key, identity) : 0;
+}
 
-    hash64_begin(&state);
+int payload_part_add(struct payload_part *q, const uint8_t *bytes, size_t len, uint8_t *into)
+{
+    uint8_t piece[DECRYPT_BYTES];
+    int rc = 0;
+
+    if (!q->encrypted) {
+        hash64_add(&q->state, bytes, len);
+        if (into)
+            memcpy(into, bytes, len);
+        return 0;
+    }
+    while (len && !rc) {
+        size_t n = min_u64(len, sizeof piece);
+        uint8_t *to = into ? into : piece;
+
+        rc = cipher_add(q->ad->cipher, to, bytes, n);
+        hash64_add(&q->state, to, n);
+        bytes += n;
+        len -= n;
+        into = into ? into + n : NULL;
+    }
+    return rc;
+}
+
+bool payload_part_end(struct payload_part *q, const struct check_identity *identity, uint64_t check,
+                      uint64_t *plain)
+{
+    *plain = format_check(identity, hash64_end(&q->state));
+    return q->encrypted ? part_check(q->ad->cipher, check) == 0 : *plain == check;
+}
+
+/* Reads one part. 0; 1: the file ends inside it; a negative errno. */
+static int64_t part_read(struct payload *p, uint64_t at, uint64_t len, uint8_t *into,
+                         struct payload_part *q)
+{
+    const uint8_t *bytes;
+    int rc;
+
     while (len) {
         uint64_t skip = at % ADMIN_PIECE, take = min_u64(len, ADMIN_PIECE - skip);
         int64_t n = admin_stream_piece(&p->stream, plan_find(p, at / ADMIN_PIECE), &bytes);
@@ -153,23 +197,21 @@ static int64_t part_read(struct payload *p, uint64_t at, uint64_t len, uint8_t *
             return n;
         if ((uint64_t)n < skip + take)
             return 1;
-        hash64_add(&state, bytes + skip, take);
-        if (into) {
-            memcpy(into, bytes + skip, take);
-            into += take;
-        }
+        if ((rc = payload_part_add(q, bytes + skip, take, into)))
+            return rc;
+        into = into ? into + take : NULL;
         at += take;
         len -= take;
     }
-    *hash = hash64_end(&state);
     return 0;
 }
 
 int payload_check(struct payload *p, const struct payload_block *b, uint8_t *into,
                   struct payload_verdict *out)
 {
-    uint64_t at = (uint64_t)b->info.offset * FORMAT_PAGE, hash = 0;
+    uint64_t at = (uint64_t)b->info.offset * FORMAT_PAGE;
     struct check_identity identity;
+    struct payload_part q;
     unsigned i;
 
     *out = (struct payload_verdict){.offset = at, .length = b->info.length[0]};
@@ -179,18 +221,20 @@ int payload_check(struct payload *p, const struct payload_block *b, uint8_t *int
         return 0;
     }
     for (i = 0; i < b->info.parts && !out->state; i++) {
-        int64_t rc = part_read(p, at, b->info.length[i], into, &hash);
+        int64_t rc;
 
-        if (rc == -ETIMEDOUT || rc == -EBUSY || rc == -ECANCELED)
-            return (int)rc;
         payload_identity(p->seg->header.space, p->seg->header.segment_id, &b->info, i, at,
                          &identity);
+        rc = payload_part_begin(&q, p->ad, p->seg, &identity);
+        rc = rc ? rc : part_read(p, at, b->info.length[i], into, &q);
+        if (rc == -ETIMEDOUT || rc == -EBUSY || rc == -ECANCELED)
+            return (int)rc;
         out->part = identity.part;
         out->offset = at;
         out->length = b->info.length[i];
         if (rc)
             out->state = rc > 0 ? CISTERN_BLOCK_SHORT : CISTERN_BLOCK_IO;
-        else if (format_check(&identity, hash) != b->info.check[i])
+        else if (!payload_part_end(&q, &identity, b->info.check[i], &out->plain[i]))
             out->state = CISTERN_BLOCK_CHECKSUM;
         out->error = rc < 0 ? (int)rc : 0;
         at = round_up(at + b->info.length[i], FORMAT_PAGE);

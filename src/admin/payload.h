@@ -5,10 +5,12 @@
 #define ADMIN_PAYLOAD_H
 
 #include "admin/survey.h"
+#include "base/hash.h"
 
 struct payload_block {
     struct block_info info;
-    uint8_t dead; /* enum dead_reason, 0 = not */
+    uint8_t dead;             /* enum dead_reason, 0 = not */
+    struct block_info *plain; /* owned; export.c */
 };
 
 struct payload {
@@ -33,11 +35,26 @@ struct payload_verdict {
     uint32_t part;  /* the first that is bad: place among the block's parts */
     uint64_t offset, length;
     int error;
+    uint64_t plain[FORMAT_MAX_PARTS]; /* of a good block: what its checks would be unencrypted */
 };
 /* Checks one block; its bytes go to `into` too, parts behind each other, unless that is NULL. A
  * bad block is a verdict; a negative return ends everything. */
 int payload_check(struct payload *p, const struct payload_block *b, uint8_t *into,
                   struct payload_verdict *out) MUST_CHECK;
+/* As the bytes of a part come by: they are hashed, in an encrypted segment after decryption. */
+struct payload_part {
+    struct admin *ad;
+    bool encrypted;
+    struct hash64_state state;
+};
+int payload_part_begin(struct payload_part *q, struct admin *ad, const struct survey_segment *seg,
+                       const struct check_identity *identity) MUST_CHECK;
+/* The payload goes to `into` too, unless that is NULL. */
+int payload_part_add(struct payload_part *q, const uint8_t *bytes, size_t len,
+                     uint8_t *into) MUST_CHECK;
+/* Is it what was stored? *plain: the check that a plain part of that identity would have. */
+bool payload_part_end(struct payload_part *q, const struct check_identity *identity, uint64_t check,
+                      uint64_t *plain);
 /* Sum of the parts' lengths. */
 uint64_t payload_bytes(const struct block_info *b);
 /* The identity that the check of part i of a block covers; `at` is the part's place in the file. */

@@ -471,6 +471,32 @@ void survey_free(struct survey *v)
 
 /* ---- Asking ---- */
 
+static int shard_unlocked(const struct survey_shard *sh)
+{
+    char id[CRYPT_ID_TEXT];
+    size_t i;
+
+    for (i = 0; i < sh->nsegments; i++) {
+        if (!sh->segments[i].locked)
+            continue;
+        crypt_id_text(sh->segments[i].key_id, id);
+        return err_set(CISTERN_EKEY, "%s is encrypted: give encryption_key_file, with key %s",
+                       sh->dir, id);
+    }
+    return 0;
+}
+
+int survey_unlocked(const struct survey *v)
+{
+    size_t i, j;
+    int rc = 0;
+
+    for (i = 0; i < v->nspaces && !rc; i++)
+        for (j = 0; j < v->spaces[i].nshards && !rc; j++)
+            rc = shard_unlocked(&v->spaces[i].shards[j]);
+    return rc;
+}
+
 struct survey_writer *survey_writer_of(struct survey_shard *sh, uint64_t id)
 {
     size_t lo = 0, hi = sh->nwriters;

@@ -40,6 +40,8 @@ struct survey_segment {
     uint64_t data_end; /* end of the last payload */
     uint64_t marks;    /* dead and aside records in it */
     bool aside;        /* some contents of the shard set it aside */
+    bool locked;       /* encrypted with a key that was not given: only its structure is known */
+    uint8_t key_id[CRYPT_ID], key[CRYPT_KEY]; /* of encrypted contents: master's id, own key */
 };
 
 struct survey_writer {
@@ -140,6 +142,8 @@ int survey_one(const struct admin *ad, const struct survey *v,
 bool survey_model_is(const struct survey_space *sp, const char *model);
 /* May contents with this fingerprint be of this directory? */
 bool survey_space_is(const struct survey_space *sp, const uint8_t fingerprint[32]);
+/* CISTERN_EKEY, naming the key, if the contents of a segment are locked. */
+int survey_unlocked(const struct survey *v) MUST_CHECK;
 /* Allocated bytes of everything that belongs to Cistern. */
 uint64_t survey_usage(const struct survey *v);
 bool survey_ended(enum owner_state s);

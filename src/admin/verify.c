@@ -122,6 +122,7 @@ static int verify_run(struct verify *k)
     size_t i, j, n;
     int rc = survey_take(&k->ad, true, &k->v);
 
+    rc = rc ? rc : survey_unlocked(&k->v);
     k->ad.done = k->ad.total = 0;
     for (i = 0; i < k->v.nspaces; i++)
         for (j = 0; j < k->v.spaces[i].nshards; j++)

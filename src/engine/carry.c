@@ -4,7 +4,9 @@
  * way at a time, which keeps carrying behind puts and gets.
  *
  * A block moves without being hashed again for its new place: the hash of the payload, which the
- * verification computed, is mixed with the new identity (segment/toc.h).
+ * verification computed, is mixed with the new identity (segment/toc.h). With encryption it is
+ * decrypted by the keeper and encrypted anew by the lane; what lies between the blocks that are
+ * kept becomes zeros before it is written.
  */
 #include "engine/carry.h"
 
@@ -18,6 +20,7 @@
 #include "base/fault.h"
 #include "base/hash.h"
 #include "engine/capacity.h"
+#include "engine/sealed.h"
 #include "engine/writer_internal.h"
 
 #define JOBS       8u
@@ -132,12 +135,15 @@ static int parse_notes(cistern *c, uint32_t number, const uint8_t *bytes, size_t
     struct toc_sink sink = {.dead = on_dead, .aside = on_aside, .arg = &n};
     struct toc_cursor cursor;
     struct toc_header h;
+    uint8_t key[CRYPT_KEY];
     int rc;
 
     if (len < FORMAT_PAGE || toc_header_decode(bytes, &h))
         return 0; /* nobody could read it anyway */
-    toc_cursor_init(&cursor, h.segment_id);
+    if (sealed_cursor(c, bytes, &h, &cursor, key))
+        return 0;
     rc = toc_parse(&cursor, bytes + FORMAT_PAGE, len - FORMAT_PAGE, true, &sink);
+    crypt_wipe(key, sizeof key);
     return rc < 0 ? rc : 0;
 }
 
@@ -312,10 +318,26 @@ static uint64_t take_run(const cistern *c, struct job *job, struct unit *u)
     return from;
 }
 
-/* Replaces the checks by the hashes of the payload; false: the bytes are not what was stored. */
-static bool verify(const cistern *c, const struct segment *s, const uint8_t *bytes,
-                   struct block_info *b)
+/* Decrypts a part in place, or replaces its check by the hash of the payload; false: the bytes are
+ * not what was stored. */
+static bool verify_part(const cistern *c, uint32_t number, const struct check_identity *id,
+                        uint8_t *bytes, uint64_t *check)
 {
+    uint64_t hash;
+
+    if (c->crypt)
+        return part_decrypt(c->keeper.cipher, crypt_slot(c->crypt, number), id, bytes, bytes,
+                            *check) == 0;
+    hash = hash64(bytes, id->length);
+    if (format_check(id, hash) != *check)
+        return false;
+    *check = hash;
+    return true;
+}
+
+static bool verify(const cistern *c, uint32_t number, uint8_t *bytes, struct block_info *b)
+{
+    const struct segment *s = &c->segs.at[number];
     struct check_identity id = {.offset = (uint64_t)b->offset * FORMAT_PAGE};
     uint32_t p, n = 0;
 
@@ -323,16 +345,12 @@ static bool verify(const cistern *c, const struct segment *s, const uint8_t *byt
     memcpy(id.segment_id, s->id, sizeof id.segment_id);
     memcpy(id.key, b->key, sizeof id.key);
     for (p = 0; p < FORMAT_MAX_PARTS && n < b->parts; p++) {
-        uint64_t hash;
-
         if (!(b->mask & (1u << p)))
             continue;
         id.part = p;
         id.length = b->length[n];
-        hash = hash64(bytes, b->length[n]);
-        if (format_check(&id, hash) != b->check[n])
+        if (!verify_part(c, number, &id, bytes, &b->check[n]))
             return false;
-        b->check[n] = hash;
         bytes += round_up(b->length[n], FORMAT_PAGE);
         id.offset += round_up(b->length[n], FORMAT_PAGE);
         n++;
@@ -383,7 +401,7 @@ static bool read_unit(cistern *c, struct job *job)
         cistern_key key;
 
         memcpy(key.b, u->blocks[i].key, sizeof key.b);
-        if (!verify(c, s, u->slot + u->at[i], &u->blocks[i])) {
+        if (!verify(c, job->number, u->slot + u->at[i], &u->blocks[i])) {
             if (job->copies)
                 engine_bad_copy(c, &key, job->number, offset, DEAD_CHECKSUM);
             continue;
@@ -434,12 +452,28 @@ bool carry_step(cistern *c)
 
 /* ---- Writing: the lane ---- */
 
-/* A block of the unit at its new place. */
-static void place_block(struct writer *w, struct wgroup *g, const struct unit *u, uint32_t i)
+/* A part of the unit at its new place; what lies behind it is zeroed when it is encrypted. */
+static int place_part(struct writer *w, const struct wgroup *g, const struct check_identity *id,
+                      uint64_t *check)
 {
-    struct wblock *b = &g->blocks[g->count++];
+    const uint8_t *key = g->seg->contents.key;
+    uint8_t *at = g->slot + (id->offset - g->offset);
+
+    if (!key) {
+        *check = format_check(id, *check);
+        return 0;
+    }
+    memset(at + id->length, 0, round_up(id->length, FORMAT_PAGE) - id->length);
+    return part_encrypt(w->cipher, key, id, at, at, check);
+}
+
+/* A block of the unit at its new place. */
+static int place_block(struct writer *w, struct wgroup *g, const struct unit *u, uint32_t i)
+{
+    struct wblock *b = &g->blocks[g->count];
     struct check_identity id = {.offset = g->offset + u->at[i]};
     uint32_t p, n = 0;
+    int rc;
 
     *b = (struct wblock){.info = u->blocks[i], .carried = true};
     b->info.offset = (uint32_t)(id.offset / FORMAT_PAGE);
@@ -451,12 +485,15 @@ static void place_block(struct writer *w, struct wgroup *g, const struct unit *u
             continue;
         id.part = p;
         id.length = b->info.length[n];
-        b->info.check[n] = format_check(&id, b->info.check[n]);
+        if ((rc = place_part(w, g, &id, &b->info.check[n])))
+            return rc;
         b->bytes += b->info.length[n];
         id.offset += round_up(b->info.length[n], FORMAT_PAGE);
         n++;
     }
     underway_add(w, b);
+    g->count++;
+    return 0;
 }
 
 static bool still_wanted(struct writer *w, const struct block_info *b, bool copy)
@@ -472,7 +509,7 @@ static bool still_wanted(struct writer *w, const struct block_info *b, bool copy
 static void take_unit(struct writer *w, struct wstream *st, struct unit *u)
 {
     struct wgroup *g = w->free_groups;
-    uint32_t i;
+    uint32_t i, done = 0; /* bytes of the slot that may be written as they are */
 
     w->free_groups = g->link;
     *g = (struct wgroup){.seg = st->current,
@@ -483,9 +520,18 @@ static void take_unit(struct writer *w, struct wstream *st, struct unit *u)
                          .blocks = g->blocks,
                          .deadline_ns = UINT64_MAX};
     for (i = 0; i < u->count; i++) {
-        if (still_wanted(w, &u->blocks[i], u->copies))
-            place_block(w, g, u, i);
+        if (!still_wanted(w, &u->blocks[i], u->copies))
+            continue;
+        if (place_block(w, g, u, i)) {
+            writer_end_segment(w, st); /* nothing else may be encrypted for this place */
+            break;
+        }
+        if (g->seg->contents.key)
+            memset(g->slot + done, 0, u->at[i] - done);
+        done = u->at[i] + (uint32_t)block_extent(&u->blocks[i]);
     }
+    if (g->seg->contents.key) /* what was decrypted and is not carried over */
+        memset(g->slot + done, 0, u->len - done);
     if (g->count)
         put_append(w, g);
     else

@@ -83,7 +83,9 @@ static int take_names(const struct cistern_options *o, struct config *c)
                         "provider")) ||
         (rc = take_name(c->provider_path, sizeof c->provider_path, o->provider_path,
                         "provider_path")) ||
-        (rc = take_name(c->space_dir, sizeof c->space_dir, o->space_dir, "space_dir")))
+        (rc = take_name(c->space_dir, sizeof c->space_dir, o->space_dir, "space_dir")) ||
+        (rc = take_name(c->encryption_key_file, sizeof c->encryption_key_file,
+                        o->encryption_key_file, "encryption_key_file")))
         return rc;
     if (strcmp(c->provider, "auto") != 0 && strcmp(c->provider, "hf3fs") != 0 &&
         strcmp(c->provider, "local") != 0)

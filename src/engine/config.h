@@ -17,7 +17,8 @@ struct config {
     char root[256];  /* relative to the mount, no slash at either end; "" = the mount itself */
     char provider[16];
     char provider_path[512];
-    char space_dir[160]; /* as asked for; "" = derived */
+    char space_dir[160];           /* as asked for; "" = derived */
+    char encryption_key_file[512]; /* "" = no encryption */
     uint32_t shard, shards, nparts, flags;
     uint64_t part_bytes[CISTERN_MAX_PARTS];
     struct match_rules rules;

@@ -29,6 +29,8 @@ int contents_reader_open(struct contents_reader *r, struct io *io, uint64_t time
 
     r->io = io;
     r->timeout_ns = timeout_ns;
+    if (r->crypt && (rc = cipher_open(&r->cipher)))
+        return rc;
     rc = pool_open(io, "contents", (uint64_t)CONTENTS_WINDOW * PIECE, PIECE, CONTENTS_WINDOW,
                    &r->pool);
     if (rc)
@@ -60,7 +62,8 @@ int contents_reader_close(struct contents_reader *r)
     }
     if (r->pool && pool_close(r->pool))
         rc = -EBUSY;
-    memset(r, 0, sizeof *r);
+    cipher_close(r->cipher);
+    crypt_wipe(r, sizeof *r);
     return rc;
 }
 
@@ -210,10 +213,30 @@ static int take_head(struct contents_job *job, const uint8_t *bytes, int64_t len
     return rc;
 }
 
+/* A good header begins the parse; of encrypted contents it has the key. */
+static int take_key(struct contents_reader *r, struct contents_piece *p, const uint8_t *page)
+{
+    struct contents_job *job = p->job;
+    int rc;
+
+    toc_cursor_init(&job->cursor, job->header.segment_id);
+    job->cursor.encrypted = (job->header.flags & TOC_ENCRYPTED) != 0;
+    if (!job->cursor.encrypted)
+        return r->crypt && !r->look
+                   ? err_set(-EBADMSG, "plain contents are not believed in an encrypted root")
+                   : 0;
+    toc_key_id(page, job->key_id);
+    rc = toc_unwrap(r->crypt, r->cipher, page, p->key);
+    if (!rc)
+        job->cursor.key = p->key;
+    return rc == CISTERN_EKEY && r->look ? 0 : rc;
+}
+
 /* Returns true when the job wants to read on. */
-static bool take_bytes(struct contents_reader *r, struct contents_job *job, const uint8_t *bytes,
+static bool take_bytes(struct contents_reader *r, struct contents_piece *p, const uint8_t *bytes,
                        size_t len, bool last)
 {
+    struct contents_job *job = p->job;
     uint64_t before = job->cursor.position;
 
     if (job->fresh) {
@@ -224,9 +247,10 @@ static bool take_bytes(struct contents_reader *r, struct contents_job *job, cons
         job->result = len < FORMAT_PAGE ? -EBADMSG : toc_header_decode(bytes, &job->header);
         if (!job->result)
             job->result = check_header(job);
+        if (!job->result)
+            job->result = take_key(r, p, bytes);
         if (job->result)
             return false;
-        toc_cursor_init(&job->cursor, job->header.segment_id);
         if (r->begin && (job->result = r->begin(r->arg, job)))
             return false;
         job->fresh = false;
@@ -235,6 +259,7 @@ static bool take_bytes(struct contents_reader *r, struct contents_job *job, cons
         before = 0;
     }
     r->current = job;
+    job->cursor.cipher = r->cipher;
     job->end = toc_parse(&job->cursor, bytes, len, last, r->sink);
     if (job->end < 0)
         job->result = job->end;
@@ -271,7 +296,7 @@ static bool answered(struct contents_reader *r, struct contents_piece *p, int64_
         job->result = take_head(job, p->buf, got);
         return false;
     }
-    return take_bytes(r, job, p->buf, (size_t)got, got < PIECE) && send(r, p);
+    return take_bytes(r, p, p->buf, (size_t)got, got < PIECE) && send(r, p);
 }
 
 struct run {

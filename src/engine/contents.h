@@ -26,11 +26,12 @@ struct contents_job {
     struct toc_header header;
     struct head_record head;
     struct toc_cursor cursor;
-    uint64_t from;   /* where the cursor stood before; for the caller */
-    int result;      /* 0, or why it cannot be used */
-    int end;         /* enum toc_end, when result is 0 and it is no head */
-    uint32_t number; /* for the caller */
-    bool held;       /* for the caller: it holds segment `number` */
+    uint64_t from;            /* where the cursor stood before; for the caller */
+    int result;               /* 0, or why it cannot be used */
+    int end;                  /* enum toc_end, when result is 0 and it is no head */
+    uint32_t number;          /* for the caller */
+    bool held;                /* for the caller: it holds segment `number` */
+    uint8_t key_id[CRYPT_ID]; /* of encrypted contents: the master key they name */
 };
 
 struct contents_list {
@@ -45,7 +46,8 @@ struct contents_piece {
     struct contents_job *job; /* NULL = free */
     uint8_t *buf;             /* a slot of the pool */
     uint64_t offset;
-    bool lost; /* an earlier run gave up on it; storage still owns buf */
+    uint8_t key[CRYPT_KEY]; /* of the job's segment */
+    bool lost;              /* an earlier run gave up on it; storage still owns buf */
 };
 
 struct contents_reader {
@@ -56,6 +58,12 @@ struct contents_reader {
     uint64_t timeout_ns; /* one read */
     _Atomic bool cancel; /* set by any thread: give up what is under way, begin nothing */
     bool buffered;       /* no O_DIRECT for data files */
+    /* Set before contents_reader_open(). With keys plain contents are not believed, without them
+     * encrypted ones cannot be read (CISTERN_EKEY); for a look both are gone through as far as
+     * possible. */
+    const struct crypt *crypt;
+    bool look;
+    struct cipher *cipher;
     struct logger log;
     /* Called when a job's header was read and is of the file that its name says; non-zero: skip the
      * job. */

@@ -80,6 +80,7 @@ struct keeper {
     int sync_failed; /* first failure that no flush was told of */
     char refresh_text[256];
     bool ended;
+    struct cipher *cipher; /* of the keeper's thread; NULL without encryption */
 };
 
 struct cistern {
@@ -87,6 +88,7 @@ struct cistern {
     struct config cfg;
     struct io *io;
     uint8_t salt[32], fingerprint[32];
+    struct crypt *crypt;                   /* NULL: nothing is encrypted */
     char space_path[512], shard_path[544]; /* relative to the mount */
     char registry_name[1024];
     struct index *index;

@@ -44,6 +44,8 @@ static void left(void *arg, uint32_t number)
     cistern *c = arg;
 
     (void)index_remove_segment(c->index, number);
+    if (c->crypt)
+        crypt_forget(c->crypt, number);
 }
 
 uint32_t segments_collect(cistern *c)

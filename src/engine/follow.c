@@ -192,6 +192,7 @@ static int begin(void *arg, struct contents_job *job)
     }
     memcpy(s.id, job->header.segment_id, sizeof s.id);
     s.cursor = job->cursor;
+    s.cursor.key = NULL;
     s.seen = c->follower->listing;
     c->follower->opened = true;
     number = segtab_add(&c->segs, &s);
@@ -200,6 +201,11 @@ static int begin(void *arg, struct contents_job *job)
                        "the segment is known already, or the table of segments is full");
     job->data.fd = -1; /* it belongs to the table now */
     job->number = (uint32_t)number;
+    if (job->cursor.key) { /* from here on it lies where whoever holds the segment finds it */
+        memcpy(crypt_slot(c->crypt, job->number), job->cursor.key, CRYPT_KEY);
+        c->segs.at[job->number].cursor.key = job->cursor.key =
+            crypt_slot(c->crypt, job->number);
+    }
     if (!(job->held = segment_hold(&c->segs, job->number)))
         return err_set(-ENOENT, "the segment was forgotten at once");
     metric_add(&c->metrics, METRIC_segments_opened, 1);
@@ -247,9 +253,18 @@ static void note_end(cistern *c, const struct contents_job *job)
 
 static void note_bad(cistern *c, const struct contents_job *job)
 {
+    char id[CRYPT_ID_TEXT];
+
     if (job->result == -ENODATA || !c->follower->first)
         return;
-    metric_add(&c->metrics, METRIC_contents_bad, 1);
+    metric_add(&c->metrics,
+               job->result == CISTERN_EKEY ? METRIC_contents_locked : METRIC_contents_bad, 1);
+    if (job->result == CISTERN_EKEY) {
+        crypt_id_text(job->key_id, id);
+        log_line(&c->cfg.log, LOG_WARN, "%s: contents of writer %016llx need the key %s", job->dir,
+                 (unsigned long long)job->writer, id);
+        return;
+    }
     log_line(&c->cfg.log, LOG_WARN, "%s: contents of writer %016llx cannot be used: %s", job->dir,
              (unsigned long long)job->writer, cistern_error_string(job->result));
 }
@@ -329,6 +344,7 @@ int follower_open(cistern *c)
     (void)pthread_condattr_destroy(&attr);
     f->sink = (struct toc_sink){.block = sink_block, .dead = on_dead, .aside = on_aside, .arg = c};
     f->reader.log = c->cfg.log;
+    f->reader.crypt = c->crypt;
     f->reader.buffered = (c->cfg.flags & CISTERN_OPEN_BUFFERED) != 0;
     f->reader.begin = begin;
     f->reader.sink = &f->sink;

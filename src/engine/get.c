@@ -17,6 +17,7 @@
 #include "engine/gone.h"
 #include "engine/lane_internal.h"
 #include "engine/memory.h"
+#include "engine/sealed.h"
 
 #define FIND_TRIES                                                                                 \
     4 /* segments forgotten between the look-up and the hold, one after the other                  \
@@ -306,30 +307,52 @@ static uint8_t unread_part(struct lane *l, const struct group *g, uint32_t i)
     return lacks ? CISTERN_MISS : CISTERN_ERROR;
 }
 
+/* Delivers a part and checks it, in one of both orders. 0, -EBADMSG: it is not what was stored, or
+ * another error of the copy. */
+static int deliver_part(struct lane *l, const struct group *g, uint32_t segment,
+                        const struct check_identity *id, const struct cistern_span *span,
+                        uint64_t check)
+{
+    uint8_t *from = g->staged ? g->buf + (id->offset - g->offset) : g->buf;
+    uint64_t hash;
+    int rc = 0;
+
+    if (l->c->crypt) {
+        const uint8_t *key = crypt_slot(l->c->crypt, segment);
+
+        return g->staged ? sealed_scatter(g->op->mem, l->cipher, key, id, from, span, check)
+                         : part_decrypt(l->cipher, key, id, from, from, check);
+    }
+    if (g->staged)
+        rc = mem_scatter(g->op->mem, from, span, &hash);
+    else
+        hash = hash64(from, id->length);
+    if (rc)
+        return rc;
+    return format_check(id, hash) == check ? 0 : -EBADMSG;
+}
+
 static uint8_t verify_part(struct lane *l, const struct group *g, uint32_t i, uint32_t part)
 {
     const struct index_place *p = &g->places[i];
     const struct cistern_span *span = op_span(&l->c->ops, g->op, g->block + i, part);
     struct check_identity id = {.part = part};
-    uint64_t at, hash;
+    uint64_t at;
     uint32_t nth;
-    int rc = 0;
+    int rc;
 
     (void)part_at(&p->info, part, &at, &nth);
     if (at + p->info.length[nth] > g->bad_from)
         return unread_part(l, g, i);
-    if (g->staged)
-        rc = mem_scatter(g->op->mem, g->buf + (at - g->offset), span, &hash);
-    else
-        hash = hash64(g->buf, p->info.length[nth]);
-    if (rc)
-        return CISTERN_ERROR;
     memcpy(id.space, l->c->fingerprint, sizeof id.space);
     memcpy(id.segment_id, l->c->segs.at[p->segment].id, sizeof id.segment_id);
     memcpy(id.key, g->op->r.keys[g->block + i].b, sizeof id.key);
     id.offset = at;
     id.length = p->info.length[nth];
-    if (format_check(&id, hash) != p->info.check[nth]) {
+    rc = deliver_part(l, g, p->segment, &id, span, p->info.check[nth]);
+    if (rc && rc != -EBADMSG)
+        return CISTERN_ERROR;
+    if (rc) {
         bad_part(l, g, i);
         return CISTERN_MISS;
     }

@@ -18,6 +18,7 @@
 #include "base/bits.h"
 #include "base/clock.h"
 #include "engine/lane_internal.h"
+#include "segment/crypt.h"
 #include "engine/memory.h"
 #include "segment/root.h"
 
@@ -475,6 +476,8 @@ static int lane_open(cistern *c, struct lane *l)
         return err_set(rc, "a read ring of %u entries cannot be made: %s", rios + PROBES,
                        cistern_error_string(rc));
     l->ring_open = true;
+    if (c->crypt && (rc = cipher_open(&l->cipher)))
+        return rc;
     l->groups = calloc(groups, sizeof *l->groups);
     l->rios = calloc(rios, sizeof *l->rios);
     l->parts = calloc((size_t)groups * c->cfg.io_blocks, sizeof *l->parts);
@@ -597,6 +600,7 @@ void lanes_close(cistern *c)
 
         if (l->ring_open)
             c->io->ops->ring_destroy(c->io, &l->ring);
+        cipher_close(l->cipher);
         free(l->groups);
         free(l->rios);
         free(l->parts);

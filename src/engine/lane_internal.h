@@ -57,6 +57,7 @@ struct lane {
     struct inbox in;
     struct io_ring ring;
     bool ring_open;
+    struct cipher *cipher; /* NULL without encryption */
     uint32_t limit, inflight, prepared;
     uint32_t lost; /* of those in flight: their group was abandoned */
     struct group *groups, *free_groups;

@@ -381,7 +381,8 @@ static bool doubtful(const struct peer *p, const struct contents_job *job)
 {
     bool growing = p->state == PEER_LIVE && (!p->headed || job->seq + 1 >= p->head.next_seq);
 
-    if (job->result == -ENOENT || job->result == -EEXIST || job->result == CISTERN_EFORMAT)
+    if (job->result == -ENOENT || job->result == -EEXIST || job->result == CISTERN_EFORMAT ||
+        job->result == CISTERN_EKEY)
         return false;
     if (growing && (job->result == -ENODATA || (!job->result && job->end == TOC_TORN)))
         return false;

@@ -19,6 +19,7 @@
 #include "engine/engine.h"
 #include "engine/follow.h"
 #include "engine/retire.h"
+#include "engine/sealed.h"
 #include "engine/space_copy.h"
 #include "segment/root.h"
 
@@ -163,7 +164,8 @@ static int prepare_files(cistern *c, const struct cistern_space *s)
     bool may_write = !(c->cfg.flags & (CISTERN_OPEN_MATCH_ONLY | CISTERN_OPEN_READ_ONLY));
     struct root_params params = {.capacity_bytes = c->cfg.capacity_bytes,
                                  .segment_bytes = c->cfg.segment_bytes,
-                                 .may_write = may_write};
+                                 .may_write = may_write,
+                                 .crypt = c->crypt};
     struct root_info root;
     int rc = root_prepare(c->io, c->cfg.root, &params, &root);
 
@@ -230,8 +232,8 @@ static int open_steps(cistern *c, const struct cistern_space *s)
                             .provider_path = c->cfg.provider_path[0] ? c->cfg.provider_path : NULL};
     int rc;
 
-    if ((rc = prepare_memory(c)) || (rc = io_open(&io, &c->io)) || (rc = prepare_files(c, s)) ||
-        (rc = prepare_staging(c)) || (rc = follower_open(c)) ||
+    if ((rc = prepare_memory(c)) || (rc = io_open(&io, &c->io)) || (rc = sealed_open(c)) ||
+        (rc = prepare_files(c, s)) || (rc = prepare_staging(c)) || (rc = follower_open(c)) ||
         (rc = look_run(c, LOOK_LIST | LOOK_HEADS, 0)))
         return rc;
     fault_point("open.contents_read");
@@ -287,6 +289,7 @@ static int tear_down(cistern *c)
         rc = rc ? rc : busy;
     segtab_close(&c->segs, c->io);
     optab_close(&c->ops);
+    sealed_close(c);
     if (!rc)
         io_close(c->io);
     index_close(c->index);

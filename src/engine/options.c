@@ -79,6 +79,7 @@ static const struct option table[] = {
     {"write_budget_bytes_per_day", KIND_U64, AT(write_budget_bytes_per_day), 0},
     {"write_bandwidth", KIND_U64, AT(write_bandwidth), 0},
     {"read_bandwidth", KIND_U64, AT(read_bandwidth), 0},
+    {"encryption_key_file", KIND_STRING, AT(encryption_key_file), 0},
 };
 
 static int same_name(const char *given, size_t n, const char *name)

@@ -16,6 +16,7 @@
 #include "engine/capacity.h"
 #include "engine/carry.h"
 #include "engine/writer_internal.h"
+#include "engine/sealed.h"
 #include "segment/pin.h"
 
 #define PATH_BYTES   800
@@ -335,6 +336,7 @@ static int contents_keep(cistern *c, const struct usage_segment *s)
     size_t room = round_up(s->toc_size + 2 * FORMAT_PAGE, 64);
     struct toc_cursor cursor;
     struct toc_header h;
+    uint8_t key[CRYPT_KEY];
     uint8_t *bytes = aligned_alloc(64, room);
     int64_t n;
     int rc;
@@ -345,12 +347,14 @@ static int contents_keep(cistern *c, const struct usage_segment *s)
     (void)snprintf(path, sizeof path, "%s/%s", u->dirs[s->dir].path, name);
     n = c->io->ops->small_read(c->io, path, bytes, room);
     rc = n < 0 ? (int)n : n < (int64_t)FORMAT_PAGE ? -EBADMSG : toc_header_decode(bytes, &h);
-    if (!rc) {
-        toc_cursor_init(&cursor, h.segment_id);
+    rc = rc ? rc : sealed_cursor(c, bytes, &h, &cursor, key);
+    if (!rc)
         rc = toc_parse(&cursor, bytes + FORMAT_PAGE, (size_t)n - FORMAT_PAGE, true, &sink);
-    }
+    crypt_wipe(key, sizeof key);
     free(bytes);
-    return rc == -EEXIST ? 1 : rc == -EBADMSG || rc == -ENOENT ? 0 : rc < 0 ? rc : 0;
+    if (rc == -EBADMSG || rc == -ENOENT || rc == CISTERN_EKEY)
+        return 0;
+    return rc == -EEXIST ? 1 : rc < 0 ? rc : 0;
 }
 
 static bool keep_other(cistern *c, const struct usage_segment *s)

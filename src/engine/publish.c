@@ -86,7 +86,7 @@ static uint32_t add_dead(struct writer *w)
     return n;
 }
 
-static void encode_header(struct writer *w, struct wseg *seg, void *page)
+static int encode_header(struct writer *w, struct wseg *seg, void *page)
 {
     const struct config *cfg = &w->c->cfg;
     struct toc_header h = {.magic = FORMAT_TOC_MAGIC,
@@ -97,11 +97,13 @@ static void encode_header(struct writer *w, struct wseg *seg, void *page)
                            .shard = cfg->shard,
                            .shards = cfg->shards,
                            .created_s = clock_wall_s(),
-                           .segment_bytes = cfg->segment_bytes};
+                           .segment_bytes = cfg->segment_bytes,
+                           .flags = seg->contents.key ? TOC_ENCRYPTED : 0};
 
     memcpy(h.space, w->c->fingerprint, sizeof h.space);
     memcpy(h.segment_id, w->c->segs.at[seg->number].id, sizeof h.segment_id);
     toc_header_encode(&h, page);
+    return seg->contents.key ? toc_wrap(w->c->crypt, w->cipher, seg->contents.key, page) : 0;
 }
 
 /* The segment that the front of the order lies in; dead notes alone go to the one that is open. */
@@ -118,26 +120,27 @@ static void start_toc(struct writer *w)
 {
     struct wseg *seg = publish_segment(w);
     uint64_t header;
-    int rc;
+    int rc = 0;
 
     if (!seg || seg->abandoned || !w->toc_buf || fence_holds(w))
         return;
     header = seg->started ? 0 : FORMAT_PAGE;
     if (header)
-        encode_header(w, seg, w->toc_buf);
+        rc = encode_header(w, seg, w->toc_buf);
     toc_batch_begin(&w->batch, &seg->contents, w->toc_buf + header, TOC_BYTES - header);
     w->batch_blocks = add_blocks(w, seg);
     w->batch_dead = add_dead(w);
     if (!w->batch_blocks && !w->batch_dead)
         return;
-    toc_batch_end(&w->batch, seg->reserved, clock_wall_s());
+    rc = rc ? rc : toc_batch_end(&w->batch, seg->reserved, clock_wall_s());
     w->batch_seg = seg;
     w->toc_busy = true;
     w->toc_deadline_ns = clock_ns() + w->c->cfg.write_timeout_ms * NS_PER_MS;
     w->toc_epoch = breaker_epoch(&w->c->breaker, BREAKER_WRITE);
     fault_point("put.payload_written");
-    rc = writer_prep(w, &seg->toc, w->toc_buf, w->batch.start - header,
-                     (uint32_t)(w->batch.used + header), WIO_TOC, NULL);
+    if (!rc)
+        rc = writer_prep(w, &seg->toc, w->toc_buf, w->batch.start - header,
+                         (uint32_t)(w->batch.used + header), WIO_TOC, NULL);
     if (rc == -EAGAIN) { /* the ring is full: nothing was written, the same frames go out later */
         w->toc_busy = false;
         toc_batch_undo(&w->batch);

@@ -13,6 +13,7 @@
 #include "base/fault.h"
 #include "base/le.h"
 #include "engine/heat.h"
+#include "engine/sealed.h"
 #include "engine/writer_internal.h"
 
 /* ---- Blocks under way ---- */
@@ -150,7 +151,22 @@ static uint16_t given_parts(const struct writer *w, const struct op *op, uint32_
     return mask;
 }
 
-/* Copies a block's parts to `to`, hashing on the way, and describes it. */
+/* One part into staging; its check. */
+static int fill_part(struct writer *w, const struct op *op, const struct wseg *seg,
+                     const struct check_identity *id, uint8_t *to, const struct cistern_span *s,
+                     uint64_t *check)
+{
+    uint64_t hash;
+    int rc;
+
+    if (seg->contents.key)
+        return sealed_gather(op->mem, w->cipher, seg->contents.key, id, to, s, check);
+    if (!(rc = mem_gather(op->mem, to, s, &hash)))
+        *check = format_check(id, hash);
+    return rc;
+}
+
+/* Copies a block's parts to `to`, hashing or encrypting on the way, and describes it. */
 static int fill_block(struct writer *w, struct op *op, uint32_t block, const struct wseg *seg,
                       uint64_t offset, uint8_t *to, struct wblock *b)
 {
@@ -171,20 +187,20 @@ static int fill_block(struct writer *w, struct op *op, uint32_t block, const str
     memcpy(id.key, b->info.key, sizeof id.key);
     for (p = 0; p < w->c->cfg.nparts; p++) {
         const struct cistern_span *s = op_span(&w->c->ops, op, block, p);
-        uint64_t len = mem_span_bytes(s), padded = round_up(len, PAGE_BYTES), hash;
+        uint64_t len = mem_span_bytes(s), padded = round_up(len, PAGE_BYTES), check;
         int rc;
 
         if (!s->count)
             continue;
-        if ((rc = mem_gather(op->mem, to, s, &hash)))
-            return rc;
-        memset(to + len, 0, padded - len);
         id.offset = offset;
         id.length = (uint32_t)len;
         id.part = p;
+        if ((rc = fill_part(w, op, seg, &id, to, s, &check)))
+            return rc;
+        memset(to + len, 0, padded - len);
         b->info.mask |= (uint16_t)(1u << p);
         b->info.length[b->info.parts] = (uint32_t)len;
-        b->info.check[b->info.parts++] = format_check(&id, hash);
+        b->info.check[b->info.parts++] = check;
         b->bytes += len;
         to += padded;
         offset += padded;
@@ -311,6 +327,8 @@ static bool fill_group(struct writer *w, struct share *s, struct wgroup **open, 
     } else if (fill_block(w, s->op, s->next, g->seg, g->offset + g->len, g->slot + g->len,
                           &g->blocks[g->count])) {
         put_settle(w, s->op, s->next, CISTERN_ERROR);
+        if (g->seg->contents.key) /* nothing else may be encrypted for this place */
+            writer_end_segment(w, st);
     } else {
         g->blocks[g->count].returned = heat_ghost_take(w->c, g->blocks[g->count].info.key);
         underway_add(w, &g->blocks[g->count]);

@@ -359,6 +359,7 @@ static const char *job_note(const struct contents_job *job)
         return job->head.state == HEAD_CLOSED ? "closed" : "";
     return job->end == TOC_TORN    ? "the contents end in a torn frame"
            : job->end == TOC_LATER ? "goes on in a later version"
+           : job->cursor.locked    ? "encrypted, and its key was not given"
                                    : "";
 }
 
@@ -482,7 +483,8 @@ int cistern_scan(const struct cistern_options *o, uint32_t depth,
     struct config cfg;
     struct scan s = {.cfg = &cfg, .depth = depth, .callback = callback, .arg = arg};
     const struct toc_sink sink = {.block = on_block, .dead = on_dead, .aside = on_aside, .arg = &s};
-    const struct root_params params = {.may_write = false};
+    const struct root_params params = {.may_write = false, .look = true};
+    struct crypt *crypt = NULL;
     struct root_info root;
     struct io_options io;
     int rc;
@@ -497,13 +499,19 @@ int cistern_scan(const struct cistern_options *o, uint32_t depth,
                              .provider_path = cfg.provider_path[0] ? cfg.provider_path : NULL};
     if ((rc = io_open(&io, &s.io)))
         return rc;
-    s.reader = (struct contents_reader){.begin = begin, .sink = &sink, .arg = &s, .log = cfg.log};
+    s.reader = (struct contents_reader){
+        .begin = begin, .sink = &sink, .arg = &s, .log = cfg.log, .look = true};
+    if (cfg.encryption_key_file[0] && (rc = crypt_open(cfg.encryption_key_file, 0, &crypt)))
+        goto out;
+    s.reader.crypt = crypt;
     if (!(rc = root_prepare(s.io, cfg.root, &params, &root)) &&
         !(rc = contents_reader_open(&s.reader, s.io, 10ull * cfg.read_timeout_ms * NS_PER_MS)) &&
         !(rc = gather(&s)))
         rc = tell(&s, &root);
     scan_free(&s);
     (void)contents_reader_close(&s.reader);
+out:
+    crypt_close(crypt);
     io_close(s.io);
     return rc;
 }

@@ -478,6 +478,8 @@ int writer_open(cistern *c)
     }
     if ((rc = writer_alloc(w)))
         return rc;
+    if (c->crypt && (rc = cipher_open(&w->cipher)))
+        return rc;
     w->toc_buf = pool_take(c->write_pool);
     w->head_buf = pool_take(c->write_pool);
     if (!w->toc_buf || !w->head_buf)
@@ -528,6 +530,7 @@ void writer_close(cistern *c)
     free(w->groups);
     free(w->blocks);
     free(w->ios);
+    cipher_close(w->cipher);
     free(w->dead);
     free(w);
     c->writer = NULL;

@@ -128,6 +128,7 @@ struct writer {
     struct io_ring ring;
     bool ring_open;
     struct wstream streams[WSTREAMS];
+    struct cipher *cipher; /* NULL without encryption */
     uint32_t inflight, prepared;
     uint32_t lost;       /* data writes in flight whose deadline passed */
     uint32_t lost_pages; /* likewise writes of frames and heads */

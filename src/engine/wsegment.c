@@ -132,6 +132,7 @@ static int make(cistern *c, struct writer *w, struct wstream *st, struct wseg **
     struct segment seg = {.writer = st->id, .shard = c->cfg.shard, .own = true, .data = {.fd = -1}};
     struct io_file toc = {.fd = -1};
     struct wseg *s = NULL;
+    uint8_t key[CRYPT_KEY];
     int64_t number;
     uint32_t i;
     int rc;
@@ -145,7 +146,7 @@ static int make(cistern *c, struct writer *w, struct wstream *st, struct wseg **
     (void)pthread_mutex_unlock(&w->lock);
     if (!s)
         return -EAGAIN;
-    if (getrandom(seg.id, sizeof seg.id, 0) != sizeof seg.id)
+    if (getrandom(seg.id, sizeof seg.id, 0) != sizeof seg.id || crypt_make_key(key))
         return -EIO;
     rc = make_files(c, st, seg.seq, &seg, &toc);
     if (rc == -EEXIST)
@@ -153,6 +154,9 @@ static int make(cistern *c, struct writer *w, struct wstream *st, struct wseg **
     if (rc)
         return rc;
     number = segtab_add(&c->segs, &seg);
+    if (number >= 0 && c->crypt) /* nobody asks for it before something is published */
+        memcpy(crypt_slot(c->crypt, (uint32_t)number), key, sizeof key);
+    crypt_wipe(key, sizeof key);
     if (number < 0) {
         c->io->ops->file_close(c->io, &toc);
         c->io->ops->file_close(c->io, &seg.data);
@@ -168,6 +172,10 @@ static int make(cistern *c, struct writer *w, struct wstream *st, struct wseg **
     s->seq = seg.seq;
     s->toc = toc;
     toc_writer_init(&s->contents, seg.id);
+    if (c->crypt) {
+        s->contents.key = crypt_slot(c->crypt, (uint32_t)number);
+        s->contents.cipher = w->cipher;
+    }
     atomic_store(&s->reserved, 0);
     atomic_store(&s->allocated, 0);
     s->groups = 0;

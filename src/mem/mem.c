@@ -33,6 +33,11 @@ const struct mem_ops *mem_ops_get(uint32_t kind)
     return NULL;
 }
 
+bool mem_is_host(const struct mem_ops *m)
+{
+    return m == &mem_host;
+}
+
 uint64_t mem_span_bytes(const struct cistern_span *s)
 {
     uint64_t bytes = 0;

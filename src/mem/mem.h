@@ -5,6 +5,7 @@
 #ifndef MEM_MEM_H
 #define MEM_MEM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,6 +27,9 @@ struct mem_ops {
 
 /* NULL and an err text when the kind is unknown or its driver is absent. */
 const struct mem_ops *mem_ops_get(uint32_t kind) MUST_CHECK;
+
+/* The processor reads and writes it itself. */
+bool mem_is_host(const struct mem_ops *m);
 
 /* Total bytes of a span. */
 uint64_t mem_span_bytes(const struct cistern_span *s);

@@ -12,16 +12,22 @@
 #include "base/le.h"
 #include "segment/segment_internal.h"
 
-uint64_t format_check(const struct check_identity *identity, uint64_t payload_hash)
+void identity_encode(const struct check_identity *identity,
+                     uint8_t b[sizeof(struct check_identity)])
 {
-    uint8_t b[sizeof(struct check_identity)];
-
     memcpy(b + offsetof(struct check_identity, space), identity->space, 32);
     memcpy(b + offsetof(struct check_identity, segment_id), identity->segment_id, 16);
     memcpy(b + offsetof(struct check_identity, key), identity->key, 32);
     le64_store(b + offsetof(struct check_identity, offset), identity->offset);
     le32_store(b + offsetof(struct check_identity, length), identity->length);
     le32_store(b + offsetof(struct check_identity, part), identity->part);
+}
+
+uint64_t format_check(const struct check_identity *identity, uint64_t payload_hash)
+{
+    uint8_t b[sizeof(struct check_identity)];
+
+    identity_encode(identity, b);
     return payload_hash ^ hash64(b, sizeof b);
 }
 

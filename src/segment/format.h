@@ -54,18 +54,29 @@ struct toc_header {
     uint32_t shard, shards;
     uint64_t created_s;
     uint64_t segment_bytes; /* the size that the data file may reach */
-    uint32_t flags;         /* 0; unknown bits: the segment is left alone */
+    uint32_t flags;         /* TOC_ENCRYPTED; unknown bits: the segment is left alone */
     uint32_t reserved[3];
     uint64_t checksum;
 };
 _Static_assert(sizeof(struct toc_header) == 128, "toc header");
 _Static_assert(offsetof(struct toc_header, checksum) == 120, "toc header checksum");
+#define TOC_ENCRYPTED 1u /* struct toc_key follows; payloads and records are encrypted: crypt.h */
+
+/* At byte 128 of the page of an encrypted segment: its key, wrapped by a master key. */
+struct toc_key {
+    uint8_t key_id[8]; /* of the master */
+    uint8_t nonce[12];
+    uint8_t reserved[4];
+    uint8_t wrapped[32];
+    uint8_t tag[16]; /* covers the page up to the checksum too */
+};
+_Static_assert(sizeof(struct toc_key) == 72, "toc key");
 
 /* 64 bytes before the records of a frame. checksum = XXH3-64 of header (field zero) and records. */
 struct frame_header {
     uint32_t magic;
     uint16_t records;
-    uint16_t flags;    /* 0; unknown bits: the contents end here */
+    uint16_t flags;    /* FRAME_ENCRYPTED; unknown bits: the contents end here */
     uint64_t number;   /* from 0, without gaps */
     uint64_t position; /* of this header in the file */
     uint8_t segment_id[16];
@@ -75,13 +86,15 @@ struct frame_header {
 };
 _Static_assert(sizeof(struct frame_header) == 64, "frame header");
 _Static_assert(offsetof(struct frame_header, checksum) == 56, "frame header checksum");
+#define FRAME_ENCRYPTED 1u /* the first record is a seal, the others are encrypted */
 
 enum record_kind {
     RECORD_NONE = 0,
     RECORD_BLOCK = 1,
     RECORD_PARTS = 2,
     RECORD_DEAD = 3,
-    RECORD_ASIDE = 4
+    RECORD_ASIDE = 4,
+    RECORD_SEAL = 5
 };
 enum dead_reason { DEAD_DELETED = 1, DEAD_CHECKSUM = 2, DEAD_LENGTH = 3, DEAD_IO = 4 };
 
@@ -127,6 +140,17 @@ struct dead_record {
 };
 _Static_assert(sizeof(struct dead_record) == FORMAT_RECORD, "dead record");
 _Static_assert(offsetof(struct dead_record, kind) == 48, "kind is at one place");
+
+/* RECORD_SEAL: the first record of an encrypted frame, not encrypted itself. */
+struct seal_record {
+    uint8_t tag[16];
+    uint64_t serial; /* of the encryption, in its segment: the nonce */
+    uint8_t reserved0[24];
+    uint8_t kind;
+    uint8_t reserved1[15];
+};
+_Static_assert(sizeof(struct seal_record) == FORMAT_RECORD, "seal record");
+_Static_assert(offsetof(struct seal_record, kind) == 48, "kind is at one place");
 
 enum head_state { HEAD_LIVE = 1, HEAD_CLOSED = 2 };
 

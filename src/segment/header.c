@@ -17,9 +17,16 @@
 #define SHARDS_MAX     256u
 #define SEQ_END        (1ull << 32)
 
-void toc_header_encode(const struct toc_header *h, void *page)
+void toc_header_sum(void *page)
 {
     alignas(64) uint8_t scratch[FORMAT_PAGE];
+
+    le64_store((uint8_t *)page + TOC_AT(checksum),
+               checksum_without(page, FORMAT_PAGE, TOC_AT(checksum), scratch));
+}
+
+void toc_header_encode(const struct toc_header *h, void *page)
+{
     uint8_t *p = page;
     unsigned i;
 
@@ -38,7 +45,7 @@ void toc_header_encode(const struct toc_header *h, void *page)
     le32_store(p + TOC_AT(flags), h->flags);
     for (i = 0; i < 3; i++)
         le32_store(p + TOC_AT(reserved) + 4u * i, h->reserved[i]);
-    le64_store(p + TOC_AT(checksum), checksum_without(p, FORMAT_PAGE, TOC_AT(checksum), scratch));
+    toc_header_sum(p);
 }
 
 /* The checksum is good: a version that we know and a page that makes sense? */
@@ -47,7 +54,7 @@ static int toc_header_judge(const struct toc_header *h)
     if (h->version != FORMAT_VERSION)
         return err_set(CISTERN_EFORMAT, "contents of format version %u, this library reads %u",
                        h->version, FORMAT_VERSION);
-    if (h->flags)
+    if (h->flags & ~TOC_ENCRYPTED)
         return err_set(CISTERN_EFORMAT, "contents with flags %#x that this library does not know",
                        h->flags);
     if (h->header_bytes != FORMAT_PAGE || h->shards < 1 || h->shards > SHARDS_MAX ||

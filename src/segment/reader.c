@@ -19,12 +19,14 @@
 #define BLOCK_AT(field) offsetof(struct block_record, field)
 #define PARTS_AT(field) offsetof(struct parts_record, field)
 #define DEAD_AT(field)  offsetof(struct dead_record, field)
+#define SEAL_AT(field)  offsetof(struct seal_record, field)
 
 /* Beside the public ends of a parse: a good frame. */
 enum { FRAME_GOOD = 100 };
 
 struct frame {
     unsigned records;
+    bool locked; /* encrypted, and the key is not known */
     uint64_t data_end;
     alignas(64) uint8_t bytes[FORMAT_PAGE];
 };
@@ -109,6 +111,26 @@ static bool frame_consistent(const struct frame *f)
     return true;
 }
 
+/* Decrypts our copy of a frame whose checksum is good; false: it is not what its writer wrote. */
+static bool frame_decrypt(const struct toc_cursor *c, struct frame *f)
+{
+    const size_t clear = (size_t)FORMAT_RECORD * 2;
+    size_t bytes = (size_t)FORMAT_RECORD * (1 + f->records);
+    uint8_t *seal = f->bytes + FORMAT_RECORD, tag[CRYPT_TAG];
+
+    f->locked = !c->key;
+    if (f->records < 2 || seal[SEAL_AT(kind)] != RECORD_SEAL)
+        return false;
+    if (f->locked)
+        return true;
+    memcpy(tag, seal + SEAL_AT(tag), sizeof tag);
+    memset(seal + SEAL_AT(tag), 0, sizeof tag);
+    return cipher_begin(c->cipher, false, c->key, CIPHER_FRAME, le64_load(seal + SEAL_AT(serial)),
+                        f->bytes, clear) == 0 &&
+           cipher_add(c->cipher, f->bytes + clear, f->bytes + clear, bytes - clear) == 0 &&
+           cipher_check(c->cipher, tag, sizeof tag) == 0;
+}
+
 /*
  * Looks at the frame that should be at `position`, of which `left` bytes are at p (64 at least).
  * FRAME_GOOD and *f, or how the contents end here. `whole`: no more bytes exist.
@@ -116,6 +138,7 @@ static bool frame_consistent(const struct frame *f)
 static int frame_load(const struct toc_cursor *c, uint64_t position, const uint8_t *p, size_t left,
                       bool whole, struct frame *f)
 {
+    unsigned flags;
     size_t bytes;
 
     if (le32_load(p + FRAME_AT(magic)) != FORMAT_FRAME_MAGIC)
@@ -136,10 +159,15 @@ static int frame_load(const struct toc_cursor *c, uint64_t position, const uint8
         le64_load(f->bytes + FRAME_AT(position)) != position ||
         memcmp(f->bytes + FRAME_AT(segment_id), c->segment_id, sizeof c->segment_id) != 0)
         return TOC_TORN;
-    if (le16_load(f->bytes + FRAME_AT(flags)) != 0)
+    flags = le16_load(f->bytes + FRAME_AT(flags));
+    if (flags & ~(c->encrypted ? FRAME_ENCRYPTED : 0))
         return TOC_LATER;
     f->data_end = le64_load(f->bytes + FRAME_AT(data_end));
-    return frame_consistent(f) ? FRAME_GOOD : TOC_TORN;
+    f->locked = false;
+    /* A plain frame in encrypted contents is nobody's but a forger's. */
+    if (c->encrypted && (!flags || !frame_decrypt(c, f)))
+        return TOC_TORN;
+    return f->locked || frame_consistent(f) ? FRAME_GOOD : TOC_TORN;
 }
 
 /* Gives the records of a consistent frame to the sink. */
@@ -151,7 +179,7 @@ static int frame_deliver(struct toc_cursor *c, const struct frame *f, const stru
     struct block_info b;
     int rc = 0;
 
-    while (r < end && rc == 0) {
+    while (!f->locked && r < end && rc == 0) {
         unsigned taken = 1;
 
         switch (r[BLOCK_AT(kind)]) {
@@ -180,6 +208,7 @@ static int frame_deliver(struct toc_cursor *c, const struct frame *f, const stru
         return rc;
     c->blocks += blocks;
     c->dead += dead;
+    c->locked += f->locked ? f->records - 1 : 0;
     c->data_end = f->data_end;
     c->number++;
     return 0;

@@ -18,6 +18,7 @@
 #include "segment/format.h"
 
 #define ROOT_JSON_MAX 4096
+#define ENCRYPTION    "aes-256-gcm"
 #define PATH_BYTES    768
 #define TRIES         4
 
@@ -98,6 +99,30 @@ static bool json_u64(const json_t *object, const char *name, uint64_t *out)
     return true;
 }
 
+/* The members of an encrypted root; false: encrypted as nobody here knows. */
+static bool root_parse_key(const json_t *object, struct root_info *info)
+{
+    const char *how = json_string_value(json_object_get(object, "encryption")),
+               *id = json_string_value(json_object_get(object, "key_id"));
+    uint8_t got[CRYPT_ID];
+    char again[CRYPT_ID_TEXT];
+    unsigned i, byte;
+
+    if (!how || strcmp(how, ENCRYPTION) != 0 || !id || strlen(id) != CRYPT_ID_TEXT - 1)
+        return false;
+    for (i = 0; i < CRYPT_ID; i++) {
+        if (sscanf(id + 2 * (size_t)i, "%2x", &byte) != 1)
+            return false;
+        got[i] = (uint8_t)byte;
+    }
+    crypt_id_text(got, again);
+    if (strcmp(again, id) != 0)
+        return false;
+    memcpy(info->key_id, got, sizeof got);
+    info->encrypted = true;
+    return true;
+}
+
 /* 0; -EBADMSG: not a cistern.json; CISTERN_EFORMAT; -ENOMEM. Unknown members are left alone. */
 static int root_parse(const char *text, size_t len, struct root_info *info)
 {
@@ -110,10 +135,10 @@ static int root_parse(const char *text, size_t len, struct root_info *info)
         return json_error_code(&error) == json_error_out_of_memory ? -ENOMEM : -EBADMSG;
     if (!json_u64(object, "format", &format) || format == 0)
         goto out;
-    if (format > FORMAT_VERSION) {
+    if (format > ROOT_ENCRYPTED || (format == ROOT_ENCRYPTED && !root_parse_key(object, info))) {
         rc = err_set(CISTERN_EFORMAT,
-                     "the store has format version %" PRIu64 ", this library reads up to %d",
-                     format, FORMAT_VERSION);
+                     "the store has format version %" PRIu64 ", this library reads up to %d%s",
+                     format, ROOT_ENCRYPTED, format == ROOT_ENCRYPTED ? " with " ENCRYPTION : "");
         goto out;
     }
     if (json_u64(object, "capacity_bytes", &info->capacity_bytes) &&
@@ -125,16 +150,97 @@ out:
     return rc;
 }
 
+/* What an encrypted root says beside the rest; "" of a plain one. */
+static void key_members(const struct crypt *crypt, char out[80])
+{
+    uint8_t id[CRYPT_ID];
+    char text[CRYPT_ID_TEXT];
+
+    out[0] = '\0';
+    if (!crypt)
+        return;
+    crypt_current(crypt, id);
+    crypt_id_text(id, text);
+    (void)snprintf(out, 80, ",\"encryption\":\"" ENCRYPTION "\",\"key_id\":\"%s\"", text);
+}
+
 static int root_write(struct io *io, const char *path, const struct root_params *params,
                       bool exclusive)
 {
-    char text[256];
-    int n = snprintf(text, sizeof text,
-                     "{\"format\":%d,\"capacity_bytes\":%" PRIu64 ",\"created_s\":%" PRIu64
-                     ",\"segment_bytes\":%" PRIu64 "}\n",
-                     FORMAT_VERSION, params->capacity_bytes, clock_wall_s(), params->segment_bytes);
+    char text[256], more[80];
+    int n;
 
+    key_members(params->crypt, more);
+    n = snprintf(text, sizeof text,
+                 "{\"format\":%d,\"capacity_bytes\":%" PRIu64 ",\"created_s\":%" PRIu64
+                 ",\"segment_bytes\":%" PRIu64 "%s}\n",
+                 params->crypt ? ROOT_ENCRYPTED : ROOT_PLAIN, params->capacity_bytes,
+                 clock_wall_s(), params->segment_bytes, more);
     return io->ops->small_write(io, path, text, (size_t)n, exclusive);
+}
+
+/* Writes the object with a newline at its end. */
+static int root_dump(struct io *io, const char *path, const json_t *object)
+{
+    char text[ROOT_JSON_MAX];
+    size_t len = json_dumpb(object, text, sizeof text - 1, JSON_COMPACT);
+
+    if (len >= sizeof text)
+        return -EFBIG;
+    text[len++] = '\n';
+    return io->ops->small_write(io, path, text, len, false);
+}
+
+/* cistern.json says from now on that the root is encrypted, and with which key; its other members
+ * stay. */
+static int root_mark(struct io *io, const char *path, const char *text, size_t len,
+                     const struct crypt *crypt)
+{
+    json_t *object = json_loadb(text, len, 0, NULL);
+    char hex[CRYPT_ID_TEXT];
+    uint8_t id[CRYPT_ID];
+    int rc = -ENOMEM;
+
+    crypt_current(crypt, id);
+    crypt_id_text(id, hex);
+    if (json_object_set_new(object, "format", json_integer(ROOT_ENCRYPTED)) == 0 &&
+        json_object_set_new(object, "encryption", json_string(ENCRYPTION)) == 0 &&
+        json_object_set_new(object, "key_id", json_string(hex)) == 0)
+        rc = root_dump(io, path, object);
+    json_decref(object);
+    return rc;
+}
+
+/* Does what cistern.json says of encryption go together with the keys that were given? */
+static int root_unlock(struct io *io, const char *path, const struct root_params *params,
+                       const char *text, size_t len, struct root_info *info)
+{
+    char wanted[CRYPT_ID_TEXT], has[CRYPT_ID_TEXT];
+    uint8_t current[CRYPT_ID];
+    int rc;
+
+    crypt_id_text(info->key_id, wanted);
+    if (!params->crypt)
+        return !info->encrypted || params->look
+                   ? 0
+                   : err_set(CISTERN_EKEY,
+                             "%s/%s: the root is encrypted: give encryption_key_file, a file with "
+                             "key %s",
+                             io->mount, path, wanted);
+    crypt_current(params->crypt, current);
+    crypt_id_text(current, has);
+    if (info->encrypted && !crypt_has(params->crypt, info->key_id) && !params->look)
+        return err_set(CISTERN_EKEY,
+                       "%s/%s: the root is encrypted with key %s; the key file has key %s instead",
+                       io->mount, path, wanted, has);
+    if (!params->may_write || (info->encrypted && strcmp(wanted, has) == 0))
+        return 0;
+    rc = root_mark(io, path, text, len, params->crypt);
+    if (rc && !info->encrypted)
+        return err_set(rc, "%s/%s cannot be marked as encrypted", io->mount, path);
+    memcpy(info->key_id, current, sizeof current);
+    info->encrypted = true;
+    return 0;
 }
 
 /* Reads cistern.json; when it is missing or no such thing, writes it and reads it again. */
@@ -153,9 +259,17 @@ static int root_file_prepare(struct io *io, const char *root, const struct root_
             return err_set((int)n, "cannot read %s/%s", io->mount, path);
         if (n >= 0) {
             rc = root_parse(text, (size_t)n, info);
+            if (rc == 0)
+                return root_unlock(io, path, params, text, (size_t)n, info);
             if (rc != -EBADMSG)
                 return rc;
+            if (!params->crypt && !params->look && memmem(text, (size_t)n, ENCRYPTION, 11))
+                return err_set(CISTERN_EKEY,
+                               "%s/%s is damaged, and was that of an encrypted root: give "
+                               "encryption_key_file",
+                               io->mount, path);
             info->healed = true;
+            info->encrypted = params->crypt != NULL;
             info->capacity_bytes = params->capacity_bytes;
             info->segment_bytes = params->segment_bytes;
             info->created_s = 0;
@@ -191,7 +305,7 @@ int root_prepare(struct io *io, const char *root, const struct root_params *para
 int root_capacity(struct io *io, const char *root, uint64_t *bytes)
 {
     char path[PATH_BYTES], text[ROOT_JSON_MAX];
-    struct root_info info;
+    struct root_info info = {0};
     int64_t n;
     int rc = path_join(path, root, "", ROOT_FILE);
 
@@ -208,7 +322,6 @@ int root_set_capacity(struct io *io, const char *root, uint64_t bytes)
 {
     char path[PATH_BYTES], text[ROOT_JSON_MAX];
     json_t *object = NULL;
-    size_t len;
     int64_t n;
     int rc = path_join(path, root, "", ROOT_FILE);
 
@@ -224,13 +337,7 @@ int root_set_capacity(struct io *io, const char *root, uint64_t bytes)
                json_object_set_new(object, "capacity_bytes", json_integer((json_int_t)bytes))) {
         rc = -EINVAL;
     } else {
-        len = json_dumpb(object, text, sizeof text - 1, JSON_COMPACT);
-        if (len >= sizeof text) {
-            rc = -EFBIG;
-        } else {
-            text[len++] = '\n';
-            rc = io->ops->small_write(io, path, text, len, false);
-        }
+        rc = root_dump(io, path, object);
     }
     json_decref(object);
     return rc;

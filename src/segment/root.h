@@ -15,6 +15,10 @@
 #include "base/err.h"
 #include "cistern.h"
 #include "io/io.h"
+#include "segment/crypt.h"
+
+#define ROOT_PLAIN     1 /* values of `format` in cistern.json */
+#define ROOT_ENCRYPTED 2
 
 #define ROOT_FILE     "cistern.json"
 #define ROOT_SALT     "salt"
@@ -26,6 +30,9 @@ struct root_params {
     uint64_t capacity_bytes; /* 0 = none */
     uint64_t segment_bytes;
     bool may_write; /* false: nothing is made or mended */
+    /* Not NULL: the root becomes an encrypted one if it is not, its current key this one's. */
+    const struct crypt *crypt;
+    bool look; /* an encrypted root is no error without its key: for tools that say what is there */
 };
 
 struct root_info {
@@ -33,12 +40,15 @@ struct root_info {
     uint8_t salt[32];
     bool created; /* by this call */
     bool healed;  /* cistern.json could not be read as such and stands for params again */
+    bool encrypted;
+    uint8_t key_id[CRYPT_ID]; /* of the master key that cistern.json names */
 };
 
 /*
  * `root`: relative to the mount, without slashes at its ends; "" = the mount. Makes the root and
  * its files if they are missing. -ENOENT: missing, and may not write. CISTERN_EFORMAT: of a later
- * version. -EBADMSG: the salt is damaged; the text says what to do. Else what storage answered.
+ * version. CISTERN_EKEY: encrypted, and the key was not given; the text names its id. -EBADMSG: the
+ * salt is damaged; the text says what to do. Else what storage answered.
  */
 int root_prepare(struct io *io, const char *root, const struct root_params *params,
                  struct root_info *out) MUST_CHECK;

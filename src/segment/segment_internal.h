@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/err.h"
 #include "segment/format.h"
 
 #define PART_BYTES_MAX (1u << 30)
@@ -35,6 +36,16 @@ static inline size_t page_rest(uint64_t position)
 {
     return (size_t)(FORMAT_PAGE - position % FORMAT_PAGE);
 }
+
+/* What a check, or the tag of an encrypted part, covers beside the payload. */
+void identity_encode(const struct check_identity *identity,
+                     uint8_t out[sizeof(struct check_identity)]);
+/* Puts the right checksum into a header page. */
+void toc_header_sum(void *page);
+/* cipher.c: cipher_begin() with any nonce, for the wrapping of keys. */
+struct cipher;
+int cipher_begin_at(struct cipher *c, bool encrypt, const uint8_t key[32], const uint8_t nonce[12],
+                    const void *aad, size_t len) MUST_CHECK;
 
 /* XXH3-64 of bytes[0..len) with eight bytes at `field` taken as zero; len <= FORMAT_PAGE. `scratch`
  * has room for it and holds that copy afterwards. */

@@ -12,6 +12,7 @@
 
 #include "base/err.h"
 #include "segment/block.h"
+#include "segment/crypt.h"
 #include "segment/format.h"
 
 /* ---- Checks ---- */
@@ -68,6 +69,12 @@ struct toc_cursor {
     uint64_t number;   /* of the next frame */
     uint64_t data_end; /* as the last frame says */
     uint64_t blocks, dead;
+    /* Of encrypted contents. Without a key frames are checked as far as that goes, and nothing is
+     * given to the sink. */
+    bool encrypted;
+    const uint8_t *key;    /* of the segment; NULL = not known */
+    struct cipher *cipher; /* of the thread that parses */
+    uint64_t locked;       /* records that could not be read */
 };
 
 void toc_cursor_init(struct toc_cursor *c, const uint8_t segment_id[16]);
@@ -94,6 +101,10 @@ struct toc_writer {
     uint8_t segment_id[16];
     uint64_t position; /* where the next frame goes */
     uint64_t number;
+    /* Of encrypted contents; set after toc_writer_init(), which says that they are not. */
+    const uint8_t *key; /* of the segment; NULL = not encrypted */
+    struct cipher *cipher;
+    uint64_t serial; /* of the next encryption; never set back */
 };
 
 /* One batch of frames in a buffer that stands for the file from `start`. */
@@ -116,9 +127,9 @@ int toc_batch_dead(struct toc_batch *b, const uint8_t key[32], const uint8_t seg
 int toc_batch_aside(struct toc_batch *b, const uint8_t segment_id[16], uint8_t reason) MUST_CHECK;
 /* Seals all frames; `data_end` is raised to the end of the batch's blocks. The writer's position is
  * now behind the batch; on a failed write, see toc_batch_undo. used == 0: there is nothing to
- * write.
+ * write. 0, always unless they are encrypted; else what the cipher said: write nothing then.
  */
-void toc_batch_end(struct toc_batch *b, uint64_t data_end, uint64_t now_s);
+int toc_batch_end(struct toc_batch *b, uint64_t data_end, uint64_t now_s);
 /* Puts the writer back to where the batch began: the same place and numbers are used again. Only
  * after storage has answered: a write that may still land must not meet another at its place. */
 void toc_batch_undo(struct toc_batch *b);

@@ -17,6 +17,7 @@
 #define BLOCK_AT(field) offsetof(struct block_record, field)
 #define PARTS_AT(field) offsetof(struct parts_record, field)
 #define DEAD_AT(field)  offsetof(struct dead_record, field)
+#define SEAL_AT(field)  offsetof(struct seal_record, field)
 #define NO_FRAME        SIZE_MAX
 
 void toc_writer_init(struct toc_writer *w, const uint8_t segment_id[16])
@@ -24,6 +25,9 @@ void toc_writer_init(struct toc_writer *w, const uint8_t segment_id[16])
     memcpy(w->segment_id, segment_id, sizeof w->segment_id);
     w->position = FORMAT_PAGE;
     w->number = 0;
+    w->key = NULL;
+    w->cipher = NULL;
+    w->serial = 0;
 }
 
 void toc_batch_begin(struct toc_batch *b, struct toc_writer *w, void *buf, size_t size)
@@ -36,17 +40,24 @@ void toc_batch_begin(struct toc_batch *b, struct toc_writer *w, void *buf, size_
                             .first_number = w->number};
 }
 
-/* Opens a frame for at least n records: here, or at the next page when they do not fit. */
+/* Opens a frame for at least n records: here, or at the next page when they do not fit. Of an
+ * encrypted one the seal is its first record. */
 static int frame_open(struct toc_batch *b, unsigned n)
 {
-    size_t need = (size_t)FORMAT_RECORD * (1 + n);
+    unsigned seal = b->w->key ? 1 : 0;
+    size_t need = (size_t)FORMAT_RECORD * (1 + seal + n);
     size_t pad = page_rest(b->start + b->used) < need ? page_rest(b->start + b->used) : 0;
 
     if (b->size - b->used < pad + need)
         return -ENOSPC;
-    memset(b->buf + b->used, 0, pad + FORMAT_RECORD);
+    memset(b->buf + b->used, 0, pad + (size_t)FORMAT_RECORD * (1 + seal));
     b->frame = b->used + pad;
-    b->used = b->frame + FORMAT_RECORD;
+    b->used = b->frame + (size_t)FORMAT_RECORD * (1 + seal);
+    if (seal) {
+        le16_store(b->buf + b->frame + FRAME_AT(flags), FRAME_ENCRYPTED);
+        le16_store(b->buf + b->frame + FRAME_AT(records), 1);
+        b->buf[b->frame + FORMAT_RECORD + SEAL_AT(kind)] = RECORD_SEAL;
+    }
     le32_store(b->buf + b->frame + FRAME_AT(magic), FORMAT_FRAME_MAGIC);
     le64_store(b->buf + b->frame + FRAME_AT(number), b->w->number++);
     le64_store(b->buf + b->frame + FRAME_AT(position), b->start + b->frame);
@@ -151,9 +162,23 @@ int toc_batch_aside(struct toc_batch *b, const uint8_t segment_id[16], uint8_t r
     return dead_add(b, NULL, segment_id, 0, RECORD_ASIDE, reason);
 }
 
-void toc_batch_end(struct toc_batch *b, uint64_t data_end, uint64_t now_s)
+/* The records behind the seal, in place; header and seal are bound to them. */
+static int frame_encrypt(struct toc_writer *w, uint8_t *f, size_t bytes)
+{
+    const size_t clear = (size_t)FORMAT_RECORD * 2;
+    uint64_t serial = w->serial++;
+    int rc;
+
+    le64_store(f + FORMAT_RECORD + SEAL_AT(serial), serial);
+    rc = cipher_begin(w->cipher, true, w->key, CIPHER_FRAME, serial, f, clear);
+    rc = rc ? rc : cipher_add(w->cipher, f + clear, f + clear, bytes - clear);
+    return rc ? rc : cipher_seal(w->cipher, f + FORMAT_RECORD + SEAL_AT(tag));
+}
+
+int toc_batch_end(struct toc_batch *b, uint64_t data_end, uint64_t now_s)
 {
     size_t at = 0;
+    int rc = 0;
 
     if (data_end < b->blocks_end)
         data_end = b->blocks_end;
@@ -169,11 +194,14 @@ void toc_batch_end(struct toc_batch *b, uint64_t data_end, uint64_t now_s)
         le64_store(f + FRAME_AT(data_end), data_end);
         le64_store(f + FRAME_AT(written_s), now_s);
         le64_store(f + FRAME_AT(checksum), 0);
+        if (b->w->key && !rc)
+            rc = frame_encrypt(b->w, f, bytes);
         le64_store(f + FRAME_AT(checksum), hash64(f, bytes));
         at += bytes;
     }
     b->frame = NO_FRAME;
     b->w->position = b->start + b->used;
+    return rc;
 }
 
 void toc_batch_undo(struct toc_batch *b)

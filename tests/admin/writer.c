@@ -13,7 +13,8 @@
  *   close        closes and ends
  *
  * End of input ends the process at once, as a crash would. In a space whose NAME is "last" the
- * second part is needed in the last block of a run only, and odd blocks have none.
+ * second part is needed in the last block of a run only, and odd blocks have none. WRITER_KEY_FILE
+ * names the key file of an encrypted root.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -122,7 +123,8 @@ static int open_it(struct writer *w, char **argv)
                                     .max_blocks = 1u << 16,
                                     .lanes = 1,
                                     .depth = 8,
-                                    .max_ops = 8};
+                                    .max_ops = 8,
+                                    .encryption_key_file = getenv("WRITER_KEY_FILE")};
     w->seed = (unsigned)atoi(argv[7]);
     for (i = 0; i < TOKENS * BLOCKS; i++)
         tokens[i] = text(w->seed, i);

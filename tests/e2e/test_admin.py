@@ -52,9 +52,10 @@ def answer(*args, code=0, **kw):
 class Writer:
     """A process that stores; leave it alive, close() it, or kill() it."""
 
-    def __init__(self, mount, name="main", model="m1", shard=0, shards=1, seed=1, root="r"):
+    def __init__(self, mount, name="main", model="m1", shard=0, shards=1, seed=1, root="r", key=None):
+        env = clean_env() | ({"WRITER_KEY_FILE": str(key)} if key else {})
         self.p = subprocess.Popen([WRITER, mount, root, name, model, str(shard), str(shards), str(seed)], text=True,
-                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=clean_env())
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
         line = self.p.stdout.readline()
         assert line.startswith("open 0"), line
 
@@ -349,6 +350,7 @@ def test_an_aside_is_told(store):
 def test_every_check_has_a_damage_or_a_reason():
     listed = {c["id"] for c in answer("fsck", "--list")}
     elsewhere = {"CF206",  # test_repair_removes_what_dead_writers_left
+                 "CF311", "CF312",  # test_encrypted_roots_are_looked_at_with_and_without_the_key
                  "CF309",  # test_an_aside_is_told
                  "CF310"}  # storage that refuses: root reads everything here
     assert set(DAMAGE) | elsewhere == listed
@@ -683,6 +685,80 @@ def test_wipe_takes_the_mark_too(store):
 def test_usage_of_retire():
     r = run("retire")
     assert r.returncode == 2 and "retire what?" in r.stderr, words(r)
+
+
+# ---- encryption ----
+
+def key_file(tmp_path, name, *keys):
+    path = tmp_path / name
+    path.write_text("".join(k + "\n" for k in keys))
+    return path
+
+
+KEYS = ["%02x" % (i * 37 + 11) * 32 for i in range(2)]
+
+
+def test_encrypted_roots_are_looked_at_with_and_without_the_key(tmp_path):
+    """Structure is checked without the key; what needs records or payloads says which key it wants."""
+    key, wrong = key_file(tmp_path, "key", KEYS[0]), key_file(tmp_path, "wrong", KEYS[1])
+    fill(tmp_path, 40, key=key)
+    root = tmp_path / "r"
+    wanted = json.loads((root / "cistern.json").read_text())["key_id"]
+
+    for args in ([], ["--key-file", wrong]):
+        locked = fsck(tmp_path, *args)
+        assert ids(locked) == ["CF311"], locked["findings"]
+        assert all(wanted in f["detail"] for f in locked["findings"])
+        for verb in (["verify", root], ["export", "main", tmp_path / "no.cst", "--mount", tmp_path, "--root", "r"],
+                     ["explain", "--mount", tmp_path, "--root", "r", "--keys", "00" * 32]):
+            r = run(*verb, *args)
+            assert r.returncode not in (0, 1), words(r)
+            assert wanted in r.stderr or verb[0] == "explain", words(r)
+    for verb in ("ls", "stat"):
+        assert run(verb, "--mount", tmp_path, "--root", "r").returncode == 0
+    before = snapshot(root)
+    assert run("gc", root, "--silence", 1).returncode == 0
+    assert snapshot(root) == before
+
+    assert ids(fsck(tmp_path, "--key-file", key)) == []
+    seen = answer("verify", root, "--key-file", key)["summary"]
+    assert seen["blocks"] == 40 and seen["bad"] == 0
+    flip(files(tmp_path, "r/*/s0of1/*.seg")[0], 5)
+    assert answer("verify", root, "--key-file", key, code=1)["summary"]["bad"] == 1
+
+
+def test_frames_are_checked_without_the_key(tmp_path):
+    fill(tmp_path, 40, key=key_file(tmp_path, "key", KEYS[0]))
+    flip(toc(tmp_path), 4096 + 200)
+    assert "CF303" in ids(fsck(tmp_path, code=1))
+
+
+def test_a_plain_segment_in_an_encrypted_root_is_told(tmp_path):
+    key = key_file(tmp_path, "key", KEYS[0])
+    fill(tmp_path, 20)
+    fill(tmp_path, 20, key=key)
+    result = fsck(tmp_path, "--key-file", key, code=1)
+    assert ids(result) == ["CF312"]
+    assert hits(tmp_path, 20, key=key) == (20, 0)
+
+
+def test_exports_are_plain_and_imports_are_encrypted_again(tmp_path):
+    """From one encrypted root through a stream, which a plain root takes too, into another with another key."""
+    keys = [key_file(tmp_path, "a", KEYS[0]), key_file(tmp_path, "b", KEYS[1])]
+    tops = [tmp_path / x for x in ("one", "two", "three")]
+    for t in tops:
+        t.mkdir()
+    fill(tops[0], 40, key=keys[0])
+    sent = export(tops[0], tmp_path / "x.cst", "--with-salt", "--key-file", keys[0])
+    assert sent["blocks"] == 40
+    assert answer("import", tmp_path / "x.cst", "--mount", tops[1], "--root", "r", "--key-file", keys[1])["blocks"] == 40
+    assert answer("import", tmp_path / "x.cst", "--mount", tops[2], "--root", "r")["blocks"] == 40
+    assert json.loads((tops[1] / "r" / "cistern.json").read_text())["format"] == 2
+    assert ids(fsck(tops[1], "--key-file", keys[1])) == []
+    assert hits(tops[1], 40, key=keys[1]) == hits(tops[0], 40, key=keys[0]) == hits(tops[2], 40) == (40, 0)
+    plain = b"".join(p.read_bytes() for p in files(tops[2], "r/*/s0of1/*.seg"))
+    sealed = b"".join(p.read_bytes() for p in files(tops[1], "r/*/s0of1/*.seg"))
+    assert plain[:64] in (tmp_path / "x.cst").read_bytes() and plain[:64] not in sealed
 
 
 # ---- export and import ----

@@ -2,7 +2,8 @@
  * store.h - a small store in a folder of its own, for tests that use the public API.
  *
  * The folder is below TMPDIR or /tmp and is removed by store_rmdir(). Staging is a few MiB, so that
- * a machine with a 64 MiB /dev/shm can run the tests. Include it after cmocka.h.
+ * a machine with a 64 MiB /dev/shm can run the tests. Include it after cmocka.h. With
+ * CISTERN_TEST_KEY_FILE in the environment stores are encrypted.
  */
 #ifndef TESTS_HARNESS_STORE_H
 #define TESTS_HARNESS_STORE_H
@@ -67,7 +68,8 @@ static inline void store_init(struct store *s)
                                     .write_iov_bytes = 8 << 20,
                                     .segment_bytes = 64 << 20,
                                     .max_blocks = 1 << 20,
-                                    .lanes = 1};
+                                    .lanes = 1,
+                                    .encryption_key_file = getenv("CISTERN_TEST_KEY_FILE")};
 }
 
 /* Bytes that depend on a number, so that a block in the wrong place is seen. */

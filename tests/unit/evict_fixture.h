@@ -1,6 +1,6 @@
 /*
  * evict_fixture.h - a bounded store on real files: segments of 1 MiB, blocks of 64 KiB, puts that
- * wait for room, gets that compare bytes.
+ * wait for room, gets that compare bytes. With encryption no nonce may be used twice in a program.
  */
 #ifndef EVICT_FIXTURE_H
 #define EVICT_FIXTURE_H
@@ -14,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "../harness/nonces.h"
 #include "../harness/store.h"
 #include "io/io.h"
 #include "metrics/metrics.h"
@@ -80,6 +81,7 @@ static inline void put_once(struct fixture *f, uint32_t from, uint32_t n)
     for (i = 0; i < n; i++)
         store_fill(f->buf[i], STORE_BLOCK, from + i);
     assert_int_equal(cistern_put_sync(f->c, &r, &f->ev), 0);
+    assert_int_equal(nonces.twice, 0);
 }
 
 /* A put that finds no room now is tried again: room comes back when a grace is over. */
@@ -126,6 +128,8 @@ static inline struct fixture *fixture_new(uint64_t capacity, uint32_t silence_ms
     uint32_t i;
 
     store_init(&f->s);
+    if (f->s.o.encryption_key_file)
+        cipher_watch = nonces_note;
     for (i = 0; i < MANY; i++)
         store_key(&f->keys[i], i);
     for (i = 0; i < BATCH; i++) {

@@ -368,7 +368,7 @@ static void test_contents_longer_than_a_batch(void **state)
     struct toc_sink sink = {.block = on_back, .arg = &next};
 
     (void)state;
-    assert_int_equal(contents_out_begin(&out, &h), 0);
+    assert_int_equal(contents_out_begin(&out, &h, NULL), 0);
     for (i = 0; i < count; i++) {
         block_make(i, &b);
         assert_int_equal(contents_out_block(&out, &b), 0);
