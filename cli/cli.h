@@ -37,6 +37,7 @@ int cmd_export(int argc, char **argv);
 int cmd_import(int argc, char **argv);
 int cmd_explain(int argc, char **argv);
 int cmd_plan(int argc, char **argv);
+int cmd_replay(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 
 /* "cistern: <words>\n" on stderr. Returns `code`, so that callers can return what they say. */

@@ -25,6 +25,7 @@ static const struct cli_verb verbs[] = {
     {"explain", "which block ends the run of a prompt, and why", cmd_explain},
     {"doctor", "check this machine, its limits and its mount", cmd_doctor},
     {"plan", "sizes and configuration of a deployment", cmd_plan},
+    {"replay", "run a trace of requests over a store", cmd_replay},
     {"version", "print the version", cmd_version},
     {"help", "this page, or `cistern help <verb>`", cmd_help},
 };

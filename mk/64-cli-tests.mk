@@ -1,9 +1,11 @@
 # Tests of the command: exit codes, words, JSON, what stat and ls say of a store that a bench filled; plan and doctor.
-.PHONY: test-cli test-plan test-doctor
+.PHONY: test-cli test-plan test-doctor test-replay
 test-cli: $(CLI) $(USRBIO_SO) | setup-test
 	CISTERN=$(abspath $(CLI)) $(PYTEST) tests/e2e/test_cli.py
 test-plan: $(CLI) $(USRBIO_SO) | setup-test
 	CISTERN=$(abspath $(CLI)) $(PYTEST) tests/e2e/test_plan.py tests/e2e/test_plan_emit.py
 test-doctor: $(CLI) $(USRBIO_SO) $(FAKE_HF3FS) $(FAKE_CUDA) $(SKEWED_CLOCK) $(O)/tests/harness/no_uring | setup-test
 	CISTERN_BUILD=$(abspath $(O)) CISTERN=$(abspath $(CLI)) $(PYTEST) tests/e2e/test_doctor.py
-TEST_TARGETS += test-cli test-plan test-doctor
+test-replay: $(CLI) $(USRBIO_SO) | setup-test
+	CISTERN=$(abspath $(CLI)) $(PYTEST) tests/e2e/test_replay.py
+TEST_TARGETS += test-replay test-cli test-plan test-doctor
