@@ -91,6 +91,42 @@ void check_provider(const struct doctor *d, struct doctor_finding *f)
     }
 }
 
+/* The drop-in knows its mounts by a file, and keeps links in a directory: whoever opens a mount for
+ * the first time makes both. What was not there before a check is taken away after it. */
+static const char *const traces[] = {".cistern-mount", "3fs-virt/iovs", "3fs-virt"};
+
+#define TRACES (sizeof(traces) / sizeof(traces[0]))
+
+static bool trace_path(const struct doctor *d, size_t i, char out[PATH_MAX + 32])
+{
+    struct stat st;
+
+    (void)snprintf(out, PATH_MAX + 32, "%s/%s", d->mount, traces[i]);
+    return stat(out, &st) == 0;
+}
+
+static unsigned traces_before(const struct doctor *d)
+{
+    char path[PATH_MAX + 32];
+    unsigned there = 0;
+    size_t i;
+
+    for (i = 0; i < TRACES; i++)
+        there |= (unsigned)trace_path(d, i, path) << i;
+    return there;
+}
+
+static void traces_after(const struct doctor *d, unsigned before)
+{
+    char path[PATH_MAX + 32];
+    size_t i;
+
+    for (i = 0; i < TRACES; i++) {
+        if (!(before & 1u << i) && trace_path(d, i, path))
+            (void)remove(path); /* a directory that is in use stays */
+    }
+}
+
 static int ignore_item(void *arg, const struct cistern_item *item)
 {
     (void)arg;
@@ -101,8 +137,10 @@ static int ignore_item(void *arg, const struct cistern_item *item)
 /* The loader of the library is asked itself: where it searches and what must be there is its. */
 void check_client(const struct doctor *d, struct doctor_finding *f)
 {
+    unsigned before = traces_before(d);
     int rc = cistern_scan(&d->options, CISTERN_ITEM_ROOT, ignore_item, NULL);
 
+    traces_after(d, before);
     if (rc == CISTERN_EPROVIDER) {
         doctor_say(f, DOCTOR_FAIL, "%s", cistern_error_text());
         doctor_mend(f, "install the 3FS client, or name its library: export "
@@ -256,8 +294,9 @@ void check_room(const struct doctor *d, struct doctor_finding *f)
     if (room < need) {
         doctor_say(f, DOCTOR_FAIL, "%s are free on %s, at least %s are needed", has, d->mount,
                    text_size(need, needs, sizeof(needs)));
-        doctor_mend(f, "make room, or bound the store: export CISTERN_CAPACITY_BYTES=SIZE; `cistern gc` "
-                       "removes what dead writers left");
+        doctor_mend(
+            f, "make room, or bound the store: export CISTERN_CAPACITY_BYTES=SIZE; `cistern gc` "
+               "removes what dead writers left");
     } else if (d->options.capacity_bytes > size) {
         doctor_say(f, DOCTOR_WARN, "the capacity is %s, and %s holds less in all",
                    text_size(d->options.capacity_bytes, needs, sizeof(needs)), d->mount);
@@ -291,8 +330,10 @@ static int count_item(void *arg, const struct cistern_item *item)
 void check_writers(const struct doctor *d, struct doctor_finding *f)
 {
     struct counted n = {0};
+    unsigned before = traces_before(d);
     int rc = cistern_scan(&d->options, CISTERN_ITEM_SEGMENT, count_item, &n);
 
+    traces_after(d, before);
     if (rc == -ENOENT) {
         doctor_say(f, DOCTOR_PASS, "nothing is stored in %s yet", d->root);
     } else if (rc == CISTERN_EFORMAT) {
@@ -343,15 +384,6 @@ static int put_and_get(cistern *c, struct cistern_event *ev)
     return memcmp(out, in, PAGE) == 0 ? 0 : -EBADMSG;
 }
 
-/* The drop-in knows its mounts by this file, which the probe may have made. */
-static bool marker_path(const struct doctor *d, char out[PATH_MAX])
-{
-    struct stat st;
-
-    (void)snprintf(out, PATH_MAX, "%.*s/.cistern-mount", PATH_MAX - 20, d->mount);
-    return stat(out, &st) == 0;
-}
-
 /* A store of one block, in a directory of its own beside the root. */
 void check_ring(const struct doctor *d, struct doctor_finding *f)
 {
@@ -365,8 +397,8 @@ void check_ring(const struct doctor *d, struct doctor_finding *f)
                                         .parts = &part};
     struct cistern_options o = d->options;
     struct cistern_event ev = {0};
-    char root[64], path[PATH_MAX + 64], marker[PATH_MAX];
-    bool marked = marker_path(d, marker);
+    char root[64], path[PATH_MAX + 64];
+    unsigned before = traces_before(d);
     cistern *c = NULL;
     int rc;
 
@@ -397,6 +429,5 @@ void check_ring(const struct doctor *d, struct doctor_finding *f)
     (void)cistern_close(c);
     (void)snprintf(path, sizeof(path), "%s/%s", d->mount, root);
     (void)nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-    if (!marked)
-        (void)unlink(marker);
+    traces_after(d, before);
 }
