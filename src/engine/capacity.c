@@ -290,12 +290,16 @@ uint64_t capacity_tick(cistern *c)
     writer_note_touches(c);
     reread(c);
     retire_look(c);
-    if (!is_bounded(k) && !k->usage.leaving) { /* what was begun while it was is finished */
+    /* What was begun while it was is finished. */
+    if (!is_bounded(k) && !c->cfg.ttl_seconds && !k->usage.leaving) {
         k->next_ns = now + LOOK_MOST_NS;
         return k->next_ns;
     }
-    if (look(c) == 0 && make_room(c, ahead(c)))
-        writer_room_back(c);
+    if (look(c) == 0) {
+        ttl_step(c);
+        if (make_room(c, ahead(c)))
+            writer_room_back(c);
+    }
     k->next_ns = min_u64(k->next_ns, next_finish(k, clock_ns()));
     return k->next_ns;
 }

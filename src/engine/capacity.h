@@ -15,6 +15,7 @@
 #include "engine/heat.h"
 #include "engine/pins.h"
 #include "engine/policy.h"
+#include "engine/ttl.h"
 #include "engine/usage.h"
 
 struct carry; /* carry.h */
@@ -35,6 +36,7 @@ struct capacity {
     uint64_t urgent_ns; /* when a full file system cost a segment last */
     struct heat heat;
     struct usage usage;
+    struct ttl ttl;
     struct pins pins;
     struct policy_params params;
     struct policy_history history;

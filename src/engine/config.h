@@ -34,6 +34,7 @@ struct config {
     uint32_t evict_grace_ms;
     bool carry_over;
     enum admit_mode admission;
+    uint32_t ttl_seconds;
     uint64_t write_budget_bytes_per_day, write_bandwidth, read_bandwidth;
     uint64_t max_blocks, capacity_bytes, segment_bytes;
     struct logger log;

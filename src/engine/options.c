@@ -77,6 +77,7 @@ static const struct option table[] = {
     {"prefill_rate", KIND_U32, AT(prefill_rate), 0},
     {"admission", KIND_STRING, AT(admission), 0},
     {"write_budget_bytes_per_day", KIND_U64, AT(write_budget_bytes_per_day), 0},
+    {"ttl_seconds", KIND_U32, AT(ttl_seconds), 0},
     {"write_bandwidth", KIND_U64, AT(write_bandwidth), 0},
     {"read_bandwidth", KIND_U64, AT(read_bandwidth), 0},
     {"encryption_key_file", KIND_STRING, AT(encryption_key_file), 0},

@@ -271,6 +271,8 @@ void put_append(struct writer *w, struct wgroup *g)
     w->order_last = g;
     if (!w->issue)
         w->issue = g;
+    if (!g->offset)
+        g->seg->began_ns = clock_boot_ns();
     g->seg->groups++;
     g->seg->reserved = g->offset + g->len;
     pace_written(w->c, g->len);

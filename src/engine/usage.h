@@ -49,6 +49,8 @@ struct usage_segment {
     uint64_t counted;    /* what it counts for: a growing one as what it may become */
     uint32_t looked;     /* scan that asked for its sizes */
     bool sealed;         /* its writer writes no more to it */
+    bool expired;        /* too old by both clocks (ttl.h) */
+    uint64_t newest_s;   /* when its writer wrote the last frame; 0 = not asked yet */
     bool unlinked;       /* not there any more, and still open in this handle */
     bool blind;          /* could not be asked for its sizes in the last scan */
     bool begun;          /* its contents were taken away by this handle */

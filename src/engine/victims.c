@@ -78,7 +78,7 @@ static void describe(cistern *c, size_t i, struct policy_segment *p)
     pinned |= usage_rests(s, clock_boot_ns());
     *p = (struct policy_segment){
         .number = i,
-        .rank = k->usage.spaces[d->space].rank,
+        .rank = s->expired ? POLICY_RANK_EXPIRED : k->usage.spaces[d->space].rank,
         .flags = (pinned ? POLICY_PINNED : 0) |
                  (!h || usage_head_ended(h, k->silence_ns) ? POLICY_SILENT : 0),
         .generation = h && h->valid && h->h.generation == POLICY_OLD ? POLICY_OLD : POLICY_YOUNG,

@@ -3,6 +3,7 @@
  */
 #include "engine/writer_internal.h"
 #include "engine/carry.h"
+#include "engine/ttl.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -15,7 +16,8 @@
 #define SLICE_NS (500 * 1000ull)
 #define CHECK_NS (1000 * 1000ull)
 #define IDLE_NS  NS_PER_S
-#define WAIT_NS  (200 * 1000ull) /* look again for a slot or a segment */
+#define CARRY_NS (10 * NS_PER_MS) /* a carried block waits for its turn */
+#define WAIT_NS  (200 * 1000ull)  /* look again for a slot or a segment */
 #define REAP     64
 #define NAP_NS                                                                                     \
     (20 * NS_PER_MS) /* most between looks at what is late, when nothing else is to do             \
@@ -265,7 +267,7 @@ static void lay_out(struct writer *w, uint64_t now)
     bool more = true;
 
     for (st = w->streams; st < w->streams + WSTREAMS; st++) {
-        if (st->current && is_lost(w, st->current))
+        if (st->current && (is_lost(w, st->current) || ttl_ends(w->c, st->current)))
             writer_end_segment(w, st);
     }
     while (w->shares && more && !w->issue && w->inflight < w->c->cfg.depth &&
@@ -416,7 +418,7 @@ static void *writer_main(void *arg)
             inbox_sleep(&w->in, seen,
                         w->pause_until_ns > now ? 10 * NS_PER_MS : pace_nap_ns(w->c, WAIT_NS));
         } else {
-            inbox_sleep(&w->in, seen, fence_idle_ns(w, IDLE_NS));
+            inbox_sleep(&w->in, seen, fence_idle_ns(w, carry_waits(w) ? CARRY_NS : IDLE_NS));
         }
     }
     drop_shares(w, true, clock_ns());

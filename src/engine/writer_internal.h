@@ -43,6 +43,7 @@ struct wseg {
     _Atomic uint64_t reserved; /* data bytes given out; grows on the write lane only */
     _Atomic uint64_t
         allocated;          /* data bytes that the file system set aside; 0 = it does not do that */
+    uint64_t began_ns;      /* boot clock: when its first block was laid out */
     uint32_t groups;        /* that lie in it and are not settled */
     bool started;           /* its header page was written */
     bool abandoned;         /* no further frame */

@@ -27,7 +27,7 @@ enum { FRAME_GOOD = 100 };
 struct frame {
     unsigned records;
     bool locked; /* encrypted, and the key is not known */
-    uint64_t data_end;
+    uint64_t data_end, written_s;
     alignas(64) uint8_t bytes[FORMAT_PAGE];
 };
 
@@ -163,6 +163,7 @@ static int frame_load(const struct toc_cursor *c, uint64_t position, const uint8
     if (flags & ~(c->encrypted ? FRAME_ENCRYPTED : 0))
         return TOC_LATER;
     f->data_end = le64_load(f->bytes + FRAME_AT(data_end));
+    f->written_s = le64_load(f->bytes + FRAME_AT(written_s));
     f->locked = false;
     /* A plain frame in encrypted contents is nobody's but a forger's. */
     if (c->encrypted && (!flags || !frame_decrypt(c, f)))
@@ -211,6 +212,8 @@ static int frame_deliver(struct toc_cursor *c, const struct frame *f, const stru
     c->locked += f->locked ? f->records - 1 : 0;
     c->data_end = f->data_end;
     c->number++;
+    if (f->written_s > c->written_s)
+        c->written_s = f->written_s;
     return 0;
 }
 

@@ -50,6 +50,7 @@ static const struct row rows[] = {
     {"root", "there", FIELD(root), 0, "there", 1},
     {"provider", "local", FIELD(provider), 0, "local", 1},
     {"write_budget_bytes_per_day", "2T", FIELD(write_budget_bytes_per_day), 2ull << 40, NULL, 1},
+    {"ttl_seconds", "86400", FIELD(ttl_seconds), 86400, NULL, 1},
     {"write_bandwidth", "512M", FIELD(write_bandwidth), 512ull << 20, NULL, 1},
     {"read_bandwidth", "3G", FIELD(read_bandwidth), 3ull << 30, NULL, 1},
     {"admission", "reused", FIELD(admission), 0, "reused", 1},
