@@ -36,7 +36,15 @@ struct note {
     char *name, *text;
 };
 
+/* How many segments need a master key; an encrypted root only. */
+struct key {
+    uint8_t id[8];
+    uint64_t segments;
+};
+
 struct tree {
+    struct key *keys;
+    size_t nkeys;
     struct space *spaces;
     size_t nspaces;
     struct note *notes;
@@ -94,6 +102,35 @@ static int shard_add(struct space *s, const struct cistern_item *it)
     return 0;
 }
 
+static int key_add(struct tree *t, const struct cistern_item *it)
+{
+    struct key *k;
+    size_t i;
+
+    for (i = 0; i < t->nkeys; i++) {
+        if (memcmp(t->keys[i].id, it->key_id, sizeof(it->key_id)) == 0) {
+            t->keys[i].segments++;
+            return 0;
+        }
+    }
+    k = grow((void **)&t->keys, t->nkeys, sizeof(*k));
+    if (k == NULL)
+        return CLI_ENVIRONMENT;
+    t->nkeys++;
+    memcpy(k->id, it->key_id, sizeof(k->id));
+    k->segments = 1;
+    return 0;
+}
+
+static const char *key_text(const struct key *k, char text[17])
+{
+    size_t i;
+
+    for (i = 0; i < sizeof(k->id); i++)
+        snprintf(text + 2 * i, 3, "%02x", k->id[i]);
+    return text;
+}
+
 static void segment_add(struct sum *s, const struct cistern_item *it)
 {
     s->segments++;
@@ -126,7 +163,7 @@ static int visit(void *arg, const struct cistern_item *it)
         if (sh != NULL)
             segment_add(&sh->sum, it);
         segment_add(&t->total, it);
-        return 0;
+        return it->encrypted ? key_add(t, it) : 0;
     default:
         return 0;
     }
@@ -147,6 +184,7 @@ static void tree_release(struct tree *t)
     }
     free(t->spaces);
     free(t->notes);
+    free(t->keys);
 }
 
 /* The smallest shard of a space whose description can be read: cheap to open. */
@@ -240,7 +278,9 @@ static json_t *words_json(char *lines)
 
 static int print_json(const struct target *t, const struct tree *tree, char *handle)
 {
-    json_t *o = json_object(), *spaces = json_array(), *notes = json_array(), *n;
+    json_t *o = json_object(), *spaces = json_array(), *notes = json_array(), *n,
+           *keys = json_object();
+    char id[17];
     size_t i;
 
     json_out_text(o, "root", t->root_path);
@@ -255,6 +295,9 @@ static int print_json(const struct target *t, const struct tree *tree, char *han
         json_array_append_new(notes, n);
     }
     json_object_set_new(o, "notes", notes);
+    for (i = 0; i < tree->nkeys; i++)
+        json_out_number(keys, key_text(&tree->keys[i], id), tree->keys[i].segments);
+    json_object_set_new(o, "keys", keys);
     json_object_set_new(o, "handle", words_json(handle));
     return json_out_print(o);
 }
@@ -289,7 +332,7 @@ static void print_sum(const char *label, const struct sum *s)
 
 static void print_text(const struct target *t, const struct tree *tree, const char *handle)
 {
-    char label[32];
+    char label[32], id[17];
     size_t i, j;
 
     printf("root %s\n", t->root_path);
@@ -309,6 +352,9 @@ static void print_text(const struct target *t, const struct tree *tree, const ch
         printf("no spaces yet\n");
     else
         print_sum("total", &tree->total);
+    for (i = 0; i < tree->nkeys; i++)
+        printf("%skey %s: %llu segments\n", i == 0 ? "\n" : "", key_text(&tree->keys[i], id),
+               (unsigned long long)tree->keys[i].segments);
     for (i = 0; i < tree->nnotes; i++)
         printf("%snote: %s: %s\n", i == 0 ? "\n" : "", tree->notes[i].name, tree->notes[i].text);
     if (handle[0] != '\0')

@@ -513,6 +513,8 @@ struct cistern_item {
     uint64_t offset;     /* block: place in its segment */
     uint64_t created_s;  /* seconds since 1970; 0 = unknown */
     cistern_key key;     /* block */
+    uint32_t encrypted;  /* segment, block: 1 = encrypted */
+    uint8_t key_id[8];   /* of these: the master key that they need */
 };
 /*
  * Walks a directory without opening a space (mount, root, provider, timeouts of `o` are used):

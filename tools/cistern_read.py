@@ -5,6 +5,8 @@
     cistern_read.py --json ROOT                   the same for programs
     cistern_read.py --no-verify ROOT              contents only; payloads are not read (plain-Python XXH3 is slow)
     cistern_read.py --key HEX [--part N] ROOT     the verified bytes of one part, on stdout
+    cistern_read.py --key-file FILE ROOT          of an encrypted root (else CISTERN_ENCRYPTION_KEY_FILE); needs the
+                                                  Python module `cryptography`, which plain roots do without
 
 It shares no code with the library on purpose: that two readers agree is the proof of the description. It only reads,
 and may be used on a store that is being written. Exit status: 0 all good, 1 something is damaged or not found, 2 wrong
@@ -23,7 +25,8 @@ from xxh3 import xxh3_64
 PAGE = 4096
 RECORD = 64
 TOC_MAGIC, HEAD_MAGIC, FRAME_MAGIC = b"CSTNTOC1", b"CISTNHD1", b"CFRM"
-BLOCK, PARTS, DEAD, ASIDE = 1, 2, 3, 4
+BLOCK, PARTS, DEAD, ASIDE, SEAL = 1, 2, 3, 4, 5
+ENCRYPTED = 1  # in the flags of a header page and of a frame
 REASONS = {1: "deleted", 2: "checksum", 3: "length", 4: "io"}
 STATES = {1: "live", 2: "closed"}
 PART_MAX = 1 << 30
@@ -62,18 +65,80 @@ def page_checked(page, magic, checksum_at, what):
         raise Bad(f"{what} of version {version}")
 
 
+# ---- Encryption ----
+
+def cipher():
+    """AES in a module that is asked for only where something is encrypted."""
+    try:
+        from cryptography.exceptions import InvalidTag
+        from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+    except ImportError:
+        raise Bad("encrypted, and Python has no module `cryptography` (apt-get install python3-cryptography)")
+    return Cipher, algorithms, modes, InvalidTag
+
+
+def gcm_open(key, nonce, data, aad, tag):
+    """The plain bytes; Bad if the tag (its first bytes will do) does not fit."""
+    Cipher, algorithms, modes, InvalidTag = cipher()
+    d = Cipher(algorithms.AES(key), modes.GCM(nonce, tag, min_tag_length=len(tag))).decryptor()
+    d.authenticate_additional_data(aad)
+    try:
+        return d.update(data) + d.finalize()
+    except InvalidTag:
+        raise Bad("the tag of something encrypted does not fit")
+
+
+def nonce_of(domain, value):
+    return struct.pack("<IQ", domain, value)
+
+
+def key_id(key):
+    return hashlib.sha256(key + b"cstnKYID").digest()[:8]
+
+
+def keys_read(path):
+    """id -> master key, of a key file: 32 raw bytes, or lines of 64 hex digits."""
+    data = read_file(path, 4096)
+    if len(data) == 32:
+        return {key_id(data): data}
+    lines = [x.strip() for x in data.decode("ascii", "replace").splitlines()]
+    try:
+        keys = [bytes.fromhex(x) for x in lines if x and not x.startswith("#")]
+    except ValueError:
+        keys = []
+    if not keys or any(len(k) != 32 for k in keys):
+        raise Bad(f"{path} is no key file")
+    return {key_id(k): k for k in keys}
+
+
+def segment_key(page, masters):
+    """The key of a segment from its header page; None if its master is not there."""
+    master = masters.get(page[128:136])
+    return gcm_open(master, page[136:148], page[152:184], page[:120], page[184:200]) if master else None
+
+
+def frame_open(frame, key):
+    """The frame with its records as they were before they were encrypted."""
+    if len(frame) < 3 * RECORD or frame[RECORD + 48] != SEAL:
+        raise Bad("encrypted frame without a seal")
+    tag, serial = frame[RECORD:RECORD + 16], struct.unpack_from("<Q", frame, RECORD + 16)[0]
+    clear = frame[:56] + bytes(8) + bytes(16) + frame[RECORD + 16:2 * RECORD]
+    return frame[:2 * RECORD] + gcm_open(key, nonce_of(2, serial), frame[2 * RECORD:], clear, tag)
+
+
 # ---- Contents ----
 
 def toc_header(page):
     page_checked(page, TOC_MAGIC, 120, "header of contents")
     (_, _, size, space, segment_id, writer, seq, shard, shards, created, segment_bytes, flags,
      _) = TOC_HEADER.unpack_from(page)
-    if flags:
+    if flags & ~ENCRYPTED:
         raise Bad(f"header of contents with unknown flags {flags:#x}")
     if size != PAGE or not 1 <= shards <= 256 or shard >= shards or seq >= 1 << 32:
         raise Bad("header of contents contradicts itself")
     return {"space": space.hex(), "id": segment_id.hex(), "writer": f"{writer:016x}", "seq": seq, "shard": shard,
-            "shards": shards, "created_s": created, "segment_bytes": segment_bytes}
+            "shards": shards, "created_s": created, "segment_bytes": segment_bytes,
+            **({"key_id": page[128:136].hex()} if flags else {})}
 
 
 def round_up(n):
@@ -106,8 +171,9 @@ def block_parse(records):
     return {"key": key.hex(), "depth": depth, "offset": offset * PAGE, "end": at, "mask": mask, "parts": parts}, taken
 
 
-def frame_parse(toc, at, number, segment_id):
-    """The records of the frame at `at`, parsed. Bad if there is no valid one; None if it is of a later version."""
+def frame_parse(toc, at, number, segment_id, encrypted=False, key=None):
+    """The records of the frame at `at`, parsed. Bad if there is no valid one; None if it is of a later version. Of an
+    encrypted one without its key there are none."""
     if len(toc) - at < RECORD or toc[at:at + 4] != FRAME_MAGIC:
         raise Bad("no frame")
     _, count, flags, own_number, position, own_id, data_end, written, checksum = FRAME_HEADER.unpack_from(toc, at)
@@ -119,8 +185,14 @@ def frame_parse(toc, at, number, segment_id):
         raise Bad("checksum of a frame is wrong")
     if own_number != number or position != at or own_id != segment_id:
         raise Bad("frame belongs somewhere else")
-    if flags:
+    if flags & ~(ENCRYPTED if encrypted else 0):
         return None
+    if encrypted and not flags:
+        raise Bad("plain frame in encrypted contents")
+    if encrypted and key is None:
+        return {"size": size, "data_end": data_end, "written_s": written, "blocks": [], "dead": [], "aside": []}
+    if encrypted:
+        frame = frame_open(frame, key)
     records = [frame[i:i + RECORD] for i in range(RECORD, size, RECORD)]
     out = {"size": size, "data_end": data_end, "written_s": written, "blocks": [], "dead": [], "aside": []}
     while records:
@@ -142,7 +214,7 @@ def frame_parse(toc, at, number, segment_id):
     return out
 
 
-def contents_parse(toc, segment_id):
+def contents_parse(toc, segment_id, encrypted=False, key=None):
     """All valid frames. end: 'end' nothing follows, 'torn' something that is not valid, 'later' a later version."""
     got = {"blocks": [], "dead": [], "aside": [], "frames": 0, "data_end": 0, "end": "end"}
     at = PAGE
@@ -155,7 +227,7 @@ def contents_parse(toc, segment_id):
             if rest and not any(toc[at:at + rest]):
                 place = at + rest  # padding: the next frame did not fit
         try:
-            frame = frame_parse(toc, place, got["frames"], segment_id)
+            frame = frame_parse(toc, place, got["frames"], segment_id, encrypted, key)
         except Bad:
             got["end"] = "torn"
             break
@@ -173,8 +245,9 @@ def contents_parse(toc, segment_id):
 
 # ---- Payloads ----
 
-def part_read(data, header, key, part):
-    """The bytes of a part if they are what was stored, else None. `data`: an open file, or None."""
+def part_read(data, header, key, part, secret=None):
+    """The bytes of a part if they are what was stored, else None. `data`: an open file, or None; `secret`: the key of an
+    encrypted segment."""
     if data is None:
         return None
     data.seek(part["offset"])
@@ -183,13 +256,19 @@ def part_read(data, header, key, part):
         return None
     identity = IDENTITY.pack(bytes.fromhex(header["space"]), bytes.fromhex(header["id"]), bytes.fromhex(key),
                              part["offset"], part["length"], part["part"])
+    if secret:
+        try:
+            return gcm_open(secret, nonce_of(1, part["offset"]), payload, identity,
+                            struct.pack("<Q", int(part["check"], 16)))
+        except Bad:
+            return None
     return payload if xxh3_64(payload) ^ xxh3_64(identity) == int(part["check"], 16) else None
 
 
 class Reader:
-    def __init__(self, root, verify):
-        self.root, self.verify = root, verify
-        self.findings = []
+    def __init__(self, root, verify, masters=None):
+        self.root, self.verify, self.masters = root, verify, masters or {}
+        self.findings, self.encrypted, self.secrets = [], False, {}
 
     def find(self, path, text):
         self.findings.append(f"{os.path.relpath(path, self.root)}: {text}")
@@ -211,7 +290,18 @@ class Reader:
                 (header["shard"], header["shards"]) != (shard, shards) or header["space"] != space:
             self.find(path, "contents of another segment, shard or space")
             return None
-        segment = contents_parse(toc, bytes.fromhex(header["id"]))
+        try:
+            secret = segment_key(toc, self.masters) if "key_id" in header else None
+        except Bad as e:
+            self.find(path, str(e))
+            return None
+        if self.encrypted and "key_id" not in header:
+            self.find(path, "plain contents in an encrypted root: not believed")
+            return None
+        if "key_id" in header and not secret:
+            self.find(path, f"encrypted, and key {header['key_id']} was not given")
+        self.secrets[header["id"]] = secret
+        segment = contents_parse(toc, bytes.fromhex(header["id"]), "key_id" in header, secret)
         segment["header"] = header
         segment["path"] = path[:-4] + ".seg"
         if segment["end"] != "end":
@@ -229,7 +319,8 @@ class Reader:
             if block["dead"]:
                 continue
             for part in block["parts"]:
-                part["ok"] = part_read(data, segment["header"], block["key"], part) is not None
+                part["ok"] = part_read(data, segment["header"], block["key"], part,
+                                       self.secrets[segment["header"]["id"]]) is not None
                 if not part["ok"]:
                     self.find(segment["path"], f"block {block['key'][:16]} part {part['part']} at {part['offset']}: "
                                                "not what was stored")
@@ -311,8 +402,10 @@ class Reader:
         if not isinstance(about, dict):
             about = {}
             self.find(os.path.join(self.root, "cistern.json"), "cannot be read")
-        if about.get("format", 1) != 1:
-            raise Bad(f"format version {about['format']}; this reads 1")
+        if about.get("format", 1) == 2 and about.get("encryption") == "aes-256-gcm":
+            self.encrypted = True
+        elif about.get("format", 1) != 1:
+            raise Bad(f"format version {about['format']}; this reads 1, and 2 where it is encrypted")
         salt = os.path.join(self.root, "salt")
         if not os.path.exists(salt) or os.stat(salt).st_size != 32:
             self.find(salt, "is not 32 bytes long")
@@ -353,7 +446,7 @@ def print_store(store, verify):
         print("payloads were not verified")
 
 
-def extract(store, key, part_number):
+def extract(store, key, part_number, secrets):
     """The first copy whose bytes verify. Exit status."""
     for space in store["spaces"]:
         for shard in space["shards"]:
@@ -364,7 +457,7 @@ def extract(store, key, part_number):
                     for part in block["parts"]:
                         if part["part"] == part_number and s["data_bytes"] is not None:
                             with open(s["path"], "rb") as data:
-                                payload = part_read(data, s["header"], key, part)
+                                payload = part_read(data, s["header"], key, part, secrets[s["header"]["id"]])
                             if payload is not None:
                                 sys.stdout.buffer.write(payload)
                                 return 0
@@ -379,11 +472,12 @@ def main():
     p.add_argument("--no-verify", action="store_true", help="do not read payloads")
     p.add_argument("--key", metavar="HEX", help="write the bytes of this block to stdout")
     p.add_argument("--part", type=int, default=0, metavar="N")
+    p.add_argument("--key-file", metavar="FILE", default=os.environ.get("CISTERN_ENCRYPTION_KEY_FILE"))
     a = p.parse_args()
     if a.key and not re.fullmatch(r"[0-9a-fA-F]{64}", a.key):
         p.error("--key takes 64 hex digits")
-    reader = Reader(a.root, verify=not a.no_verify and not a.key)
     try:
+        reader = Reader(a.root, verify=not a.no_verify and not a.key, masters=keys_read(a.key_file) if a.key_file else None)
         store = reader.store()
     except FileNotFoundError as e:
         print(f"no store: {e}", file=sys.stderr)
@@ -395,7 +489,7 @@ def main():
         print(e, file=sys.stderr)
         return 4
     if a.key:
-        return extract(store, a.key.lower(), a.part)
+        return extract(store, a.key.lower(), a.part, reader.secrets)
     if a.json:
         json.dump(store, sys.stdout, indent=1)
         print()

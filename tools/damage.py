@@ -34,7 +34,8 @@ class Store:
 
     def __init__(self, root, name):
         self.segments, self.heads, self.spaces, self.others = [], [], [], []
-        reader = cr.Reader(root, verify=False)
+        keys = os.environ.get("CISTERN_TEST_KEY_FILE")
+        reader = cr.Reader(root, verify=False, masters=cr.keys_read(keys) if keys else None)
         for space in reader.store()["spaces"]:
             folder = os.path.join(root, space["dir"])
             if not space["dir"].startswith(name):

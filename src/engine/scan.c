@@ -374,9 +374,11 @@ static int tell_segment(struct scan *s, const struct space_scan *sp, struct shar
                                 .space = sp->name,
                                 .name = path,
                                 .note = job_note(job),
-                                .created_s = job->result ? 0 : job->header.created_s};
+                                .created_s = job->result ? 0 : job->header.created_s,
+                                .encrypted = job->cursor.encrypted};
     int rc;
 
+    memcpy(item.key_id, job->key_id, sizeof item.key_id);
     segment_name(name, job->writer, job->seq, ".seg");
     (void)snprintf(path, sizeof path, "%s/%s", sh->dir, name);
     add_found(&item, &sh->found[i]);

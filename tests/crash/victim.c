@@ -107,7 +107,8 @@ static cistern *open_store(const char *dir, uint32_t flags)
                                        .segment_bytes = 2 << 20,
                                        .max_blocks = 1 << 20,
                                        .sync_ms = 50,
-                                       .lanes = 1};
+                                       .lanes = 1,
+                                       .encryption_key_file = getenv("CISTERN_TEST_KEY_FILE")};
     rc = cistern_open(&store.o, &c);
     if (rc)
         die("open", rc);

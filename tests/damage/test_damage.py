@@ -61,7 +61,9 @@ TABLE = {
     ("space", "swap"): Expect(False, {"space_healed"}),
     ("space", "append"): Expect(False, {"space_healed"}),
 }
-CASES = [(target, kind, seed) for target, kind in TABLE
+# With CISTERN_TEST_KEY_FILE the store is encrypted, and nobody without the key can write a valid frame.
+FORGING = set() if os.environ.get("CISTERN_TEST_KEY_FILE") else {"misdirect"}
+CASES = [(target, kind, seed) for target, kind in TABLE if kind in FORGING or kind != "misdirect"
          for seed in range(SEEDS if kind != "append" else min(SEEDS, 2))]
 
 
@@ -146,7 +148,8 @@ def test_the_table_has_every_kind():
 
 
 def test_the_same_seed_does_the_same(template, tmp_path):
-    for case in (("data", "zero", 1), ("contents", "extend", 2), ("head", "flip", 3), ("contents", "misdirect", 4)):
+    for case in (("data", "zero", 1), ("contents", "extend", 2), ("head", "flip", 3),
+                 *(("contents", kind, 4) for kind in FORGING)):
         copies = [tmp_path / f"{n}-{case[1]}" for n in "ab"]
         for copy in copies:
             shutil.copytree(template, copy)

@@ -93,7 +93,8 @@ static void victim_init(struct victim *v, const char *mount, const char *space)
                                           .lanes = 1,
                                           .aside_failures = 1u << 20, /* block by block */
                                           .depth = 8,
-                                          .max_ops = 8};
+                                          .max_ops = 8,
+                                          .encryption_key_file = getenv("CISTERN_TEST_KEY_FILE")};
 }
 
 /* One get or put of up to BATCH blocks. */

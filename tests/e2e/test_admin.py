@@ -727,6 +727,20 @@ def test_encrypted_roots_are_looked_at_with_and_without_the_key(tmp_path):
     assert answer("verify", root, "--key-file", key, code=1)["summary"]["bad"] == 1
 
 
+def test_stat_counts_segments_for_each_key(tmp_path):
+    """Rotation: a key that has no segments any more may go."""
+    fill(tmp_path, 20, key=key_file(tmp_path, "old", KEYS[0]))
+    old = json.loads((tmp_path / "r" / "cistern.json").read_text())["key_id"]
+    before = answer("stat", "--mount", tmp_path, "--root", "r")["keys"]
+    both = key_file(tmp_path, "both", KEYS[1], KEYS[0])
+    fill(tmp_path, 40, key=both)
+    new = json.loads((tmp_path / "r" / "cistern.json").read_text())["key_id"]
+    for args in ([], ["--key-file", both]):
+        keys = answer("stat", "--mount", tmp_path, "--root", "r", *args)["keys"]
+        assert old != new and set(keys) == {old, new} and keys[old] == before[old] and keys[new] > 0
+    assert hits(tmp_path, 40, key=both) == (40, 0)
+
+
 def test_frames_are_checked_without_the_key(tmp_path):
     fill(tmp_path, 40, key=key_file(tmp_path, "key", KEYS[0]))
     flip(toc(tmp_path), 4096 + 200)
