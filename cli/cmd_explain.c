@@ -2,14 +2,12 @@
  * cmd_explain.c - which block ends the run of a prompt, and why.
  */
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "admin.h"
 #include "args.h"
 #include "cli.h"
 #include "json_out.h"
-#include "prompt.h"
+#include "prefix.h"
 #include "text.h"
 
 static const char *const reasons[] = {"here",  "never stored", "other space", "other salt",
@@ -18,7 +16,7 @@ static const char *const reasons[] = {"here",  "never stored", "other space", "o
 
 struct explain {
     struct admin_args x;
-    const char *keys, *key_file, *prompt, *tenant, *lora;
+    struct prefix_args prefix;
     bool read, verbose;
     bool ended;
     json_t *blocks; /* NULL without --json */
@@ -81,31 +79,22 @@ static int explain(struct explain *e, const struct cistern_explain *what)
     return r != CLI_OK ? r : e->ended ? CLI_FINDINGS : CLI_OK;
 }
 
-static int explain_prompt(struct explain *e)
+static int explain_prefix(struct explain *e)
 {
-    struct cistern_identity id = {.size = sizeof(id),
-                                  .tenant = e->tenant,
-                                  .tenant_len = e->tenant ? strlen(e->tenant) : 0,
-                                  .lora = e->lora};
-    struct cistern_explain what = {.size = sizeof(what)};
-    uint32_t *tokens = NULL;
-    cistern_key *keys = NULL;
-    int r;
+    struct prefix p;
+    int r = prefix_read(&e->prefix, &p);
 
-    if (e->prompt != NULL) {
-        r = prompt_tokens(e->prompt, &tokens, &what.ntokens);
-        what.tokens = tokens;
-        if (e->tenant != NULL || e->lora != NULL)
-            what.identity = &id;
-    } else {
-        r = prompt_keys(e->keys, e->key_file, &keys, &what.nkeys);
-        what.keys = keys;
+    if (r == CLI_OK) {
+        struct cistern_explain what = {.size = sizeof(what),
+                                       .keys = p.prefix.keys,
+                                       .nkeys = p.prefix.nkeys,
+                                       .tokens = p.prefix.tokens,
+                                       .ntokens = p.prefix.ntokens,
+                                       .identity = p.prefix.identity};
+
+        r = explain(e, &what);
     }
-    if (r != CLI_OK)
-        return r;
-    r = explain(e, &what);
-    free(tokens);
-    free(keys);
+    prefix_release(&p);
     return r;
 }
 
@@ -114,14 +103,7 @@ int cmd_explain(int argc, char **argv)
     struct explain e = {0};
     const struct arg args[] = {
         TARGET_ARGS(&e.x.t),
-        {"space", "NAME", ARG_STRING, &e.x.space, 0, 0,
-         "the space whose directory begins so; not needed where there is one"},
-        {"prompt", "FILE", ARG_STRING, &e.prompt, 0, 0,
-         "tokens: a JSON list of ids, or else a token for each byte; - is stdin"},
-        {"tenant", "SALT", ARG_STRING, &e.tenant, 0, 0, "with --prompt: the tenant's salt"},
-        {"lora", "NAME", ARG_STRING, &e.lora, 0, 0, "with --prompt: the adapter"},
-        {"key", "HEX,...", ARG_STRING, &e.keys, 0, 0, "keys of one prompt, in order"},
-        {"keys", "FILE", ARG_STRING, &e.key_file, 0, 0, "the same from a file, one a line"},
+        PREFIX_ARGS(&e.x, &e.prefix),
         {"read", NULL, ARG_FLAG, &e.read, 0, 0, "read and check the payloads too"},
         {"verbose", NULL, ARG_FLAG, &e.verbose, 0, 0, "show the blocks that are there as well"},
         ADMIN_JSON_ARG(&e.x),
@@ -143,10 +125,9 @@ int cmd_explain(int argc, char **argv)
     r = args_parse(&page, argc, argv, 1, &words);
     if (r != ARG_GO)
         return r;
-    if ((e.prompt != NULL) + (e.keys != NULL) + (e.key_file != NULL) != 1)
-        return cli_fail(CLI_USAGE, "one of --prompt, --key and --keys is needed");
-    if (e.prompt == NULL && (e.tenant != NULL || e.lora != NULL))
-        return cli_fail(CLI_USAGE, "--tenant and --lora belong to --prompt");
+    r = prefix_check(&e.prefix);
+    if (r != CLI_OK)
+        return r;
     r = admin_resolve(&e.x, words ? argv[0] : NULL, false);
-    return r == CLI_OK ? explain_prompt(&e) : r;
+    return r == CLI_OK ? explain_prefix(&e) : r;
 }

@@ -11,18 +11,14 @@ int cmd_gc(int argc, char **argv)
     struct cistern_removal_sum sum = {.size = sizeof(sum)};
     const struct arg args[] = {
         TARGET_ARGS(&x.x.t),
-        ADMIN_SPACE_ARG(&x.x),
-        ADMIN_SILENCE_ARG(&x.x),
-        {"dry-run", NULL, ARG_FLAG, &x.dry_run, 0, 0, "say what would go, remove nothing"},
-        {"verbose", NULL, ARG_FLAG, &x.verbose, 0, 0, "a line for each file"},
-        ADMIN_JSON_ARG(&x.x),
+        REMOVAL_ARGS(&x),
     };
     const struct arg_page page = {
         .usage = "cistern gc [ROOT] [options]",
         .about =
             "Removes what nobody needs of writers that ended: segments in which nothing was\n"
             "published, data without contents, contents without data, heads without segments,\n"
-            "temporary files. No block that can be read is lost.\n",
+            "temporary files, pins that expired. No block that can be read is lost.\n",
         .args = args,
         .nargs = sizeof(args) / sizeof(args[0]),
         .tail =

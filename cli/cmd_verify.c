@@ -19,6 +19,16 @@ struct verify {
     json_t *bad, *done; /* NULL without --json */
 };
 
+/* What both kinds of item have. */
+static json_t *item_object(const struct cistern_verify_item *it)
+{
+    json_t *o = json_object();
+
+    json_out_text(o, "segment", it->path);
+    json_out_number(o, "shard", it->shard);
+    return o;
+}
+
 static int on_bad(struct verify *v, const struct cistern_verify_item *it)
 {
     char key[65];
@@ -31,11 +41,9 @@ static int on_bad(struct verify *v, const struct cistern_verify_item *it)
                it->error ? ": " : "", it->error ? cistern_error_string(it->error) : "");
         return ferror(stdout) ? CLI_IO : 0;
     }
-    o = json_object();
+    o = item_object(it);
     json_out_text(o, "key", key);
     json_out_text(o, "state", states[it->state]);
-    json_out_text(o, "segment", it->path);
-    json_out_number(o, "shard", it->shard);
     json_out_number(o, "part", it->part);
     json_out_number(o, "offset", it->offset);
     json_out_number(o, "length", it->length);
@@ -57,10 +65,8 @@ static int on_item(void *arg, const struct cistern_verify_item *it)
                    (unsigned long long)it->bad, it->note[0] ? "; " : "", it->note);
         return ferror(stdout) ? CLI_IO : 0;
     }
-    o = json_object();
-    json_out_text(o, "segment", it->path);
+    o = item_object(it);
     json_out_text(o, "space", it->space);
-    json_out_number(o, "shard", it->shard);
     json_out_number(o, "blocks", it->blocks);
     json_out_number(o, "dead", it->dead);
     json_out_number(o, "bad", it->bad);

@@ -10,30 +10,6 @@
 #include "removal.h"
 #include "text.h"
 
-#define OLDER_MAX (100ull * 365 * 86400)
-
-/* "90", "36h", "30d" in seconds. */
-static bool age_parse(const char *s, uint64_t *out)
-{
-    static const char letters[] = "smhdw";
-    static const uint64_t units[] = {1, 60, 3600, 86400, 7 * 86400};
-    size_t len = strlen(s);
-    const char *letter = len ? strchr(letters, s[len - 1]) : NULL;
-    char digits[24];
-    uint64_t v;
-
-    if (letter != NULL)
-        len--;
-    if (len == 0 || len >= sizeof(digits))
-        return false;
-    memcpy(digits, s, len);
-    digits[len] = '\0';
-    if (!text_number_parse(digits, 1, OLDER_MAX, &v))
-        return false;
-    *out = v * (letter != NULL ? units[letter - letters] : 1);
-    return *out <= OLDER_MAX;
-}
-
 static int wipe(struct removal *x, const struct cistern_wipe *how, bool yes)
 {
     struct cistern_removal_sum sum = {.size = sizeof(sum)};
@@ -55,17 +31,14 @@ int cmd_wipe(int argc, char **argv)
     bool yes = false, force = false, all = false;
     const struct arg args[] = {
         TARGET_ARGS(&x.x.t),
-        ADMIN_SPACE_ARG(&x.x),
         {"model", "NAME", ARG_STRING, &how.model, 0, 0, "only spaces of this model"},
         {"older-than", "AGE", ARG_STRING, &older, 0, 0,
          "only spaces in which nothing was written for so long: 90s, 36h, 30d"},
         {"all", NULL, ARG_FLAG, &all, 0, 0, "every space"},
-        {"yes", NULL, ARG_FLAG, &yes, 0, 0, "do it; without it, only say what would go"},
-        {"dry-run", NULL, ARG_FLAG, &x.dry_run, 0, 0, "only say what would go, also with --yes"},
+        {"yes", NULL, ARG_FLAG, &yes, 0, 0,
+         "do it; without it, or with --dry-run, only say what would go"},
         {"force", NULL, ARG_FLAG, &force, 0, 0, "also spaces with a writer that may be alive"},
-        ADMIN_SILENCE_ARG(&x.x),
-        {"verbose", NULL, ARG_FLAG, &x.verbose, 0, 0, "a line for each file"},
-        ADMIN_JSON_ARG(&x.x),
+        REMOVAL_ARGS(&x),
     };
     const struct arg_page page = {
         .usage = "cistern wipe [ROOT] [options]",
@@ -84,7 +57,7 @@ int cmd_wipe(int argc, char **argv)
     r = args_parse(&page, argc, argv, 1, &words);
     if (r != ARG_GO)
         return r;
-    if (older != NULL && !age_parse(older, &how.older_than_s))
+    if (older != NULL && !text_age_parse(older, &how.older_than_s))
         return cli_fail(CLI_USAGE, "--older-than %s: an age is needed, such as 90s, 36h or 30d",
                         older);
     if (all == (x.x.space != NULL || how.model != NULL || older != NULL))

@@ -134,6 +134,7 @@ static int keys_parse(const char *text, const char *between, cistern_key **out, 
         len = strcspn(p, between);
         if (!key_parse(p, len, &(*out)[*n])) {
             free(*out);
+            *out = NULL;
             return cli_fail(CLI_USAGE, "'%.*s' is no key: 64 hexadecimal digits are needed",
                             (int)(len > 80 ? 80 : len), p);
         }

@@ -10,6 +10,8 @@
 #include <strings.h>
 #include <time.h>
 
+#define AGE_MAX (100ull * 365 * 86400)
+
 #define TEXT_WORD_MAX 63
 
 bool text_number_parse(const char *s, uint64_t min, uint64_t max, uint64_t *out)
@@ -53,6 +55,27 @@ bool text_size_parse(const char *s, uint64_t *out)
         return false;
     *out = (uint64_t)v << shift;
     return true;
+}
+
+bool text_age_parse(const char *s, uint64_t *out)
+{
+    static const char letters[] = "smhdw";
+    static const uint64_t units[] = {1, 60, 3600, 86400, 7 * 86400};
+    size_t len = strlen(s);
+    const char *letter = len ? strchr(letters, s[len - 1]) : NULL;
+    char digits[24];
+    uint64_t v;
+
+    if (letter != NULL)
+        len--;
+    if (len == 0 || len >= sizeof(digits))
+        return false;
+    memcpy(digits, s, len);
+    digits[len] = '\0';
+    if (!text_number_parse(digits, 1, AGE_MAX, &v))
+        return false;
+    *out = v * (letter != NULL ? units[letter - letters] : 1);
+    return *out <= AGE_MAX;
 }
 
 const char *text_size(uint64_t bytes, char *buf, size_t size)

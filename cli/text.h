@@ -12,6 +12,8 @@
 bool text_size_parse(const char *s, uint64_t *out);
 /* A whole number in [min, max], nothing behind it. */
 bool text_number_parse(const char *s, uint64_t min, uint64_t max, uint64_t *out);
+/* "90", "90s", "36h", "30d" in seconds; at most a hundred years. */
+bool text_age_parse(const char *s, uint64_t *out);
 /* "2 MiB", "64 KiB", "1.5 GiB"; returns buf. */
 const char *text_size(uint64_t bytes, char *buf, size_t size);
 /* Lower-case hex and a NUL; out has 2 * len + 1 bytes. */

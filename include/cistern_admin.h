@@ -164,7 +164,7 @@ struct cistern_removal_sum {
 /*
  * Removes what nobody needs of writers that ended: files of segments in which nothing was
  * published, data that no contents name, contents that name nothing, heads without segments,
- * temporary files.
+ * temporary files, pins that expired.
  */
 CISTERN_API CISTERN_MUST int cistern_gc(const struct cistern_admin *a,
                                         int (*callback)(void *arg,
@@ -214,6 +214,70 @@ CISTERN_API CISTERN_MUST int cistern_export(const struct cistern_admin *a,
 CISTERN_API CISTERN_MUST int cistern_import(const struct cistern_admin *a,
                                             int64_t (*read)(void *arg, void *buf, size_t len),
                                             void *arg, struct cistern_transfer_sum *sum);
+
+/* ---- prefixes: what pin and warm are about */
+
+/* The blocks of one prompt, by key or by tokens; exactly one of the two. */
+struct cistern_prefix {
+    size_t size;
+    const cistern_key *keys; /* in order */
+    size_t nkeys;
+    const uint32_t *tokens; /* block_tokens comes from the space's space.json */
+    size_t ntokens;
+    const struct cistern_identity *identity; /* for tokens; NULL = nobody in particular */
+};
+
+/* ---- pin
+ *
+ * A pin is a small file in the directory of a space that names keys, docs/FORMAT.md "Pins". As long
+ * as it stands no writer of this version evicts the last copy of a block that it names, whatever is
+ * lacking. Blocks that are not stored yet are kept once they are. cistern_wipe(), a deletion, a
+ * retired model and a copy that is bad are stronger.
+ */
+
+struct cistern_pin_new {
+    size_t size;
+    const char *label;  /* for people, and for removal; at most 63 bytes; NULL = none */
+    uint64_t expires_s; /* seconds since 1970; 0 = never */
+};
+struct cistern_pin_sum {
+    size_t size;
+    uint64_t keys;
+    uint64_t missing; /* keys that are not stored on every shard now; they count as full blocks */
+    uint64_t bytes;   /* that the blocks take on all shards */
+    uint64_t total_bytes; /* of all pins of the root with this one */
+    uint64_t most_bytes;  /* that they may have: half of the capacity; 0 = not limited */
+    char id[17];
+};
+/*
+ * Pins a prefix, at most 65,536 keys. a->space must admit exactly one space (CISTERN_ESPACE).
+ * -EDQUOT: together with the other pins it would keep more than half of the capacity of the root.
+ * With CISTERN_ADMIN_DRY_RUN only counts.
+ */
+CISTERN_API CISTERN_MUST int cistern_pin_add(const struct cistern_admin *a,
+                                             const struct cistern_prefix *prefix,
+                                             const struct cistern_pin_new *how,
+                                             struct cistern_pin_sum *sum);
+
+enum cistern_pin_state {
+    CISTERN_PIN_HOLDS = 0,
+    CISTERN_PIN_EXPIRED = 1, /* keeps nothing any more; cistern_gc() removes it */
+    CISTERN_PIN_BAD = 2      /* damaged, of another space or of a later version: keeps nothing */
+};
+struct cistern_pin {
+    const char *space, *path, *id, *label;
+    uint64_t created_s, expires_s, bytes;
+    uint32_t keys, state; /* enum cistern_pin_state */
+};
+/* The pins of all spaces that a->space admits. */
+CISTERN_API CISTERN_MUST int
+cistern_pin_list(const struct cistern_admin *a,
+                 int (*callback)(void *arg, const struct cistern_pin *pin), void *arg);
+/* Removes the pins with this id or label; `callback`, NULL or not, is told of each. Returns how
+ * many. */
+CISTERN_API CISTERN_MUST int
+cistern_pin_remove(const struct cistern_admin *a, const char *id_or_label,
+                   int (*callback)(void *arg, const struct cistern_pin *pin), void *arg);
 
 /* ---- explain */
 
@@ -286,6 +350,27 @@ struct cistern_retired {
 CISTERN_API CISTERN_MUST int64_t
 cistern_retire(const struct cistern_admin *a, const struct cistern_retire *how,
                int (*callback)(void *arg, const struct cistern_retired *x), void *arg);
+/* ---- warm */
+
+struct cistern_warm_sum {
+    size_t size;
+    uint64_t blocks;  /* of the prefix */
+    uint64_t hits;    /* good on every shard */
+    uint64_t missing; /* not stored, or not on every shard */
+    uint64_t bad;     /* stored, and not good */
+    uint64_t bytes;   /* that were read */
+    uint64_t nanoseconds;
+};
+/*
+ * Reads and verifies the blocks of a prefix on all shards, so that they come into whatever caches
+ * the storage has, of this host (page cache, for readers that use it) and beyond; at most
+ * a->rate_bytes a second. Calls back for every block that is not a hit. a->space must admit exactly
+ * one space (CISTERN_ESPACE).
+ */
+CISTERN_API CISTERN_MUST int
+cistern_warm(const struct cistern_admin *a, const struct cistern_prefix *prefix,
+             int (*callback)(void *arg, const struct cistern_explanation *x), void *arg,
+             struct cistern_warm_sum *sum);
 
 #ifdef __cplusplus
 }

@@ -19,12 +19,12 @@ _cistern()
         ;;
     esac
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "bench stat ls fsck verify gc wipe export import explain version help --help --version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "bench stat ls fsck verify gc wipe export import pin unpin pins warm explain version help --help --version" -- "$cur")
         return
     fi
     case $verb in
     help)
-        mapfile -t COMPREPLY < <(compgen -W "bench stat ls fsck verify gc wipe export import explain version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "bench stat ls fsck verify gc wipe export import pin unpin pins warm explain version" -- "$cur")
         ;;
     stat)
         mapfile -t COMPREPLY < <(compgen -W "$target --json --help" -- "$cur")
@@ -49,6 +49,15 @@ _cistern()
         ;;
     import)
         mapfile -t COMPREPLY < <(compgen -f -W "$target --json --help" -- "$cur")
+        ;;
+    pin)
+        mapfile -t COMPREPLY < <(compgen -d -W "$target --space --prompt --tenant --lora --key --keys --label --expires --dry-run --json --help" -- "$cur")
+        ;;
+    unpin | pins)
+        mapfile -t COMPREPLY < <(compgen -d -W "$target --space --json --help" -- "$cur")
+        ;;
+    warm)
+        mapfile -t COMPREPLY < <(compgen -d -W "$target --space --prompt --tenant --lora --key --keys --rate --pin --label --expires --verbose --json --help" -- "$cur")
         ;;
     explain)
         mapfile -t COMPREPLY < <(compgen -d -W "$target --space --prompt --tenant --lora --key --keys --read --verbose --json --help" -- "$cur")

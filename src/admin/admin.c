@@ -134,8 +134,7 @@ int admin_sleep(struct admin *ad, const char *doing, uint64_t ms)
     return rc;
 }
 
-/* Waits until the caller may have `bytes` more. */
-static void pace(struct admin *ad, uint64_t bytes)
+void admin_pace(struct admin *ad, uint64_t bytes)
 {
     uint64_t due, now = clock_ns();
 
@@ -334,7 +333,7 @@ int64_t admin_stream_piece(struct admin_stream *s, size_t i, const uint8_t **out
     if (fresh) {
         s->seen = i + 1;
         if (s->result[slot] > 0)
-            pace(s->ad, (uint64_t)s->result[slot]);
+            admin_pace(s->ad, (uint64_t)s->result[slot]);
         if ((rc = admin_progress(s->ad, "reading")))
             return rc;
     }

@@ -50,6 +50,8 @@ int admin_answer(struct admin *ad, int answer) MUST_CHECK;
 int admin_result(const struct admin *ad, int rc) MUST_CHECK;
 /* Tells the caller, at most ten times a second. */
 int admin_progress(struct admin *ad, const char *doing) MUST_CHECK;
+/* Waits until the caller may have `bytes` more, by the rate limit. */
+void admin_pace(struct admin *ad, uint64_t bytes);
 /* Sleeps, telling the caller now and then. */
 int admin_sleep(struct admin *ad, const char *doing, uint64_t ms) MUST_CHECK;
 

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bits.h"
 #include "engine/config.h"
 #include "key/grow.h"
 
@@ -32,7 +33,10 @@ static int rules_take(struct explain *x)
         const json_t *p = json_array_get(parts, i);
         const char *policy = json_string_value(json_object_get(p, "policy"));
         uint16_t bit = (uint16_t)(1u << i);
+        json_int_t bytes = json_integer_value(json_object_get(p, "bytes"));
 
+        if (bytes > 0)
+            x->block_bytes += round_up((uint64_t)bytes, FORMAT_PAGE);
         x->window[i] = (uint32_t)json_integer_value(json_object_get(p, "window"));
         if (policy && strcmp(policy, "last") == 0)
             x->last |= bit;
@@ -70,7 +74,7 @@ static int choose_space(struct explain *x)
 
 /* ---- Keys ---- */
 
-static int keys_from_tokens(struct explain *x, const struct cistern_explain *e)
+static int keys_from_tokens(struct explain *x, const struct cistern_prefix *e)
 {
     const struct root_params params = {.may_write = false, .crypt = x->ad.crypt};
     struct root_info root;
@@ -96,7 +100,7 @@ static int by_bytes(const void *a, const void *b, void *keys)
     return memcmp(k[*(const size_t *)a].b, k[*(const size_t *)b].b, 32);
 }
 
-static int take_keys(struct explain *x, const struct cistern_explain *e)
+static int take_keys(struct explain *x, const struct cistern_prefix *e)
 {
     size_t i;
     int rc = 0;
@@ -122,13 +126,7 @@ static int take_keys(struct explain *x, const struct cistern_explain *e)
 
 /* ---- One key ---- */
 
-struct answer {
-    struct cistern_explanation out;
-    char detail[512], path[ADMIN_PATH];
-    uint16_t have; /* parts that every shard has */
-};
-
-static void point_at(struct answer *a, const struct explain_copy *c)
+static void point_at(struct explain_answer *a, const struct explain_copy *c)
 {
     survey_segment_path(c->shard, c->segment, ".seg", a->path);
     a->out.offset = (uint64_t)c->info.offset * FORMAT_PAGE;
@@ -138,10 +136,10 @@ static void point_at(struct answer *a, const struct explain_copy *c)
 
 /* The best copy in one shard; *stored: there is any. a is filled in from the newest that is not
  * good, or from the good one. */
-static int shard_answer(struct explain *x, size_t key, uint32_t shard, struct answer *a,
+static int shard_answer(struct explain *x, size_t key, uint32_t shard, struct explain_answer *a,
                         bool *stored)
 {
-    struct answer one;
+    struct explain_answer one;
     size_t i;
     int rc = 0;
 
@@ -164,14 +162,15 @@ static int shard_answer(struct explain *x, size_t key, uint32_t shard, struct an
     return rc;
 }
 
-static int key_answer(struct explain *x, size_t key, struct answer *a)
+int explain_key(struct explain *x, size_t key, struct explain_answer *a)
 {
     const struct explain_copy *where = NULL;
     uint32_t shard, missing = UINT32_MAX, seen = 0;
     bool stored;
     int rc;
 
-    *a = (struct answer){.out = {.index = (uint32_t)key, .key = x->keys[key]}, .have = UINT16_MAX};
+    *a = (struct explain_answer){.out = {.index = (uint32_t)key, .key = x->keys[key]},
+                                 .have = UINT16_MAX};
     for (shard = 0; shard < x->shards; shard++) {
         if ((rc = shard_answer(x, key, shard, a, &stored)))
             return rc;
@@ -220,8 +219,8 @@ static bool run_holds(const struct explain *x, const uint16_t *have, size_t n)
     return true;
 }
 
-static int tell(struct explain *x, struct answer *a,
-                int (*callback)(void *arg, const struct cistern_explanation *e), void *arg)
+int explain_tell(struct explain *x, struct explain_answer *a,
+                 int (*callback)(void *arg, const struct cistern_explanation *e), void *arg)
 {
     a->out.path = a->path;
     a->out.detail = a->detail;
@@ -234,61 +233,90 @@ static int64_t explain_run(struct explain *x,
 {
     bool at_once = !x->last && !x->trailing; /* what comes later cannot make a run shorter */
     uint16_t *have = calloc(x->nprompt, sizeof *have);
-    struct answer a;
+    struct explain_answer a;
     size_t n = 0, run, i;
     int rc = have ? 0 : err_set(-ENOMEM, "no memory for %zu keys", x->nprompt);
 
-    while (!rc && n < x->nprompt && !(rc = key_answer(x, n, &a)) && a.out.why == CISTERN_WHY_HERE) {
+    while (!rc && n < x->nprompt && !(rc = explain_key(x, n, &a)) &&
+           a.out.why == CISTERN_WHY_HERE) {
         have[n++] = a.have;
-        rc = at_once ? tell(x, &a, callback, arg) : admin_progress(&x->ad, "looking at blocks");
+        rc = at_once ? explain_tell(x, &a, callback, arg)
+                     : admin_progress(&x->ad, "looking at blocks");
     }
     for (run = n; !rc && run && !run_holds(x, have, run);)
         run--;
     free(have);
     for (i = at_once ? run : 0; i < run && !rc; i++) {
-        struct answer good;
+        struct explain_answer good;
 
-        if (!(rc = key_answer(x, i, &good)))
-            rc = tell(x, &good, callback, arg);
+        if (!(rc = explain_key(x, i, &good)))
+            rc = explain_tell(x, &good, callback, arg);
     }
     if (!rc && run < n) { /* a good block, but a run cannot end at or behind it */
-        rc = key_answer(x, run, &a);
+        rc = explain_key(x, run, &a);
         a.out.why = CISTERN_WHY_PARTS;
         (void)snprintf(a.detail, sizeof a.detail,
                        "stored, but parts that are needed at the end of a run are not: %#x of %#x",
                        a.have & (x->last | x->trailing), x->last | x->trailing);
     }
     if (!rc && run < x->nprompt)
-        rc = tell(x, &a, callback, arg);
+        rc = explain_tell(x, &a, callback, arg);
     return rc ? rc : (int64_t)run;
+}
+
+int explain_begin(struct explain *x, const struct cistern_admin *a,
+                  const struct cistern_prefix *prefix)
+{
+    struct cistern_prefix p;
+    const char *space;
+    int rc = config_take_struct(&p, sizeof p, prefix);
+
+    if (rc)
+        return rc;
+    if (!p.keys == !p.tokens)
+        return err_set(-EINVAL, "not exactly one of keys and tokens is given");
+    if ((rc = admin_open(&x->ad, a)))
+        return rc;
+    space = x->ad.opt.space;
+    x->ad.opt.space = NULL; /* all of them: a key may be elsewhere */
+    rc = survey_take(&x->ad, true, &x->v);
+    x->ad.opt.space = space;
+    rc = rc ? rc : survey_unlocked(&x->v);
+    if (rc || (rc = choose_space(x)) || (rc = take_keys(x, &p)))
+        return rc;
+    return explain_find(x);
+}
+
+void explain_end(struct explain *x)
+{
+    free(x->keys);
+    free(x->order);
+    free(x->copies);
+    survey_free(&x->v);
+    admin_close(&x->ad);
 }
 
 int64_t cistern_explain(const struct cistern_admin *a, const struct cistern_explain *how,
                         int (*callback)(void *arg, const struct cistern_explanation *e), void *arg)
 {
     struct explain x = {0};
+    struct cistern_prefix prefix = {.size = sizeof prefix};
     struct cistern_explain e;
-    const char *space;
     int64_t run = -EINVAL;
     int rc = config_take_struct(&e, sizeof e, how);
 
     if (rc)
         return rc;
-    if (!callback || !e.keys == !e.tokens)
-        return err_set(-EINVAL, "callback is NULL, or not exactly one of keys and tokens is given");
-    if ((rc = admin_open(&x.ad, a)))
-        return rc;
-    space = x.ad.opt.space;
-    x.ad.opt.space = NULL; /* all of them: a key may be elsewhere */
-    rc = survey_take(&x.ad, true, &x.v);
-    x.ad.opt.space = space;
-    rc = rc ? rc : survey_unlocked(&x.v);
-    if (!rc && !(rc = choose_space(&x)) && !(rc = take_keys(&x, &e)) && !(rc = explain_find(&x)))
+    if (!callback)
+        return err_set(-EINVAL, "callback is NULL");
+    prefix.keys = e.keys;
+    prefix.nkeys = e.nkeys;
+    prefix.tokens = e.tokens;
+    prefix.ntokens = e.ntokens;
+    prefix.identity = e.identity;
+    rc = explain_begin(&x, a, &prefix);
+    if (!rc)
         run = explain_run(&x, callback, arg);
-    free(x.keys);
-    free(x.order);
-    free(x.copies);
-    survey_free(&x.v);
-    admin_close(&x.ad);
+    explain_end(&x);
     return rc ? rc : run < 0 ? admin_result(&x.ad, (int)run) : run;
 }

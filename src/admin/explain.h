@@ -28,7 +28,27 @@ struct explain {
     uint16_t all, last, trailing; /* masks of parts by policy */
     uint32_t window[CISTERN_MAX_PARTS];
     uint32_t block_tokens, shards;
+    uint64_t block_bytes; /* on storage, of a full block of one shard */
+    uint64_t read_bytes;  /* of payloads that were read */
 };
+
+/* Opens, surveys the root, chooses the space, takes the keys and finds their copies. Whatever it
+ * returns, explain_end() follows. */
+int explain_begin(struct explain *x, const struct cistern_admin *a,
+                  const struct cistern_prefix *prefix) MUST_CHECK;
+void explain_end(struct explain *x);
+
+/* One key by the rules of a match. */
+struct explain_answer {
+    struct cistern_explanation out;
+    char detail[512], path[ADMIN_PATH];
+    uint16_t have; /* parts that every shard has */
+};
+int explain_key(struct explain *x, size_t key, struct explain_answer *a) MUST_CHECK;
+/* Calls back; 0 or what admin_answer() made of the answer. */
+int explain_tell(struct explain *x, struct explain_answer *a,
+                 int (*callback)(void *arg, const struct cistern_explanation *e),
+                 void *arg) MUST_CHECK;
 
 /* Fills in copies: those of `keys` in all spaces. */
 int explain_find(struct explain *x) MUST_CHECK;

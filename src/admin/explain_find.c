@@ -132,6 +132,11 @@ static int64_t part_read(struct explain *x, struct io_file *f, uint64_t at, uint
             return 1;
         if ((rc = payload_part_add(q, bytes, take, NULL)))
             return rc;
+        x->read_bytes += take;
+        x->ad.done += take;
+        admin_pace(&x->ad, take);
+        if (admin_progress(&x->ad, "reading"))
+            return -ECANCELED;
         at += take;
         len -= take;
     }
@@ -153,7 +158,7 @@ static int copy_read(struct explain *x, const struct explain_copy *c, struct io_
                          &identity);
         rc = payload_part_begin(&q, &x->ad, c->segment, &identity);
         rc = rc ? rc : part_read(x, f, at, c->info.length[i], &q);
-        if (rc == -ETIMEDOUT || rc == -EBUSY)
+        if (rc == -ETIMEDOUT || rc == -EBUSY || rc == -ECANCELED)
             return (int)rc;
         if (rc) {
             *why = CISTERN_WHY_DATA;

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "admin/pins.h"
 #include "base/bits.h"
 #include "engine/config.h"
 #include "key/grow.h"
@@ -295,6 +296,25 @@ static int on_litter(void *arg, const struct litter *l)
                     rc ? "; it cannot be removed" : "");
 }
 
+static int on_pin(void *arg, const struct pins_item *p)
+{
+    struct fsck *f = arg;
+    uint32_t repair = CISTERN_REPAIR_NONE;
+
+    if (p->rc)
+        return fsck_say(f, CF120, p->path, 0, "%s", p->text);
+    if (p->holds)
+        return 0;
+    if (f->ad.opt.flags & CISTERN_ADMIN_REPAIR) {
+        repair = CISTERN_REPAIR_WOULD;
+        if (!(f->ad.opt.flags & CISTERN_ADMIN_DRY_RUN))
+            repair =
+                litter_remove(&f->ad, p->path, false) ? CISTERN_REPAIR_FAILED : CISTERN_REPAIR_DONE;
+    }
+    return fsck_say(f, CF121, p->path, repair, "%" PRIu32 " keys, label '%s'", p->pin.nkeys,
+                    p->pin.label);
+}
+
 static int fsck_run(struct fsck *f)
 {
     size_t i;
@@ -305,6 +325,7 @@ static int fsck_run(struct fsck *f)
     rc = rc ? rc : fsck_root(f);
     for (i = 0; i < f->v.nspaces && !rc; i++)
         rc = fsck_space(f, &f->v.spaces[i]);
+    rc = rc ? rc : pins_visit(&f->ad, &f->v, on_pin, f);
     return rc ? rc : litter_visit(&f->v, on_litter, f);
 }
 

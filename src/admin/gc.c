@@ -2,7 +2,9 @@
  * gc.c - cistern_gc(): litter of writers that ended, and the removing that wipe shares.
  */
 #include <errno.h>
+#include <stdio.h>
 
+#include "admin/pins.h"
 #include "admin/removal.h"
 #include "engine/config.h"
 
@@ -59,6 +61,17 @@ static int on_litter(void *arg, const struct litter *l)
     return remover_take(arg, l, litter_why(l->kind), false, survey_ended(l->state));
 }
 
+static int on_pin(void *arg, const struct pins_item *p)
+{
+    struct litter l = {
+        .kind = LITTER_TEMPORARY, .space = p->space->name, .disk_bytes = p->file->stat.disk_bytes};
+
+    if (p->rc || p->holds)
+        return 0;
+    (void)snprintf(l.path, sizeof l.path, "%s", p->path);
+    return remover_take(arg, &l, "a pin that expired", false, true);
+}
+
 int cistern_gc(const struct cistern_admin *a,
                int (*callback)(void *arg, const struct cistern_removal *removal), void *arg,
                struct cistern_removal_sum *sum)
@@ -72,5 +85,6 @@ int cistern_gc(const struct cistern_admin *a,
     if (!rc && litter_waits(&r.v))
         rc = survey_watch(&r.ad, &r.v);
     rc = rc ? rc : litter_visit(&r.v, on_litter, &r);
+    rc = rc ? rc : pins_visit(&r.ad, &r.v, on_pin, &r);
     return remover_close(&r, rc, sum);
 }

@@ -15,6 +15,7 @@
 #include "admin/contents.h"
 #include "base/bits.h"
 #include "base/hash.h"
+#include "segment/pin.h"
 
 struct names {
     char (*at)[256];
@@ -333,6 +334,7 @@ static int take_space(struct admin *ad, struct survey_space *sp)
     struct names names = {0};
     struct io_stat st;
     uint32_t shard, shards;
+    uint64_t pin;
     size_t i;
     int rc = list_names(ad, sp->dir, &names);
 
@@ -347,8 +349,9 @@ static int take_space(struct admin *ad, struct survey_space *sp)
             sp->retired_stat = st;
         } else if (st.is_dir && shard_name(names.at[i], &shard, &shards)) {
             rc = add_shard(sp, names.at[i], shard, shards, &st);
-        } else {
-            rc = add_other(&sp->others, names.at[i], &st);
+        } else if (!(rc = add_other(&sp->others, names.at[i], &st)) && !st.is_dir &&
+                   pin_name_parse(names.at[i], &pin)) {
+            sp->others.at[sp->others.count - 1].kind = OTHER_PIN;
         }
     }
     free(names.at);
@@ -439,15 +442,27 @@ static int take_root(struct admin *ad, struct survey *v, const char *root)
     return rc;
 }
 
-int survey_take(struct admin *ad, bool contents, struct survey *out)
+int survey_names(struct admin *ad, struct survey *out)
 {
     struct survey v = {0};
-    size_t i, j;
     int rc = admin_path(ad, v.root, "", "");
 
     rc = rc ? rc : take_root(ad, &v, v.root);
     if (!rc && !v.has_json && !v.has_salt && !v.nspaces && !v.unwanted)
         rc = err_set(-ENOENT, "%s/%s holds nothing of Cistern", ad->io->mount, v.root);
+    if (rc)
+        survey_free(&v);
+    else
+        *out = v;
+    return rc;
+}
+
+int survey_take(struct admin *ad, bool contents, struct survey *out)
+{
+    struct survey v = {0};
+    size_t i, j;
+    int rc = survey_names(ad, &v);
+
     for (i = 0; i < v.nspaces && !rc; i++)
         for (j = 0; j < v.spaces[i].nshards && !rc; j++)
             rc = take_shard(ad, &v.spaces[i].shards[j], contents);

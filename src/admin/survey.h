@@ -63,7 +63,7 @@ struct survey_mark {
     uint8_t reason;
 };
 
-enum other_kind { OTHER_TEMPORARY, OTHER_FOREIGN };
+enum other_kind { OTHER_TEMPORARY, OTHER_FOREIGN, OTHER_PIN };
 struct survey_other {
     char name[256];
     enum other_kind kind;
@@ -117,6 +117,8 @@ struct survey {
 
 /* `contents`: parse them too. -ENOENT: there is no such root. */
 int survey_take(struct admin *ad, bool contents, struct survey *out) MUST_CHECK;
+/* Names of spaces and what lies in their directories; nothing of shards. */
+int survey_names(struct admin *ad, struct survey *out) MUST_CHECK;
 void survey_free(struct survey *v); /* accepts a zeroed one */
 /* Compares with an earlier picture and the processes of this host: fills in who is silent. */
 void survey_judge(const struct survey *before, struct survey *now);

@@ -68,16 +68,20 @@ static int take_file(struct wipe *w, const struct survey_space *sp, const char *
     return remover_take(&w->r, &l, "wiped", is_dir, true);
 }
 
-static int take_temporary(struct wipe *w, const struct survey_space *sp, const char *dir,
-                          const struct survey_others *list)
+/* Temporary files and pins; *foreign: something of others lies there. */
+static int take_others(struct wipe *w, const struct survey_space *sp, const char *dir,
+                       const struct survey_others *list, bool *foreign)
 {
     char path[ADMIN_PATH];
     size_t i;
     int rc = 0;
 
+    *foreign = false;
     for (i = 0; i < list->count && !rc; i++) {
-        if (list->at[i].kind != OTHER_TEMPORARY)
+        if (list->at[i].kind == OTHER_FOREIGN) {
+            *foreign = true;
             continue;
+        }
         (void)snprintf(path, sizeof path, "%.510s/%.255s", dir, list->at[i].name);
         rc = take_file(w, sp, path, &list->at[i].stat, false);
     }
@@ -87,6 +91,7 @@ static int take_temporary(struct wipe *w, const struct survey_space *sp, const c
 static int wipe_shard(struct wipe *w, const struct survey_space *sp, const struct survey_shard *sh)
 {
     char path[ADMIN_PATH];
+    bool foreign = false;
     size_t i;
     int rc = 0;
 
@@ -105,14 +110,15 @@ static int wipe_shard(struct wipe *w, const struct survey_space *sp, const struc
         if (sh->writers[i].has_head)
             rc = take_file(w, sp, path, &sh->writers[i].head_stat, false);
     }
-    rc = rc ? rc : take_temporary(w, sp, sh->dir, &sh->others);
-    return rc || sh->others.count ? rc : take_file(w, sp, sh->dir, &sh->stat, true);
+    rc = rc ? rc : take_others(w, sp, sh->dir, &sh->others, &foreign);
+    return rc || foreign ? rc : take_file(w, sp, sh->dir, &sh->stat, true);
 }
 
 static int wipe_space(struct wipe *w, const struct survey_space *sp)
 {
     struct litter l = {.space = sp->name};
     char path[ADMIN_PATH];
+    bool foreign = false;
     size_t i;
     int rc = 0;
 
@@ -122,14 +128,14 @@ static int wipe_space(struct wipe *w, const struct survey_space *sp)
     }
     for (i = 0; i < sp->nshards && !rc; i++)
         rc = wipe_shard(w, sp, &sp->shards[i]);
-    rc = rc ? rc : take_temporary(w, sp, sp->dir, &sp->others);
+    rc = rc ? rc : take_others(w, sp, sp->dir, &sp->others, &foreign);
     if (!rc && sp->retired && !(rc = admin_path(&w->r.ad, path, sp->name, SPACE_RETIRED)))
         rc = take_file(w, sp, path, &sp->retired_stat, false);
     if (!rc)
         rc = admin_path(&w->r.ad, path, sp->name, SPACE_FILE);
     if (!rc && sp->json_len != -ENOENT)
         rc = take_file(w, sp, path, &sp->json_stat, false);
-    return rc || sp->others.count ? rc : take_file(w, sp, sp->dir, &sp->stat, true);
+    return rc || foreign ? rc : take_file(w, sp, sp->dir, &sp->stat, true);
 }
 
 static int wipe_run(struct wipe *w)

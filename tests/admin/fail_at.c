@@ -397,6 +397,33 @@ static bool do_explain(struct fixture *f)
     return cistern_explain(&f->a, &e, on_explained, f) == BLOCKS;
 }
 
+static int on_pin(void *arg, const struct cistern_pin *p)
+{
+    struct fixture *f = arg;
+
+    f->seen += p->state == CISTERN_PIN_HOLDS && p->keys == BLOCKS;
+    return 0;
+}
+
+static bool do_pins(struct fixture *f)
+{
+    struct cistern_prefix p = {.size = sizeof p, .keys = f->keys, .nkeys = BLOCKS};
+    struct cistern_pin_new how = {.size = sizeof how, .label = "kept"};
+    struct cistern_pin_sum sum = {.size = sizeof sum};
+
+    return cistern_pin_add(&f->a, &p, &how, &sum) == 0 && sum.missing == 0 &&
+           cistern_pin_list(&f->a, on_pin, f) == 0 && f->seen == 1 &&
+           cistern_pin_remove(&f->a, "kept", NULL, NULL) == 1;
+}
+
+static bool do_warm(struct fixture *f)
+{
+    struct cistern_prefix p = {.size = sizeof p, .keys = f->keys, .nkeys = BLOCKS};
+    struct cistern_warm_sum sum = {.size = sizeof sum};
+
+    return cistern_warm(&f->a, &p, NULL, NULL, &sum) == 0 && sum.hits == BLOCKS;
+}
+
 #define K(name) (1u << SIM_##name)
 #define MEMORY  (1u << ALLOC)
 #define LOOKING                                                                                    \
@@ -423,6 +450,8 @@ static const struct function {
     {"undo", export_make, do_undo, (WRITING & ~K(SYNC_ERROR)) | K(UNLINK_ERROR)},
     {"short", short_make, do_short, LOOKING & ~K(BIT_FLIP) & ~K(MISDIRECTED)},
     {"explain", store_make, do_explain, LOOKING},
+    {"pins", store_make, do_pins, K(VERB_ERROR) | K(UNLINK_ERROR) | K(KILL) | MEMORY},
+    {"warm", store_make, do_warm, LOOKING},
 };
 
 /* ---- One round ---- */

@@ -4,6 +4,7 @@ Stores are made by tests/admin/writer.c, a program that can be left alive, close
 writes, so that a check is known by what was done and not by what the library believes.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -266,6 +268,23 @@ def later(path_of, at, fmt, value, checksum):
     return do
 
 
+def pin_bytes(keys, space=bytes(32), created=1, expires=0, size=0, label="", version=1, flags=0):
+    """A pin as docs/FORMAT.md has it."""
+    head = struct.pack("<8sII32sQQQII64s40sQ", b"CISTNPN1", version, flags, space, created, expires, size, len(keys), 0,
+                       label.encode(), b"", 0)
+    body = b"".join(keys)
+    return head[:184] + struct.pack("<Q", xxh3_64(head + body)) + body
+
+
+def space_fingerprint(s):
+    return hashlib.sha256((space_dir(s) / "space.json").read_bytes()).digest()
+
+
+def plant_pin(s, name="00000000000000aa.pin", **kw):
+    kw.setdefault("space", space_fingerprint(s))
+    (space_dir(s) / name).write_bytes(pin_bytes([bytes(32)], **kw))
+
+
 DAMAGE = {
     "CF001": (lambda s: (s / "r" / "cistern.json").unlink(), 1),
     "CF002": (damage_json("{]"), 1),
@@ -283,6 +302,8 @@ DAMAGE = {
     "CF103": (edit_space(lambda b: b.replace(b",", b", ")), 1),
     "CF104": (lambda s: space_dir(s).rename(s / "r" / "by-hand"), 0),
     "CF110": (lambda s: (space_dir(s) / "s0of2").mkdir(mode=0o700), 1),
+    "CF120": (lambda s: plant_pin(s, space=bytes(32)), 1),
+    "CF121": (lambda s: plant_pin(s, expires=7), 0),
     "CF200": (lambda s: flip(pick(".head")(s), 60), 1),
     "CF201": (lambda s: pick(".head")(s).unlink(), 0),
     "CF202": (later(pick(".head"), 8, "<I", 9, 176), 0),
@@ -950,6 +971,160 @@ def test_export_of_no_or_several_spaces(store, tmp_path):
     assert r.returncode == 3 and "2 spaces" in r.stderr and not (tmp_path / "x").exists(), words(r)
     r = run("export", "nope", tmp_path / "x", "--mount", store, "--root", "r")
     assert r.returncode == 3 and "no space" in r.stderr and not list(tmp_path.glob("x*")), words(r)
+
+
+# ---- pin, unpin, pins, warm ----
+
+
+def read_pin(path):
+    """The keys of a pin, checked as docs/FORMAT.md says."""
+    data = path.read_bytes()
+    fields = struct.unpack_from("<8sII32sQQQII64s40sQ", data)
+    assert fields[0] == b"CISTNPN1" and fields[1:3] == (1, 0) and len(data) == 192 + 32 * fields[7]
+    assert xxh3_64(data[:184] + bytes(8) + data[192:]) == fields[11]
+    keys = [data[192 + 32 * i:224 + 32 * i].hex() for i in range(fields[7])]
+    return {"space": fields[3], "expires": fields[5], "bytes": fields[6], "keys": keys,
+            "label": fields[9].rstrip(b"\0").decode()}
+
+
+def pins(store, *args):
+    return answer("pins", store / "r", *args)["pins"]
+
+
+def test_a_pin_comes_and_goes(store, ask):
+    made = answer("pin", store / "r", "--prompt", ask(40), "--label", "system prompt")
+    assert made["keys"] == 40 and made["not_stored"] == 0 and made["pin_bytes"] == 40 * 16384, made
+    path = space_dir(store) / (made["id"] + ".pin")
+    assert path.stat().st_mode & 0o77 == 0
+    pin = read_pin(path)
+    assert pin["space"] == space_fingerprint(store) and pin["label"] == "system prompt"
+    assert pin["keys"] == keys_in_order(store) and pin["bytes"] == 40 * 16384 and pin["expires"] == 0
+    (listed,) = pins(store)
+    assert (listed["id"], listed["keys"], listed["state"]) == (made["id"], 40, "holds")
+    assert fsck(store)["findings"] == []
+    text = run("pins", store / "r")
+    assert "system prompt" in text.stdout and "1 pins" in text.stdout, words(text)
+    assert answer("unpin", "system prompt", store / "r")["pins"][0]["id"] == made["id"]
+    assert pins(store) == [] and not path.exists()
+    assert answer("unpin", made["id"], store / "r", code=1)["pins"] == []
+
+
+def test_a_pin_by_keys_and_its_expiry(store):
+    keys = keys_in_order(store)
+    made = answer("pin", store / "r", "--key", ",".join(keys[:2]), "--expires", "1h")
+    pin = read_pin(space_dir(store) / (made["id"] + ".pin"))
+    assert pin["keys"] == keys[:2] and 3500 < pin["expires"] - time.time() <= 3600
+    assert answer("unpin", made["id"], store / "r")["pins"]
+    assert answer("pin", store / "r", "--key", keys[0], "--dry-run")["id"] == ""
+    assert pins(store) == []
+
+
+def test_what_is_not_stored_yet_counts_as_full_blocks(store, ask):
+    made = answer("pin", store / "r", "--prompt", ask(50))
+    assert made["not_stored"] == 10 and made["pin_bytes"] == 50 * 16384
+
+
+def test_more_than_half_of_the_capacity_is_refused(store, ask):
+    json_path = store / "r" / "cistern.json"
+    about = json.loads(json_path.read_text())
+    about["capacity_bytes"] = 128 * 16384
+    json_path.write_text(json.dumps(about))
+    assert answer("pin", store / "r", "--prompt", ask(24, seed=2))["most_bytes"] == 64 * 16384
+    before = snapshot(store)
+    r = run("pin", store / "r", "--prompt", ask(41))
+    assert r.returncode == 3 and "half of the capacity" in r.stderr, words(r)
+    assert snapshot(store) == before
+    made = answer("pin", store / "r", "--prompt", ask(40))
+    assert made["pinned_bytes"] == made["most_bytes"]
+
+
+def test_gc_removes_expired_pins_and_keeps_others(store, ask):
+    made = answer("pin", store / "r", "--prompt", ask(4))
+    plant_pin(store, expires=7)
+    assert {p["state"] for p in pins(store)} == {"holds", "expired"}
+    assert answer("gc", store / "r", "--silence", 1, "--dry-run")["would_remove"] == 1
+    assert answer("gc", store / "r", "--silence", 1)["removed"] == 1
+    assert [p["id"] for p in pins(store)] == [made["id"]]
+    plant_pin(store, expires=7)
+    assert fsck(store, "--repair")["summary"]["repaired"] == 1
+    assert [p["id"] for p in pins(store)] == [made["id"]]
+
+
+@pytest.mark.parametrize("kw,detail", [({"space": bytes(32)}, "another space"), ({"flags": 1}, "format version 1, flags"),
+                                       ({"version": 2}, "format version 2")])
+def test_a_pin_that_is_not_valid(store, kw, detail):
+    plant_pin(store, **kw)
+    (finding,) = [f for f in fsck(store, code=1)["findings"] if f["id"] == "CF120"]
+    assert detail in finding["detail"]
+    assert pins(store)[0]["state"] == "not valid"
+    assert answer("unpin", "00000000000000aa", store / "r")["pins"]
+    assert pins(store) == []
+
+
+def test_wipe_takes_pins_along(store, ask):
+    answer("pin", store / "r", "--prompt", ask(4))
+    answer("wipe", store / "r", "--all", "--yes")
+    assert sorted(p.name for p in (store / "r").iterdir()) == ["cistern.json", "salt"]
+
+
+def test_an_export_has_no_pins(store, tmp_path, ask):
+    answer("pin", store / "r", "--prompt", ask(4))
+    export(store, tmp_path / "x.cst", "--with-salt")
+    (tmp_path / "new").mkdir()
+    take_in(tmp_path / "x.cst", tmp_path / "new")
+    assert pins(tmp_path / "new") == []
+
+
+def warm(store, *args, code=0):
+    return answer("warm", store / "r", *args, code=code)
+
+
+def test_warm_reads_and_verifies(store, ask):
+    r = warm(store, "--prompt", ask(40))
+    assert (r["blocks"], r["hits"], r["missing"], r["bad"]) == (40, 40, 0, 0)
+    assert r["bytes"] == 40 * 13000 and r["not_warmed"] == []
+    text = run("warm", store / "r", "--prompt", ask(40))
+    assert text.returncode == 0 and "40 read and verified" in text.stdout, words(text)
+
+
+def test_warm_tells_what_is_missing_and_what_is_bad(store, ask):
+    keys = keys_in_order(store)
+    path, offset, length = payloads(store)[keys[11], 1]
+    overwrite(path, offset, bytes(length))
+    r = warm(store, "--prompt", ask(45), code=1)
+    assert (r["hits"], r["missing"], r["bad"]) == (39, 5, 1)
+    assert [b["index"] for b in r["not_warmed"]] == [11, 40, 41, 42, 43, 44]
+
+
+def test_warm_all_shards_and_pin(tmp_path, ask):
+    mount = tmp_path / "m"
+    mount.mkdir()
+    fill(mount, 20, shard=0, shards=2)
+    fill(mount, 12, shard=1, shards=2)
+    r = warm(mount, "--prompt", ask(20), "--pin", "--label", "both", code=1)
+    assert (r["hits"], r["missing"], r["bytes"]) == (12, 8, 32 * 13000)
+    assert r["not_stored"] == 8 and r["pin_bytes"] == 40 * 16384
+    assert [p["label"] for p in pins(mount)] == ["both"]
+
+
+def test_the_rate_of_warm_is_kept(tmp_path, ask):
+    mount = tmp_path / "m"
+    mount.mkdir()
+    fill(mount, 200)
+    assert warm(mount, "--prompt", ask(200), "--rate", 5)["seconds"] > 0.4
+
+
+@pytest.mark.parametrize("args,code,expected", [
+    (["pin"], 2, "one of --prompt"),
+    (["pin", "--key", "12"], 2, "64 hexadecimal"),
+    (["pin", "--key", "ab" * 32, "--label", "x" * 64], 4, "too long"),
+    (["pin", "--key", "ab" * 32, "--expires", "soon"], 2, "an age"),
+    (["unpin"], 2, "an id or a label"),
+    (["warm", "--key", "ab" * 32, "--label", "x"], 2, "belong to --pin"),
+])
+def test_usage_of_pins(store, args, code, expected):
+    r = run(*args, "--mount", store, "--root", "r")
+    assert r.returncode == code and expected in r.stderr, words(r)
 
 
 # ---- explain ----

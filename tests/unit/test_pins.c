@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
+#include "cistern_admin.h"
 #include "engine/capacity.h"
 #include "engine/evict.h"
 #include "evict_fixture.h"
@@ -269,6 +270,34 @@ static void without_a_pin_they_go(void **state)
     WAIT_FOR(metric(f->c, "pinned_keys") == 0);
 }
 
+/* The operator's functions on a store that lives. */
+static void pins_of_the_tool_hold(void **state)
+{
+    struct fixture *f = *state;
+    struct cistern_prefix prefix = {.size = sizeof prefix, .keys = f->keys, .nkeys = 20};
+    struct cistern_pin_new how = {.size = sizeof how, .label = "tool"};
+    struct cistern_pin_sum sum = {.size = sizeof sum};
+    struct cistern_admin a = {.size = sizeof a, .store = &f->s.o};
+
+    open_store(f);
+    put_range(f, 0, 16);
+    assert_int_equal(cistern_pin_add(&a, &prefix, &how, &sum), 0);
+    assert_int_equal(sum.missing, 4); /* kept as well, once they are there */
+    assert_int_equal(sum.bytes, 20 * STORE_BLOCK);
+    assert_int_equal(sum.most_bytes, CAPACITY / 2 * SEGMENT);
+    put_range(f, 16, 512);
+    assert_kept(f, 0, 20, 1);
+    prefix.nkeys = 128 - 20 + 1;
+    assert_int_equal(cistern_pin_add(&a, &prefix, &how, &sum), -EDQUOT);
+    prefix.nkeys--;
+    how.label = "more";
+    assert_int_equal(cistern_pin_add(&a, &prefix, &how, &sum), 0);
+    assert_int_equal(cistern_pin_remove(&a, "tool", NULL, NULL), 1);
+    assert_int_equal(cistern_pin_remove(&a, "tool", NULL, NULL), 0);
+    assert_int_equal(cistern_pin_remove(&a, sum.id, NULL, NULL), 1);
+    WAIT_FOR(metric(f->c, "pinned_keys") == 0);
+}
+
 static void a_pin_expires(void **state)
 {
     struct fixture *f = *state;
@@ -449,6 +478,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(names_of_pins),
         TEST(pinned_blocks_outlive_everything),
         TEST(without_a_pin_they_go),
+        TEST(pins_of_the_tool_hold),
         TEST(a_pin_expires),
         TEST(pins_everywhere_do_not_stop_puts),
         TEST(a_full_store_with_pins_is_opened),
