@@ -217,6 +217,8 @@ struct cistern_options {
                              that and a minute at the latest, while a handle with it that writes is
                              open. Nothing is carried over then. Give all who open the shard the
                              same. 0 = blocks do not age */
+    uint32_t shadow_every; /* every so manieth run of hits is to be computed as well and compared:
+                              see cistern_shadow_due(); 0 = none */
 };
 
 /*
@@ -458,6 +460,50 @@ CISTERN_API CISTERN_MUST int cistern_flush(cistern *c, uint32_t timeout_ms);
  * first error of a sync. There is no way back but to close and open.
  */
 CISTERN_API CISTERN_MUST int cistern_drain(cistern *c, uint32_t timeout_ms);
+
+/* ---- Shadow compare
+ *
+ * For an engine that suspects its cache, or itself: now and then a block that was a hit is computed
+ * all the same, and compared with a fresh, verified read of what is stored. Equal: both are
+ * cleared. Not equal: the store still gives what was put under this key, so it was put wrong or
+ * computed otherwise; unless what the hit had brought (`loaded`) was not that, then it changed on
+ * its way or in the engine's memory.
+ */
+
+/* 1: compute the run of hits that was just loaded, too; 0: not this one. Counts its calls; with
+ * shadow_every = n each n-th is due, of this handle. One process asks for all shards. */
+CISTERN_API int cistern_shadow_due(cistern *c);
+
+enum cistern_shadow_verdict {
+    CISTERN_SHADOW_SAME = 0,
+    CISTERN_SHADOW_COMPUTED = 1, /* computed otherwise than it is stored */
+    CISTERN_SHADOW_LOADED = 2,   /* what the hit had brought is not what is stored */
+    CISTERN_SHADOW_GONE = 3      /* cannot be said: not stored any more, or it cannot be read now */
+};
+
+struct cistern_shadow {
+    size_t size;
+    const cistern_key *key;
+    uint32_t part;
+    uint32_t timeout_ms; /* 0 = get_timeout_ms */
+    /* Host memory, together as long as the stored part. */
+    const struct cistern_span *computed;
+    const struct cistern_span *loaded; /* what the get gave; NULL = not kept */
+    /* Where `computed` differs from `stored` by more than the engine tolerates: the first such
+     * offset, or len. Called for each vec of `computed`. NULL: every bit counts. `loaded` is always
+     * compared bit for bit. */
+    size_t (*differs)(void *arg, const void *stored, const void *computed, size_t len);
+    void *arg;
+};
+
+/*
+ * Reads the stored part once more and compares. Returns an enum cistern_shadow_verdict, or a
+ * negative code; *offset, unless NULL, is the first differing byte of the part. Counts
+ * (shadow_checked, shadow_differs), and the handle's first difference goes to the log with key,
+ * part, offset and place. Blocks, and allocates: not for the path of a request.
+ */
+CISTERN_API CISTERN_MUST int cistern_shadow_report(cistern *c, const struct cistern_shadow *s,
+                                                   uint64_t *offset);
 
 /* ---- Registered memory
  * ------------------------------------------------------------------------------------------ */

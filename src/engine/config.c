@@ -155,6 +155,7 @@ static int take_numbers(const struct cistern_options *o, struct config *c)
     c->write_bandwidth = o->write_bandwidth;
     c->read_bandwidth = o->read_bandwidth;
     c->prefill_rate = o->prefill_rate;
+    c->shadow_every = o->shadow_every;
     if (o->breaker < 0)
         c->breaker_failures = 0;
     if (c->io_bytes % PAGE_BYTES)

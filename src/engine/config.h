@@ -28,7 +28,7 @@ struct config {
     uint32_t io_blocks, io_bytes, lanes, depth, max_ops, sync_ms, close_timeout_ms;
     uint32_t breaker_failures, breaker_probe_ms; /* failures 0: no breaker */
     uint32_t negative_ms, aside_failures;
-    uint32_t prefill_rate, block_tokens;
+    uint32_t prefill_rate, block_tokens, shadow_every;
     uint32_t poll_ms, list_ms, silence_ms;
     uint64_t free_floor_bytes;
     uint32_t evict_grace_ms;

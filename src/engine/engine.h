@@ -122,6 +122,8 @@ struct cistern {
     _Atomic uint64_t gate_try_ns;   /* before that the gate lets no refused run through */
     _Atomic uint32_t asides;        /* segments that this handle set aside */
     _Atomic(const char *) tripped;  /* NULL, or the first reason: a static string */
+    _Atomic uint32_t shadow_asked;  /* calls of cistern_shadow_due() */
+    _Atomic uint32_t shadow_told;   /* a difference was logged */
     _Atomic uint32_t draining;      /* no put is taken any more */
     _Atomic uint32_t closing;
     _Atomic uint64_t close_deadline_ns;

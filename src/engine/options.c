@@ -81,6 +81,7 @@ static const struct option table[] = {
     {"write_bandwidth", KIND_U64, AT(write_bandwidth), 0},
     {"read_bandwidth", KIND_U64, AT(read_bandwidth), 0},
     {"encryption_key_file", KIND_STRING, AT(encryption_key_file), 0},
+    {"shadow_every", KIND_U32, AT(shadow_every), 0},
 };
 
 static int same_name(const char *given, size_t n, const char *name)

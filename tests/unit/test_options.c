@@ -76,6 +76,7 @@ static const struct row rows[] = {
     {"negative_ms", "77", FIELD(negative_ms), 77, NULL, 1},
     {"aside_failures", "2", FIELD(aside_failures), 2, NULL, 1},
     {"prefill_rate", "9000", FIELD(prefill_rate), 9000, NULL, 1},
+    {"shadow_every", "100", FIELD(shadow_every), 100, NULL, 1},
 };
 
 enum { ROWS = sizeof rows / sizeof *rows, SPELLINGS = 5 };
