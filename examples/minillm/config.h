@@ -51,6 +51,8 @@ struct config {
     int tier1_blocks; /* KV blocks of this rank's pool */
     int max_new;      /* tokens to generate per request */
     int max_reuse;    /* reuse at most this many blocks; -1 = no limit */
+    int64_t spoil;    /* flip the sign bit near this byte of what is put to tier 2; -1 = off */
+    int shadow;       /* compute every so manieth run that tier 2 gave as well; 0 = none */
     int64_t corrupt;  /* flip the sign bit near this byte of what tier 2 gave; -1 = off */
     bool reuse_cache; /* use a cache at all */
     bool tier2;       /* use Cistern behind it */

@@ -250,6 +250,7 @@ static int tier2_begin(struct session *s, struct tier2 *t, const char *arithmeti
                        size_t size)
 {
     struct config *c = &s->config;
+    tier2_shadow_every(t, c->shadow);
     int err = tier2_open(t, &c->shape, s->engine.pool, arithmetic);
     int64_t good = err == 0;
 

@@ -104,6 +104,9 @@ static void request_json(const struct config *c, const struct report *r, const c
     json_numbers("tier2_blocks", r->blocks, c->shape.tp);
     json_numbers("tier2_bytes", r->bytes, c->shape.tp);
     json_numbers("tier2_ns", r->nanoseconds, c->shape.tp);
+    if (c->shadow)
+        printf(", \"shadow_checked\": %d, \"shadow_differs\": %d", r->shadow_checked,
+               r->shadow_differs);
     printf(", \"logits_hash\": \"%016llx\", \"answer\": ", (unsigned long long)logits_hash(r));
     json_string((const char *)r->answer, (size_t)r->new_tokens);
     printf("}\n");
@@ -120,6 +123,9 @@ static void request_text(const struct config *c, const struct report *r, const c
     for (int i = 0; i < c->shape.tp && c->tier2; i++)
         printf("  tier 2 rank %d  %lld blocks, %lld bytes, %.2f GB/s\n", i, (long long)r->blocks[i],
                (long long)r->bytes[i], rate((double)r->bytes[i], (double)r->nanoseconds[i]));
+    if (r->shadow_checked)
+        printf("  shadow         %d blocks computed again, %s\n", r->shadow_checked,
+               r->shadow_differs ? "the last of them DIFFERS" : "all bits equal");
     printf("  logits         %016llx\n  answer         \"", (unsigned long long)logits_hash(r));
     for (int i = 0; i < r->new_tokens; i++)
         isprint(r->answer[i]) ? putchar(r->answer[i]) : printf("\\x%02x", r->answer[i]);

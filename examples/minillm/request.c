@@ -78,17 +78,17 @@ static int make_room(struct job *j)
     return err;
 }
 
-/* The negative control: what would come of a store that did not verify. */
-static void corrupt(struct job *j)
+/* For tests: spoils a byte of `count` blocks of the table, on rank 0. */
+static void spoil(const struct job *j, int first, int count, int64_t byte)
 {
-    const struct config *c = j->e->config;
-    size_t piece = shape_piece_bytes(&c->shape), pieces = (size_t)c->shape.layers * 2;
-    size_t at = (size_t)c->corrupt, end = (size_t)j->from2 * piece * pieces;
+    const struct shape *s = &j->e->config->shape;
+    size_t piece = shape_piece_bytes(s), pieces = (size_t)s->layers * 2;
+    size_t at = (size_t)byte, end = (size_t)count * piece * pieces;
 
-    if (c->corrupt < 0 || c->shape.rank != 0 || end == 0)
+    if (byte < 0 || s->rank != 0 || end == 0)
         return;
     at %= end;
-    int block = j->table[(size_t)j->from1 + at / (piece * pieces)];
+    int block = j->table[(size_t)first + at / (piece * pieces)];
     size_t in = at / piece % pieces;
     char *bytes = (char *)kvpool_piece(j->e->pool, block, (int)in / 2, (int)in % 2);
     bytes[at % piece] ^= (char)0x80;
@@ -124,7 +124,50 @@ static int from_tier2(struct job *j)
         err = comm_least(e->comm, &least);
     j->from2 = (int)least;
     r->get = seconds() - start;
-    corrupt(j);
+    spoil(j, j->from1, j->from2, e->config->corrupt); /* what would come of a store that did not
+                                                       * verify */
+    return err;
+}
+
+/* Computes one block that tier 2 gave from those before it, and compares. *same: on all ranks. */
+static int shadow_block(struct job *j, int i, int scratch, int64_t *same)
+{
+    int bt = j->e->config->shape.block_tokens, loaded = j->table[i], differs = -1;
+
+    j->table[i] = scratch;
+    int err = model_step(j->e->model, j->tokens + i * bt, i * bt, bt, j->table, NULL);
+    j->table[i] = loaded;
+    if (err)
+        return err;
+    differs = tier2_shadow_check(j->e->tier2, i, loaded, scratch);
+    *same = differs != 1;
+    j->report->shadow_checked += differs >= 0;
+    return comm_least(j->e->comm, same);
+}
+
+/* Every so manieth run: what was read is computed all the same. From the first block on that
+ * differs the request goes on with computed ones. */
+static int shadow(struct job *j)
+{
+    int64_t go = 0, same = 1;
+    int scratch, err;
+
+    if (j->e->config->shape.rank == 0)
+        go = j->from2 && tier2_shadow_due(j->e->tier2);
+    err = comm_broadcast(j->e->comm, &go, sizeof go);
+    if (err || !go)
+        return err;
+    go = kvpool_alloc(j->e->pool, 1, &scratch) == 0;
+    bool mine = go;
+    err = comm_least(j->e->comm, &go);
+    for (int i = j->from1; i < j->from1 + j->from2 && go && same && !err; i++) {
+        err = shadow_block(j, i, scratch, &same);
+        if (!same)
+            j->from2 = i - j->from1;
+    }
+    j->report->shadow_differs += !same;
+    if (mine)
+        kvpool_drop(j->e->pool, &scratch, 1);
     return err;
 }
 
@@ -170,6 +213,7 @@ static void keep(struct job *j)
         return;
     for (int i = j->from1; i < full; i++)
         kvpool_publish(j->e->pool, j->tokens, j->table, i);
+    spoil(j, j->from1, full - j->from1, c->spoil);
     if (j->e->tier2)
         tier2_put(j->e->tier2, 0, full, j->table);
 }
@@ -198,6 +242,7 @@ int request_run(struct engine *e, const uint8_t *tokens, int n, struct report *o
     int bt = c->shape.block_tokens;
     double start = seconds();
 
+    out->shadow_checked = out->shadow_differs = 0;
     if (n < 1 || n + c->max_new > c->max_tokens)
         return n < 1 ? -EINVAL : -E2BIG;
     j.table = calloc((size_t)(c->max_tokens / bt + 2), sizeof *j.table);
@@ -210,6 +255,8 @@ int request_run(struct engine *e, const uint8_t *tokens, int n, struct report *o
         err = make_room(&j);
     if (!err && e->tier2)
         err = from_tier2(&j);
+    if (!err && e->tier2)
+        err = shadow(&j);
     if (!err)
         err = prefill(&j);
     out->ttft = seconds() - start;

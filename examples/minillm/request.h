@@ -21,6 +21,7 @@ struct report {
     int id, prompt, tier1, tier2, computed; /* tokens */
     int matched;                            /* blocks that rank 0's match promised */
     double ttft, match, get, compute;       /* seconds; parts of ttft on rank 0 */
+    int shadow_checked, shadow_differs;     /* blocks from tier 2 that were computed as well */
     int64_t blocks[MAX_RANKS];              /* verified blocks read from tier 2, by rank */
     int64_t bytes[MAX_RANKS];
     int64_t nanoseconds[MAX_RANKS];

@@ -33,6 +33,7 @@ static const struct flag flags[] = {
     {"logits-out", TEXT, AT(logits_out), "file for the logits of every new token, raw float32"},
     {"wait-puts", FLAG, AT(wait_puts), "before the end, wait until tier 2 has stored all blocks"},
     {"drain-ms", INT, AT(drain_ms), "after SIGTERM, finish puts for at most so long (2000)"},
+    {"shadow", INT, AT(shadow), "compute every Nth run from tier 2, too, and compare (0 = none)"},
     {"tp_size", INT, AT(shape.tp), "rank processes that share the work (1)"},
     {"tier1-blocks", INT, AT(tier1_blocks), "KV blocks in memory, per rank (512)"},
     {"max-tokens", INT, AT(max_tokens), "longest prompt plus answer (16384)"},
@@ -45,6 +46,7 @@ static const struct flag flags[] = {
     {"ffn", INT, AT(shape.ffn), "columns of the MLP (1408)"},
     {"block-tokens", INT, AT(shape.block_tokens), "tokens per KV block and prefill step (64)"},
     {"max-reuse-blocks", INT, AT(max_reuse), "for tests: reuse no more than this"},
+    {"spoil-puts", LONG, AT(spoil), "for tests: spoil this byte of what goes to tier 2"},
     {"corrupt-kv", LONG, AT(corrupt), "for tests: spoil this byte of what tier 2 gave"},
 };
 
@@ -206,6 +208,7 @@ int switches_read(struct config *c, struct tier2 **tier2, int argc, char **argv)
         .max_new = 1,
         .drain_ms = 2000,
         .max_reuse = -1,
+        .spoil = -1,
         .corrupt = -1,
     };
     *tier2 = NULL;

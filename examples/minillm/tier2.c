@@ -273,6 +273,43 @@ void tier2_get(struct tier2 *t, int first, int n, const int *blocks, struct tier
     transfer_free(x);
 }
 
+/* ---- Shadow compare ---- */
+
+void tier2_shadow_every(struct tier2 *t, int every)
+{
+    t->options.shadow_every = (uint32_t)every;
+}
+
+bool tier2_shadow_due(struct tier2 *t)
+{
+    return cistern_shadow_due(t->store) == 1;
+}
+
+int tier2_shadow_check(struct tier2 *t, int index, int loaded, int computed)
+{
+    static const char *const verdicts[] = {"", "computed otherwise than it is stored",
+                                           "not loaded as it is stored"};
+    int both[2] = {computed, loaded};
+    struct transfer *x[2] = {transfer_new(t, index, 1, &both[0]),
+                             transfer_new(t, index, 1, &both[1])};
+    uint64_t at = 0;
+    int verdict = -ENOMEM;
+
+    if (x[0] && x[1]) {
+        struct cistern_shadow s = {
+            .size = sizeof s, .key = x[0]->keys, .computed = x[0]->spans, .loaded = x[1]->spans};
+        verdict = cistern_shadow_report(t->store, &s, &at);
+    }
+    if (verdict == CISTERN_SHADOW_COMPUTED || verdict == CISTERN_SHADOW_LOADED)
+        fprintf(stderr, "minillm: rank %d: block %d was %s, from byte %llu on\n", t->shape.rank,
+                index, verdicts[verdict], (unsigned long long)at);
+    transfer_free(x[0]);
+    transfer_free(x[1]);
+    if (verdict < 0 || verdict == CISTERN_SHADOW_GONE)
+        return -1;
+    return verdict != CISTERN_SHADOW_SAME;
+}
+
 /* ---- Put ---- */
 
 /* false: no room for it now; the blocks stay unmarked and are offered again with a later request */

@@ -44,6 +44,14 @@ struct tier2_read {
 /* Reads the n blocks from `first` on into the pool's blocks[0..n). Waits. */
 void tier2_get(struct tier2 *t, int first, int n, const int *blocks, struct tier2_read *out);
 
+/* Shadow compare. tier2_shadow_every() goes before tier2_open(); rank 0 asks tier2_shadow_due()
+ * once for a run that was read. Then each rank gives the pool's block that was loaded as the
+ * index-th of the prompt, and another one that was computed for it. 0: all bits are those that are
+ * stored, 1: they are not, -1: it cannot be said now. */
+void tier2_shadow_every(struct tier2 *t, int every);
+bool tier2_shadow_due(struct tier2 *t);
+int tier2_shadow_check(struct tier2 *t, int index, int loaded, int computed);
+
 /* Stores them, some time: holds the pool's blocks until it is done with them. */
 void tier2_put(struct tier2 *t, int first, int n, const int *blocks);
 /* Takes completions: drops the holds, notes in the pool what is stored. */

@@ -74,6 +74,42 @@ def test_the_environment_switches_it_on_as_well(prompt, mount):
     assert answer["tier2_tokens"] == 992
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_shadow_finds_no_difference_in_what_is_right(prompt, mount, ranks):
+    """Every second run is computed as well; it is bit for bit what was stored."""
+    first = fill(prompt, mount, ranks)
+    seen = []
+    for _ in range(2):  # another process each time, so that tier 1 has nothing
+        server = Server(*cached(mount, ranks), "--shadow", 2)
+        for question in ("what?", "why?"):
+            seen.append(server.ask(prompt, question))
+        server.quit()
+    assert [r["shadow_differs"] for r in seen] == [0] * 4
+    assert seen[0]["logits_hash"] == seen[2]["logits_hash"] == first["logits_hash"]
+    checked = ask(prompt, mount, "--shadow", 1, ranks=ranks)
+    assert (checked["shadow_checked"], checked["shadow_differs"], checked["tier2_tokens"]) == (62, 0, 992)
+    assert checked["logits_hash"] == first["logits_hash"]
+    assert ask(prompt, mount, "--shadow", 2, ranks=ranks)["shadow_checked"] == 0
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_shadow_finds_a_wrong_block_that_verifies(prompt, mount, ranks):
+    """Another engine put other bytes under the right key: every checksum is right, and the block is not."""
+    right = events(run("--json", *SMALL, "--tp_size", ranks, "--request", "%s:what?" % prompt))[-1]
+    server = Server(*cached(mount, ranks), "--spoil-puts", 20 * BLOCK_BYTES * 2 // ranks + 100)
+    server.ask(prompt, "what?")
+    assert store(server, prompt)["stored"] == 62 * ranks
+    server.kill()
+    wrong = ask(prompt, mount, ranks=ranks)
+    assert wrong["tier2_blocks"] == [62] * ranks and wrong["logits_hash"] != right["logits_hash"]
+    done = run("--json", *cached(mount, ranks), "--shadow", 1, "--request", "%s:what?" % prompt)
+    found = events(done)[-1]
+    assert (found["shadow_checked"], found["shadow_differs"], found["tier2_tokens"]) == (21, 1, 320)
+    assert "block 20 was computed otherwise than it is stored" in done.stderr
+    assert "cistern: shadow:" in done.stderr
+    assert found["logits_hash"] == right["logits_hash"]
+
+
 def test_files_moved_away_are_not_read(prompt, mount, tmp_path):
     first = fill(prompt, mount)
     mount.rename(tmp_path / "elsewhere")
