@@ -10,13 +10,15 @@
 #include "prefix.h"
 #include "text.h"
 
-static const char *const reasons[] = {"here",  "never stored", "other space", "other salt",
-                                      "dead",  "set aside",    "no data",     "bad payload",
-                                      "shard", "parts"};
+static const char *const reasons[] = {
+    "here",        "never stored", "other space", "other salt", "dead",  "set aside",   "no data",
+    "bad payload", "shard",        "parts",       "evicted",    "gated", "breaker open"};
 
 struct explain {
     struct admin_args x;
     struct prefix_args prefix;
+    uint64_t prefill_rate;
+    double read_rate;
     bool read, verbose;
     bool ended;
     json_t *blocks; /* NULL without --json */
@@ -43,6 +45,7 @@ static int on_block(void *arg, const struct cistern_explanation *b)
     json_out_text(o, "key", key);
     json_out_text(o, "why", reasons[b->why]);
     json_out_text(o, "detail", b->detail);
+    json_object_set_new(o, "pinned", json_boolean(b->pinned));
     if (b->path[0]) {
         json_out_text(o, "segment", b->path);
         json_out_number(o, "offset", b->offset);
@@ -90,7 +93,9 @@ static int explain_prefix(struct explain *e)
                                        .nkeys = p.prefix.nkeys,
                                        .tokens = p.prefix.tokens,
                                        .ntokens = p.prefix.ntokens,
-                                       .identity = p.prefix.identity};
+                                       .identity = p.prefix.identity,
+                                       .prefill_rate = e->prefill_rate,
+                                       .read_rate = (uint64_t)(e->read_rate * 1024 * 1024)};
 
         r = explain(e, &what);
     }
@@ -105,6 +110,10 @@ int cmd_explain(int argc, char **argv)
         TARGET_ARGS(&e.x.t),
         PREFIX_ARGS(&e.x, &e.prefix),
         {"read", NULL, ARG_FLAG, &e.read, 0, 0, "read and check the payloads too"},
+        {"prefill-rate", "TOKENS", ARG_NUMBER, &e.prefill_rate, 1, 1u << 30,
+         "tokens a second that the engine computes: ask the cost gate, too"},
+        {"read-rate", "MIB", ARG_DECIMAL, &e.read_rate, 0, 0,
+         "with --prefill-rate: MiB a second that a shard loads (measured, with --read)"},
         {"verbose", NULL, ARG_FLAG, &e.verbose, 0, 0, "show the blocks that are there as well"},
         ADMIN_JSON_ARG(&e.x),
     };
@@ -112,13 +121,17 @@ int cmd_explain(int argc, char **argv)
         .usage = "cistern explain [ROOT] --prompt FILE | --key HEX,... | --keys FILE [options]",
         .about =
             "Says which block ends the run that a match of this prompt gives, and why: never\n"
-            "stored or evicted, stored in another space (and the field that differs), under\n"
+            "stored, evicted, stored in another space (and the field that differs), under\n"
             "another salt or without the identity, dead, set aside, data gone, a payload that\n"
-            "does not verify, not on every shard, or without a part that is needed.\n",
+            "does not verify, not on every shard, or without a part that is needed; or why the\n"
+            "whole run is not matched: a breaker that is open, the cost gate.\n",
         .args = args,
         .nargs = sizeof(args) / sizeof(args[0]),
-        .tail = "Files are what it looks at: not the breaker, the cost gate or the memory of a\n"
-                "running engine. Exit status 1: the run ends before the prompt does.\n",
+        .tail =
+            "Files are what it looks at, not the memory of a running engine: what its cost gate\n"
+            "measured, what it has not taken up yet. Evicted blocks leave no trace of their\n"
+            "keys; where that cannot be told from never stored, it says so. Exit status 1: the run "
+            "ends before the prompt does.\n",
     };
     int words, r;
 

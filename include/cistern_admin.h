@@ -282,16 +282,19 @@ cistern_pin_remove(const struct cistern_admin *a, const char *id_or_label,
 /* ---- explain */
 
 enum cistern_reason {
-    CISTERN_WHY_HERE = 0,  /* a good copy is stored (READ: and its payload was verified) */
-    CISTERN_WHY_NEVER = 1, /* no contents of this root name the key */
-    CISTERN_WHY_SPACE = 2, /* stored, in another space */
-    CISTERN_WHY_SALT = 3,  /* would be found under another identity or salt */
-    CISTERN_WHY_DEAD = 4,  /* stored and declared dead; `detail` says why */
-    CISTERN_WHY_ASIDE = 5, /* its segment was set aside */
-    CISTERN_WHY_DATA = 6,  /* contents name it, the data file is gone or too short */
-    CISTERN_WHY_BAD = 7,   /* READ: the payload does not verify */
-    CISTERN_WHY_SHARD = 8, /* stored, but not on every shard */
-    CISTERN_WHY_PARTS = 9  /* stored, but a part that its policy needs is absent */
+    CISTERN_WHY_HERE = 0,     /* a good copy is stored (READ: and its payload was verified) */
+    CISTERN_WHY_NEVER = 1,    /* no contents name the key, and nothing is known to be gone */
+    CISTERN_WHY_SPACE = 2,    /* stored, in another space */
+    CISTERN_WHY_SALT = 3,     /* would be found under another identity or salt */
+    CISTERN_WHY_DEAD = 4,     /* stored and declared dead; `detail` says why */
+    CISTERN_WHY_ASIDE = 5,    /* its segment was set aside */
+    CISTERN_WHY_DATA = 6,     /* contents name it, the data file is gone or too short */
+    CISTERN_WHY_BAD = 7,      /* READ: the payload does not verify */
+    CISTERN_WHY_SHARD = 8,    /* stored, but not on every shard */
+    CISTERN_WHY_PARTS = 9,    /* stored, but a part that its policy needs is absent */
+    CISTERN_WHY_EVICTED = 10, /* no contents name it; it was evicted, or may have been: `detail` */
+    CISTERN_WHY_GATED = 11,   /* all is stored, but loading takes longer than computing */
+    CISTERN_WHY_BREAKER = 12  /* the breaker of a writer is open: on its host nothing matches */
 };
 
 struct cistern_explanation {
@@ -302,6 +305,7 @@ struct cistern_explanation {
     const char *detail; /* a sentence */
     uint64_t offset;
     uint32_t shard, parts; /* mask */
+    uint32_t pinned;       /* a pin keeps it from eviction */
 };
 
 struct cistern_explain {
@@ -312,13 +316,17 @@ struct cistern_explain {
     const uint32_t *tokens;
     size_t ntokens;
     const struct cistern_identity *identity; /* for tokens; NULL = nobody in particular */
+    /* For the cost gate, as an engine has them: tokens a second that it computes, and bytes a
+     * second that a shard loads; read_rate 0 = measured, with CISTERN_ADMIN_READ. */
+    uint64_t prefill_rate, read_rate;
 };
 
 /*
- * Why a run ends where it ends, as far as files tell: not what a process has in its memory
- * (breaker, cost gate, writers not taken up yet). Calls back for every key up to and including the
- * first that is not CISTERN_WHY_HERE. Returns the number of leading blocks that are good. a->space
- * must admit exactly one space (CISTERN_ESPACE); the others are where a missing key is looked for.
+ * Why a run ends where it ends, as far as files tell: not what a process has in its memory (what
+ * its gate measured, writers not taken up yet). Calls back for every key up to and including the
+ * first that is not CISTERN_WHY_HERE. Returns the number of leading blocks that are good. An open
+ * breaker, and a gate that refuses the run, end it at the first block. a->space must admit exactly
+ * one space (CISTERN_ESPACE); the others are where a missing key is looked for.
  */
 CISTERN_API CISTERN_MUST int64_t
 cistern_explain(const struct cistern_admin *a, const struct cistern_explain *e,

@@ -60,7 +60,7 @@ _cistern()
         mapfile -t COMPREPLY < <(compgen -d -W "$target --space --prompt --tenant --lora --key --keys --rate --pin --label --expires --verbose --json --help" -- "$cur")
         ;;
     explain)
-        mapfile -t COMPREPLY < <(compgen -d -W "$target --space --prompt --tenant --lora --key --keys --read --verbose --json --help" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -d -W "$target --space --prompt --tenant --lora --key --keys --read --prefill-rate --read-rate --verbose --json --help" -- "$cur")
         ;;
     bench)
         if [ "$COMP_CWORD" -eq 2 ] && [ "${cur:0:1}" != - ]; then

@@ -2,8 +2,8 @@
  * explain.c - cistern_explain(): why a run ends where it ends, by the rules of a match: every shard
  * must have a good copy with every part that its policy asks for.
  *
- * What a process knows besides is not seen here: its breaker, its cost gate, what it has not taken
- * up yet.
+ * What a process knows besides is not seen here: what its gate measured, what it has not taken up
+ * yet.
  */
 #include "admin/explain.h"
 
@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/clock.h"
 #include "engine/config.h"
 #include "key/grow.h"
 
@@ -188,8 +189,10 @@ int explain_key(struct explain *x, size_t key, struct explain_answer *a)
             point_at(a, where);
     } else if (seen < x->shards) {
         a->out.why = CISTERN_WHY_SHARD;
-        (void)snprintf(a->detail, sizeof a->detail, "stored on %u of %u shards; shard %u has none",
-                       seen, x->shards, missing);
+        (void)snprintf(a->detail, sizeof a->detail,
+                       "stored on %u of %u shards; shard %u has none: %s there", seen, x->shards,
+                       missing,
+                       explain_gone(x, missing) ? "evicted or never stored" : "never stored");
     } else if ((a->have & x->all) != x->all) {
         a->out.why = CISTERN_WHY_PARTS;
         (void)snprintf(a->detail, sizeof a->detail,
@@ -222,6 +225,11 @@ static bool run_holds(const struct explain *x, const uint16_t *have, size_t n)
 int explain_tell(struct explain *x, struct explain_answer *a,
                  int (*callback)(void *arg, const struct cistern_explanation *e), void *arg)
 {
+    size_t len = strlen(a->detail);
+
+    a->out.pinned = pins_keys_have(&x->pins, a->out.key.b);
+    if (a->out.pinned)
+        (void)snprintf(a->detail + len, sizeof a->detail - len, "; pinned");
     a->out.path = a->path;
     a->out.detail = a->detail;
     return admin_answer(&x->ad, callback(arg, &a->out));
@@ -292,8 +300,40 @@ void explain_end(struct explain *x)
     free(x->keys);
     free(x->order);
     free(x->copies);
+    pins_keys_free(&x->pins);
     survey_free(&x->v);
     admin_close(&x->ad);
+}
+
+static int pass_over(void *arg, const struct cistern_explanation *e)
+{
+    (void)arg;
+    (void)e;
+    return 0;
+}
+
+/* What ends every run at its first block; 1: told. */
+static int explain_all(struct explain *x, const struct cistern_explain *e,
+                       int (*callback)(void *arg, const struct cistern_explanation *e), void *arg)
+{
+    struct explain_answer a = {.out = {.key = x->keys[0]}};
+    uint64_t from = clock_ns();
+    int64_t run = explain_run(x, pass_over, NULL);
+    bool refused = false;
+    int rc;
+
+    if (run < 0)
+        return (int)run;
+    if (explain_breaker(x, run, a.detail, sizeof a.detail)) {
+        a.out.why = CISTERN_WHY_BREAKER;
+    } else {
+        rc = explain_gate(x, e, run, clock_ns() - from, &refused, a.detail, sizeof a.detail);
+        if (rc || !refused)
+            return rc;
+        a.out.why = CISTERN_WHY_GATED;
+    }
+    rc = explain_tell(x, &a, callback, arg);
+    return rc ? rc : 1;
 }
 
 int64_t cistern_explain(const struct cistern_admin *a, const struct cistern_explain *how,
@@ -302,7 +342,7 @@ int64_t cistern_explain(const struct cistern_admin *a, const struct cistern_expl
     struct explain x = {0};
     struct cistern_prefix prefix = {.size = sizeof prefix};
     struct cistern_explain e;
-    int64_t run = -EINVAL;
+    int64_t run = 0;
     int rc = config_take_struct(&e, sizeof e, how);
 
     if (rc)
@@ -315,8 +355,13 @@ int64_t cistern_explain(const struct cistern_admin *a, const struct cistern_expl
     prefix.ntokens = e.ntokens;
     prefix.identity = e.identity;
     rc = explain_begin(&x, a, &prefix);
+    rc = rc ? rc : pins_keys_take(&x.ad, &x.v, x.space, &x.pins);
+    if (!rc && (e.prefill_rate || explain_breaker(&x, 0, NULL, 0)))
+        rc = explain_all(&x, &e, callback, arg);
     if (!rc)
         run = explain_run(&x, callback, arg);
     explain_end(&x);
-    return rc ? rc : run < 0 ? admin_result(&x.ad, (int)run) : run;
+    if (rc)
+        return rc > 0 ? 0 : admin_result(&x.ad, rc);
+    return run < 0 ? admin_result(&x.ad, (int)run) : run;
 }

@@ -4,7 +4,7 @@
 #ifndef ADMIN_EXPLAIN_H
 #define ADMIN_EXPLAIN_H
 
-#include "admin/survey.h"
+#include "admin/pins.h"
 
 struct explain_copy {
     size_t key; /* place in the prompt */
@@ -28,8 +28,9 @@ struct explain {
     uint16_t all, last, trailing; /* masks of parts by policy */
     uint32_t window[CISTERN_MAX_PARTS];
     uint32_t block_tokens, shards;
-    uint64_t block_bytes; /* on storage, of a full block of one shard */
-    uint64_t read_bytes;  /* of payloads that were read */
+    uint64_t block_bytes;  /* on storage, of a full block of one shard */
+    uint64_t read_bytes;   /* of payloads that were read */
+    struct pins_keys pins; /* owned: of the space */
 };
 
 /* Opens, surveys the root, chooses the space, takes the keys and finds their copies. Whatever it
@@ -54,6 +55,16 @@ int explain_tell(struct explain *x, struct explain_answer *a,
 int explain_find(struct explain *x) MUST_CHECK;
 /* The first copy of a key, or ncopies. */
 size_t explain_first(const struct explain *x, size_t key);
+
+/* Segments of a shard that heads name and that are gone; shard UINT32_MAX: of all. */
+uint64_t explain_gone(const struct explain *x, uint32_t shard);
+/* Why no contents name a key: evicted, perhaps evicted, never stored. */
+uint32_t explain_lost(const struct explain *x, size_t key, char *detail, size_t size);
+/* Is the breaker of a live writer of the space open? */
+bool explain_breaker(const struct explain *x, int64_t run, char *detail, size_t size);
+/* Does a run of so many blocks load slower than it computes? `ns`: how long the reading took. */
+int explain_gate(const struct explain *x, const struct cistern_explain *e, int64_t run, uint64_t ns,
+                 bool *refused, char *detail, size_t size) MUST_CHECK;
 
 /* What is wrong with a copy: enum cistern_reason, CISTERN_WHY_HERE = nothing. */
 int explain_judge(struct explain *x, const struct explain_copy *c, uint32_t *why, char *detail,

@@ -321,6 +321,5 @@ uint32_t explain_absent(const struct explain *x, size_t key, const struct explai
                        "earlier one");
         return CISTERN_WHY_SALT;
     }
-    (void)snprintf(detail, size, "no contents name it: it was never stored, or it was evicted");
-    return CISTERN_WHY_NEVER;
+    return explain_lost(x, key, detail, size);
 }

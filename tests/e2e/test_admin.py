@@ -1271,6 +1271,81 @@ def test_explain_an_aside(store, ask):
     assert sorted(ends) == ["here", "set aside"]
 
 
+def remove_segment(path):
+    path.unlink()
+    path.with_suffix(".seg").unlink()
+
+
+def segment_of(store, key):
+    return payloads(store)[key, 0][0].with_suffix(".toc")
+
+
+def test_explain_evicted_for_sure(store, ask):
+    """Its children are there, and it is not."""
+    keys = keys_in_order(store)
+    first = segment_of(store, keys[0])
+    gone = [i for i, k in enumerate(keys) if segment_of(store, k) == first]
+    remove_segment(first)
+    assert len(gone) < 40
+    run_, reason, detail = why(explain(store, "--prompt", ask(40)))
+    assert (run_, reason) == (0, "evicted") and "later blocks of this prompt are stored" in detail
+    assert detail.endswith("it was evicted")
+
+
+def test_explain_evicted_or_never_stored(store, ask):
+    """A segment of the space is gone; what was in it nobody can tell."""
+    assert why(explain(store, "--prompt", ask(3, seed=9)))[1] == "never stored"
+    remove_segment(segment_of(store, keys_in_order(store)[0]))
+    run_, reason, detail = why(explain(store, "--prompt", ask(3, seed=9)))
+    assert (run_, reason) == (0, "evicted") and "evicted or never stored; 1 segments" in detail
+
+
+def test_explain_a_put_that_was_dropped_or_an_eviction(store, ask):
+    """A parent is missing, and no segment is."""
+    keys = keys_in_order(store)
+    r = explain(store, "--key", ",".join(["ab" * 32, keys[1]]))
+    run_, reason, detail = why(r)
+    assert (run_, reason) == (0, "evicted") and "or its put was dropped" in detail
+
+
+def test_explain_a_shard_that_evicted(tmp_path, ask):
+    mount = tmp_path / "m"
+    mount.mkdir()
+    fill(mount, 40, shard=0, shards=2)
+    fill(mount, 40, shard=1, shards=2)
+    tocs = [p for p in files(mount, "r/*/s1of2/*.toc") if p.stat().st_size > 4096]
+    remove_segment(tocs[-1])
+    _, reason, detail = why(explain(mount, "--prompt", ask(40)))
+    assert reason == "shard" and "shard 1 has none: evicted or never stored there" in detail
+
+
+def test_explain_an_open_breaker(store, ask):
+    DAMAGE["CF207"][0](store)
+    run_, reason, detail = why(explain(store, "--prompt", ask(40)))
+    assert (run_, reason) == (0, "breaker open") and "by the files the run has 40 blocks" in detail
+    later(pick(".head"), 96, "<Q", 7, 176)(store)  # not written for long: its writer is gone
+    assert explain(store, "--prompt", ask(40), code=0)["run"] == 40
+
+
+def test_explain_the_cost_gate(store, ask):
+    """40 blocks of 16 tokens and 16 KiB: at 1 MiB/s 625 ms to load."""
+    slow = ["--read-rate", 1, "--prompt", ask(40)]
+    run_, reason, detail = why(explain(store, "--prefill-rate", 2000, *slow))
+    assert (run_, reason) == (0, "gated") and "in 625.0 ms, and computing takes 320.0 ms" in detail
+    assert explain(store, "--prefill-rate", 1000, *slow, code=0)["run"] == 40
+    assert explain(store, "--prefill-rate", 1, "--read", "--prompt", ask(40), code=0)["run"] == 40
+    assert why(explain(store, "--prefill-rate", 1 << 30, "--read", "--prompt", ask(40)))[1] == "gated"
+    r = run("explain", store / "r", "--prefill-rate", 5, "--prompt", ask(40))
+    assert r.returncode == 4 and "needs a read rate" in r.stderr, words(r)
+
+
+def test_explain_pinned(store, ask):
+    answer("pin", store / "r", "--prompt", ask(7))
+    blocks = explain(store, "--prompt", ask(40), code=0)["blocks"]
+    assert [b["pinned"] for b in blocks] == [True] * 7 + [False] * 33
+    assert "pinned" in blocks[0]["detail"] and "pinned" not in blocks[7]["detail"]
+
+
 @pytest.mark.parametrize("args,code,expected", [
     (["explain"], 2, "one of --prompt"),
     (["explain", "--key", "12"], 2, "64 hexadecimal"),
