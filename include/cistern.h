@@ -212,11 +212,11 @@ struct cistern_options {
                                         only; older keys may follow on further lines. Plain segments
                                         that are there are not read any more. NULL = plain; an
                                         encrypted root is then refused (CISTERN_EKEY) */
-    uint32_t ttl_seconds; /* blocks of this shard, whoever stored them, are evicted when they are
-                             older: after ttl_seconds at the earliest, after one and a half times
-                             that and a minute at the latest, while a handle with it that writes is
-                             open. Nothing is carried over then. Give all who open the shard the
-                             same. 0 = blocks do not age */
+    uint32_t ttl_seconds;  /* blocks of this shard, whoever stored them, are evicted when they are
+                              older: after ttl_seconds at the earliest, after one and a half times
+                              that and a minute at the latest, while a handle with it that writes is
+                              open. Nothing is carried over then. Give all who open the shard the
+                              same. 0 = blocks do not age */
     uint32_t shadow_every; /* every so manieth run of hits is to be computed as well and compared:
                               see cistern_shadow_due(); 0 = none */
 };

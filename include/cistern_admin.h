@@ -231,8 +231,8 @@ struct cistern_prefix {
  *
  * A pin is a small file in the directory of a space that names keys, docs/FORMAT.md "Pins". As long
  * as it stands no writer of this version evicts the last copy of a block that it names, whatever is
- * lacking. Blocks that are not stored yet are kept once they are. cistern_wipe(), a deletion, a
- * retired model and a copy that is bad are stronger.
+ * lacking. Blocks that are not stored yet are kept once they are. Stronger than a pin are
+ * cistern_wipe(), a deletion, a retired model, a time to live, and a copy that is bad.
  */
 
 struct cistern_pin_new {
