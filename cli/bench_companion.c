@@ -13,7 +13,7 @@
 
 #include "cli.h"
 
-enum { OPEN = 'o', CLOSE = 'c', GO = 'g', STOP = 's', GOOD = 'k', BAD = 'x', PERIOD_MS = 1000 };
+enum { OPEN = 'o', CLOSE = 'c', GO = 'g', STOP = 's', GOOD = 'k', BAD = 'x', PERIOD_MS = 200 };
 
 /* ---- The other process ---- */
 

@@ -1,6 +1,6 @@
 /*
  * test_evict.c - capacity on real files: what is evicted, what stays, what crashes and strangers
- * leave, and a file system that is full.
+ * leave. A file system that is full: test_full.c.
  *
  * Segments are of 1 MiB, blocks of 64 KiB. Nothing is judged by time: conditions are waited for
  * with a limit that only tells "soon" from "never".
@@ -15,7 +15,6 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <signal.h>
-#include <sys/mount.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -124,8 +123,6 @@ static int teardown(void **state)
 
     if (f->c)
         assert_int_equal(cistern_close(f->c), 0);
-    if (f->mounted)
-        (void)umount2(f->s.dir, MNT_DETACH);
     store_rmdir(&f->s);
     free(f);
     return 0;
@@ -495,154 +492,6 @@ static void live_writers_keep_their_files(void **state)
     assert_int_equal(get_hits(f, 0, BATCH), BATCH);
 }
 
-/* ---- A full file system ---- */
-
-static bool mount_small(struct fixture *f, const char *size)
-{
-    char options[64];
-
-    if (geteuid() != 0) {
-        print_message("skipped: mounting a tmpfs needs root\n");
-        return false;
-    }
-    (void)snprintf(options, sizeof options, "size=%s", size);
-    if (mount("tmpfs", f->s.dir, "tmpfs", 0, options)) {
-        print_message("skipped: no tmpfs can be mounted (%s)\n", strerror(errno));
-        return false;
-    }
-    f->mounted = true;
-    return true;
-}
-
-/* Fills what is left to the last byte. */
-static void fill_up(const struct fixture *f)
-{
-    static const char zeros[4096];
-    char path[300];
-    int fd;
-
-    (void)snprintf(path, sizeof path, "%s/stranger", f->s.dir);
-    fd = open(path, O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0600);
-    assert_true(fd >= 0);
-    while (write(fd, zeros, sizeof zeros) > 0)
-        ;
-    assert_int_equal(close(fd), 0);
-}
-
-static void remove_stranger(const struct fixture *f)
-{
-    char path[300];
-
-    (void)snprintf(path, sizeof path, "%s/stranger", f->s.dir);
-    assert_int_equal(unlink(path), 0);
-}
-
-static void a_disk_that_we_fill_ourselves(void **state)
-{
-    struct fixture *f = *state;
-    uint32_t i, hits;
-
-    if (!mount_small(f, "12m"))
-        skip();
-    f->s.o.capacity_bytes = 0;
-    open_store(f);
-    for (i = 0; i < MANY / 2; i += BATCH)
-        put_all(f, i, BATCH);
-    assert_true(metric(f->c, "evicted_segments") > 0);
-    hits = get_hits(f, 0, MANY / 2);
-    assert_true(hits >= 4 * 16);
-    assert_true(get_one(f, MANY / 2 - 1));
-    reopen(f);
-    assert_int_equal(get_hits(f, 0, MANY / 2), hits);
-}
-
-/* Nothing of ours is sealed: nothing can be evicted, so nothing is lost, and puts come back. */
-static void a_disk_that_a_stranger_fills(void **state)
-{
-    struct fixture *f = *state;
-    uint32_t i;
-
-    if (!mount_small(f, "12m"))
-        skip();
-    f->s.o.capacity_bytes = 0;
-    open_store(f);
-    for (i = 0; i < 8; i += BATCH)
-        put_all(f, i, BATCH);
-    fill_up(f);
-    put_once(f, 8, BATCH);
-    assert_int_equal(f->ev.hits, 0);
-    put_once(f, 8, BATCH);
-    assert_int_equal(f->ev.hits, 0);
-    assert_true(metric(f->c, "put_dropped_full_blocks") > 0);
-    assert_int_equal(get_hits(f, 0, 8), 8);
-    remove_stranger(f);
-    put_all(f, 8, BATCH);
-    assert_int_equal(get_hits(f, 0, 12), 12);
-    reopen(f);
-    assert_int_equal(get_hits(f, 0, 12), 12);
-}
-
-/* The stranger stays: old segments make room for new ones. */
-static void a_stranger_that_stays(void **state)
-{
-    struct fixture *f = *state;
-    uint32_t i;
-
-    if (!mount_small(f, "12m"))
-        skip();
-    f->s.o.capacity_bytes = 0;
-    open_store(f);
-    for (i = 0; i < 80; i += BATCH)
-        put_all(f, i, BATCH);
-    fill_up(f);
-    for (; i < 240; i += BATCH)
-        put_all(f, i, BATCH);
-    assert_true(get_one(f, 239));
-    assert_true(metric(f->c, "full_retries") + metric(f->c, "evicted_segments") > 0);
-    assert_true(get_hits(f, 0, 240) >= 16);
-}
-
-static void starting_on_a_full_disk(void **state)
-{
-    struct fixture *f = *state;
-
-    if (!mount_small(f, "12m"))
-        skip();
-    f->s.o.capacity_bytes = 0;
-    open_store(f);
-    put_all(f, 0, BATCH);
-    put_all(f, BATCH, BATCH);
-    assert_int_equal(cistern_close(f->c), 0);
-    fill_up(f);
-    open_store(f);
-    assert_int_equal(get_hits(f, 0, 2 * BATCH), 2 * BATCH);
-    /* The sealed segment of the writer before may make room; what is read stays right. */
-    put_once(f, 2 * BATCH, BATCH);
-    (void)get_hits(f, 0, 3 * BATCH);
-    remove_stranger(f);
-    put_all(f, 2 * BATCH, BATCH);
-    assert_int_equal(get_hits(f, 2 * BATCH, 3 * BATCH), BATCH);
-}
-
-static void a_floor_of_free_space_is_kept(void **state)
-{
-    struct fixture *f = *state;
-    struct io_space space;
-    uint32_t i;
-
-    if (!mount_small(f, "24m"))
-        skip();
-    f->s.o.capacity_bytes = 0;
-    f->s.o.free_floor_bytes = 10 * SEGMENT;
-    open_store(f);
-    for (i = 0; i < 512; i += BATCH) {
-        put_all(f, i, BATCH);
-        assert_int_equal(f->c->io->ops->space(f->c->io, &space), 0);
-        assert_true(space.free_bytes >= 9 * SEGMENT);
-    }
-    assert_true(get_one(f, 511));
-}
-
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(int argc, char **argv)
@@ -664,11 +513,6 @@ int main(int argc, char **argv)
         TEST(killed_after_the_last_step),
         TEST(litter_of_dead_writers_goes),
         TEST(live_writers_keep_their_files),
-        TEST(a_disk_that_we_fill_ourselves),
-        TEST(a_disk_that_a_stranger_fills),
-        TEST(a_stranger_that_stays),
-        TEST(starting_on_a_full_disk),
-        TEST(a_floor_of_free_space_is_kept),
     };
 
     if (argc > 1)
