@@ -32,6 +32,7 @@ sim: $(SCENARIO)
 	@$(SCENARIO) $(if $(SEED),--seed $(SEED) $(V),--seeds $(SEEDS) $(if $(FROM),--from $(FROM)))
 test-sim: setup-test $(SIM_PROGS) $(SCENARIO)
 	@$(O)/tests/sim/test_manners
+	@$(O)/tests/sim/test_daemon
 	@tests/sim/run_fail_at --program $(O)/tests/sim/test_fail_at
 	@$(SCENARIO) --seeds 20 --again 3 $(if $(FROM),--from $(FROM))
 check-sim: setup-test $(SCENARIO)

@@ -153,7 +153,10 @@ static void pin_staging(cistern *c, const struct mem_ops *mem)
     (void)pthread_mutex_lock(&c->pin_lock);
     if (!atomic_load_explicit(&c->pinned, memory_order_relaxed)) {
         for (i = 0; i < 2; i++) {
-            if (pools[i] && mem->pin(pool_mem(pools[i])->base, pool_mem(pools[i])->size))
+            const struct io_mem *m =
+                pools[i] ? pool_generation(pools[i], atomic_load(&c->epoch) != 0) : NULL;
+
+            if (m && mem->pin(m->base, m->size))
                 log_line(&c->cfg.log, LOG_INFO,
                          "staging could not be pinned for %s: copies go slower", mem->name);
         }

@@ -20,6 +20,7 @@
 #include "base/fault.h"
 #include "base/hash.h"
 #include "engine/capacity.h"
+#include "engine/renew.h"
 #include "engine/sealed.h"
 #include "engine/writer_internal.h"
 
@@ -46,7 +47,8 @@ struct job {
 struct carry {
     struct job jobs[JOBS];
     struct io_ring ring;
-    bool lost; /* a read was not answered */
+    bool lost;      /* a read was not answered */
+    uint32_t epoch; /* of the handle, when the ring was made */
     struct unit unit;
     _Atomic bool ready; /* the unit is the lane's, else the keeper's */
     /* Of carry_begin(). */
@@ -65,6 +67,8 @@ static struct carry *carry_get(cistern *c)
     if (y || k->carry_failed || !c->cfg.carry_over)
         return y;
     y = calloc(1, sizeof *y);
+    if (y)
+        y->epoch = atomic_load(&c->epoch);
     if (!y || c->io->ops->ring_create(c->io, &y->ring, 2, true)) {
         log_line(&c->cfg.log, LOG_WARN, "blocks cannot be carried over: no memory, or no ring");
         k->carry_failed = true;
@@ -235,7 +239,7 @@ void carry_begin(cistern *c, uint32_t number, const struct policy_segment *victi
         job.count = 0;
     if (job.count)
         cut_to_limit(c, &job, victim);
-    if (job.count && c->segs.at[number].data.fd >= 0) {
+    if (job.count && !segtab_closed(&c->segs, number)) {
         y->jobs[i] = job;
         return;
     }
@@ -363,8 +367,8 @@ static int64_t read_run(cistern *c, struct io_file *f, struct unit *u, uint64_t 
 {
     struct carry *y = c->capacity->carry;
     struct io_done done;
-    int rc = c->io->ops->prep(c->io, &y->ring, pool_mem(c->write_pool), u->slot, f, from, u->len,
-                              u->slot);
+    int rc = c->io->ops->prep(c->io, &y->ring, pool_mem(c->write_pool, u->slot), u->slot, f, from,
+                              u->len, u->slot);
 
     if (rc < 0)
         return rc;
@@ -422,9 +426,36 @@ static uint8_t *spare_slot(cistern *c)
     return 2 * n.free > n.slots ? pool_take(c->write_pool) : NULL;
 }
 
-bool carry_step(cistern *c)
+/* Storage is another one (renew.c): nothing that was begun can be finished. */
+static bool begin_anew(cistern *c, struct carry *y)
 {
-    struct carry *y = c->capacity ? c->capacity->carry : NULL;
+    uint32_t i, epoch = atomic_load(&c->epoch);
+
+    if (y->epoch == epoch)
+        return true;
+    for (i = 0; i < JOBS; i++) {
+        if (y->jobs[i].blocks)
+            end_job(c, &y->jobs[i]);
+    }
+    c->io->ops->ring_destroy(c->io, &y->ring);
+    y->lost = c->io->ops->ring_create(c->io, &y->ring, 2, true) != 0;
+    y->epoch = epoch;
+    return false;
+}
+
+void carry_drop(struct writer *w)
+{
+    struct carry *y = w->c->capacity ? w->c->capacity->carry : NULL;
+
+    if (!y || !atomic_load_explicit(&y->ready, memory_order_acquire))
+        return;
+    pool_give(w->c->write_pool, y->unit.slot);
+    atomic_store_explicit(&y->ready, false, memory_order_release);
+}
+
+/* The keeper's part of a step, with the files as they are. */
+static bool step(cistern *c, struct carry *y)
+{
     struct job *job = NULL;
     uint32_t i;
 
@@ -448,6 +479,19 @@ bool carry_step(cistern *c)
     if (job->next >= job->count)
         end_job(c, job);
     return true;
+}
+
+bool carry_step(cistern *c)
+{
+    struct carry *y = c->capacity ? c->capacity->carry : NULL;
+    bool more;
+
+    if (!y)
+        return false;
+    (void)pthread_mutex_lock(&c->renew->files);
+    more = begin_anew(c, y) ? step(c, y) : true;
+    (void)pthread_mutex_unlock(&c->renew->files);
+    return more;
 }
 
 /* ---- Writing: the lane ---- */

@@ -40,6 +40,8 @@ bool carry_step(cistern *c);
 void carry_cancel(cistern *c, uint64_t writer, uint64_t seq);
 /* The write lane takes what waits for it, if it can. True: it took something. */
 bool carry_lay_out(struct writer *w);
+/* The write lane: what waits for it lies in memory that storage does not know any more. */
+void carry_drop(struct writer *w);
 /* Something waits for it. */
 bool carry_waits(const struct writer *w);
 

@@ -22,46 +22,77 @@
 #define OPEN_MAX      1024u /* contents that are open at once: a process has only so many files */
 #define OPENER_LOAD   16u /* files that make one more thread worth it, where it is a system call */
 
-int contents_reader_open(struct contents_reader *r, struct io *io, uint64_t timeout_ns)
+/* What of a reader is storage's. */
+static int make_ways(struct io *io, struct contents_ways *w)
 {
     uint32_t i;
     int rc;
 
-    r->io = io;
-    r->timeout_ns = timeout_ns;
-    if (r->crypt && (rc = cipher_open(&r->cipher)))
-        return rc;
     rc = pool_open(io, "contents", (uint64_t)CONTENTS_WINDOW * PIECE, PIECE, CONTENTS_WINDOW,
-                   &r->pool);
+                   &w->pool);
     if (rc)
         return rc;
-    rc = io->ops->ring_create(io, &r->ring, (int)CONTENTS_WINDOW, true);
+    rc = io->ops->ring_create(io, &w->ring, (int)CONTENTS_WINDOW, true);
     if (rc)
         return err_set(rc, "a ring for contents cannot be made: %s", cistern_error_string(rc));
-    r->ring_open = true;
+    w->ring_open = true;
     for (i = 0; i < CONTENTS_WINDOW; i++) {
-        r->pieces[i] = (struct contents_piece){.buf = pool_take(r->pool)};
-        if (!r->pieces[i].buf)
+        w->pieces[i] = (struct contents_piece){.buf = pool_take(w->pool)};
+        if (!w->pieces[i].buf)
             return err_set(-ENOMEM, "a pool for contents has too few slots");
     }
     return 0;
 }
 
-int contents_reader_close(struct contents_reader *r)
+static int drop_ways(struct io *io, struct contents_ways *w)
 {
     uint32_t i;
     int rc = 0;
 
-    if (r->ring_open)
-        r->io->ops->ring_destroy(r->io, &r->ring);
-    for (i = 0; r->pool && i < CONTENTS_WINDOW; i++) {
-        if (r->pieces[i].lost)
+    if (w->ring_open)
+        io->ops->ring_destroy(io, &w->ring);
+    for (i = 0; w->pool && i < CONTENTS_WINDOW; i++) {
+        if (w->pieces[i].lost)
             rc = -EBUSY;
-        else if (r->pieces[i].buf)
-            pool_give(r->pool, r->pieces[i].buf);
+        else if (w->pieces[i].buf)
+            pool_give(w->pool, w->pieces[i].buf);
     }
-    if (r->pool && pool_close(r->pool))
+    if (w->pool && pool_close(w->pool))
         rc = -EBUSY;
+    *w = (struct contents_ways){0};
+    return rc;
+}
+
+int contents_reader_open(struct contents_reader *r, struct io *io, uint64_t timeout_ns)
+{
+    int rc;
+
+    r->io = io;
+    r->timeout_ns = timeout_ns;
+    rc = r->crypt ? cipher_open(&r->cipher) : 0;
+    return rc ? rc : make_ways(io, &r->w);
+}
+
+int contents_reader_renew(struct contents_reader *r)
+{
+    struct contents_ways fresh = {0};
+    int rc = make_ways(r->io, &fresh);
+
+    if (rc) {
+        (void)drop_ways(r->io, &fresh);
+        return rc;
+    }
+    if (drop_ways(r->io, &r->w))
+        r->left = true;
+    r->w = fresh;
+    return 0;
+}
+
+int contents_reader_close(struct contents_reader *r)
+{
+    int rc = r->io ? drop_ways(r->io, &r->w) : 0;
+
+    rc = r->left ? -EBUSY : rc;
     cipher_close(r->cipher);
     crypt_wipe(r, sizeof *r);
     return rc;
@@ -275,8 +306,8 @@ static bool send(struct contents_reader *r, struct contents_piece *p)
     int rc;
 
     p->offset = job->is_head || job->fresh ? 0 : job->cursor.position;
-    rc = r->io->ops->prep(r->io, &r->ring, pool_mem(r->pool), p->buf, &job->file, p->offset,
-                          job->is_head ? FORMAT_PAGE : PIECE, p);
+    rc = r->io->ops->prep(r->io, &r->w.ring, pool_mem(r->w.pool, p->buf), p->buf, &job->file,
+                          p->offset, job->is_head ? FORMAT_PAGE : PIECE, p);
     if (rc < 0) {
         job->result = rc;
         return false;
@@ -310,7 +341,7 @@ static void feed(struct contents_reader *r, struct run *run)
     uint32_t i;
 
     for (i = 0; i < CONTENTS_WINDOW; i++) {
-        struct contents_piece *p = &r->pieces[i];
+        struct contents_piece *p = &r->w.pieces[i];
 
         while (!p->job && !p->lost && run->next < run->n) {
             struct contents_job *job = &run->jobs[run->next++];
@@ -325,7 +356,7 @@ static void feed(struct contents_reader *r, struct run *run)
                 p->job = NULL;
         }
     }
-    (void)r->io->ops->submit(r->io, &r->ring);
+    (void)r->io->ops->submit(r->io, &r->w.ring);
 }
 
 static void take_answers(struct contents_reader *r, struct run *run, const struct io_done *done,
@@ -352,7 +383,7 @@ static void give_up(struct contents_reader *r, struct run *run)
     uint32_t i;
 
     for (i = 0; i < CONTENTS_WINDOW; i++) {
-        struct contents_piece *p = &r->pieces[i];
+        struct contents_piece *p = &r->w.pieces[i];
 
         if (!p->job)
             continue;
@@ -373,7 +404,7 @@ static int wait_answers(struct contents_reader *r, struct io_done *done)
     while (!got && (now = clock_ns()) < until) {
         if (atomic_load(&r->cancel))
             return -ECANCELED;
-        got = r->io->ops->wait(r->io, &r->ring, done, CONTENTS_WINDOW, 1,
+        got = r->io->ops->wait(r->io, &r->w.ring, done, CONTENTS_WINDOW, 1,
                                min_u64(SLICE_NS, until - now));
     }
     return got;
@@ -384,7 +415,7 @@ static bool any_lost(const struct contents_reader *r)
     uint32_t i;
 
     for (i = 0; i < CONTENTS_WINDOW; i++) {
-        if (r->pieces[i].lost)
+        if (r->w.pieces[i].lost)
             return true;
     }
     return false;
@@ -397,9 +428,9 @@ static void settle(struct contents_reader *r, struct run *run)
     uint64_t until = clock_ns() + SETTLE_NS, now;
     struct io_done done[CONTENTS_WINDOW];
 
-    (void)r->io->ops->submit(r->io, &r->ring);
+    (void)r->io->ops->submit(r->io, &r->w.ring);
     while (any_lost(r) && (now = clock_ns()) < until) {
-        int got = r->io->ops->wait(r->io, &r->ring, done, CONTENTS_WINDOW, 1,
+        int got = r->io->ops->wait(r->io, &r->w.ring, done, CONTENTS_WINDOW, 1,
                                    min_u64(SLICE_NS, until - now));
 
         if (got < 0)
@@ -414,7 +445,7 @@ static int read_all(struct contents_reader *r, struct contents_job *jobs, size_t
     struct io_done done[CONTENTS_WINDOW];
     int got, rc = 0;
 
-    got = r->io->ops->wait(r->io, &r->ring, done, CONTENTS_WINDOW, 0, 0);
+    got = r->io->ops->wait(r->io, &r->w.ring, done, CONTENTS_WINDOW, 0, 0);
     take_answers(r, &run, done, got);
     feed(r, &run);
     while (!rc && (run.flying || run.next < n)) {

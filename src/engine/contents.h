@@ -50,11 +50,18 @@ struct contents_piece {
     bool lost;              /* an earlier run gave up on it; storage still owns buf */
 };
 
-struct contents_reader {
-    struct io *io;
+/* What is registered with storage. */
+struct contents_ways {
     struct io_ring ring;
     bool ring_open;
     struct pool *pool;
+    struct contents_piece pieces[CONTENTS_WINDOW];
+};
+
+struct contents_reader {
+    struct io *io;
+    struct contents_ways w;
+    bool left;           /* some of before is storage's for good */
     uint64_t timeout_ns; /* one read */
     _Atomic bool cancel; /* set by any thread: give up what is under way, begin nothing */
     bool buffered;       /* no O_DIRECT for data files */
@@ -71,10 +78,12 @@ struct contents_reader {
     const struct toc_sink *sink; /* gets `arg` = its own arg; the job is in `current` */
     void *arg;
     struct contents_job *current;
-    struct contents_piece pieces[CONTENTS_WINDOW];
 };
 
 int contents_reader_open(struct contents_reader *r, struct io *io, uint64_t timeout_ns) MUST_CHECK;
+/* Goes on with another ring and other memory; what storage owns of those of before is left to the
+ * process. */
+int contents_reader_renew(struct contents_reader *r) MUST_CHECK;
 /* -EBUSY: storage still owns some of its memory, which is left to the process. Accepts a zeroed
  * reader. */
 int contents_reader_close(struct contents_reader *r);

@@ -32,12 +32,14 @@ static void refresh_gauges(cistern *c)
     metric_set(m, METRIC_read_slots, n.slots);
     metric_set(m, METRIC_read_slots_free, n.free);
     metric_set(m, METRIC_read_slots_quarantined, n.quarantined);
+    metric_set(m, METRIC_read_slots_old, n.old);
     n = (struct pool_counts){0};
     if (c->write_pool)
         pool_count(c->write_pool, &n);
     metric_set(m, METRIC_write_slots, n.slots);
     metric_set(m, METRIC_write_slots_free, n.free);
     metric_set(m, METRIC_write_slots_quarantined, n.quarantined);
+    metric_set(m, METRIC_write_slots_old, n.old);
 }
 
 int cistern_metrics(const cistern *c, struct cistern_metric *out, int max)

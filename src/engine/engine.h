@@ -55,6 +55,7 @@ struct writer;   /* writer_internal.h */
 struct follower; /* follow.h */
 struct capacity; /* capacity.h */
 struct doubts;   /* gone.h */
+struct renew;    /* renew.h */
 
 enum keeper_job {
     KEEPER_STOP = 1,
@@ -103,6 +104,9 @@ struct cistern {
     struct writer *writer; /* NULL when nothing is written */
     struct follower *follower;
     struct capacity *capacity; /* NULL when nothing is written */
+    struct renew *renew;       /* NULL when nothing is read either */
+    _Atomic uint32_t epoch;    /* grows when rings, memory and files are replaced */
+    _Atomic uint32_t coming;   /* the epoch that files which are opened now belong to */
     struct admit *admit;       /* NULL: every block is; see admission.h */
     struct budget budget;
     _Atomic bool retired; /* the space is: nothing is stored in it; see retire.h */
@@ -112,9 +116,12 @@ struct cistern {
     _Atomic uint64_t ticket_seq;
     pthread_mutex_t pin_lock;
     const struct mem_ops *_Atomic pinned; /* staging is pinned for this kind of memory */
+    const struct mem_ops *pinned_before;  /* so was that of before; guarded by pin_lock */
     struct metrics metrics;
     struct breaker breaker;
-    _Atomic uint32_t probes; /* of the breaker, tried so far */
+    _Atomic uint32_t probes;        /* of the breaker, tried so far */
+    _Atomic uint32_t probe_answers; /* of these, answered through a lane's ring, also late */
+    _Atomic uint32_t probe_wanted;  /* a lane is to send one, whatever the breaker says */
     struct negative negative;
     struct doubts *doubts;
     _Atomic uint32_t ranks_ill;     /* shards whose breaker is open, as their heads say */
@@ -187,6 +194,14 @@ void engine_bad_copy(cistern *c, const cistern_key *key, uint32_t segment, uint3
 void engine_aside(cistern *c, uint32_t segment);
 /* Nothing of the segment is to be used. */
 bool engine_is_aside(const cistern *c, uint32_t segment);
+
+/* Its data file can be read: it is open, and not of a daemon of before. By who holds it. */
+static inline bool segment_readable(const cistern *c, uint32_t segment)
+{
+    const struct segment *s = &c->segs.at[segment];
+
+    return s->data.fd >= 0 && s->epoch == atomic_load_explicit(&c->epoch, memory_order_relaxed);
+}
 
 /* The presence for one match; others.c exchanges it meanwhile and frees the old one later. */
 static inline struct presence *others_enter(cistern *c)

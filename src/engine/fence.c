@@ -106,8 +106,7 @@ static void beat(struct writer *w, struct wstream *st)
         st->head_dirty = true;
 }
 
-/* Nothing goes on under the old name. */
-static void give_up(struct writer *w)
+void fence_give_up(struct writer *w)
 {
     uint32_t i;
 
@@ -168,7 +167,7 @@ void fence_step(struct writer *w)
             beat(w, &w->streams[i]);
     }
     if (atomic_load(&w->fence) == FENCE_RAISED && !w->toc_busy)
-        give_up(w);
+        fence_give_up(w);
 }
 
 /* A segment that was made meanwhile has the old name. */

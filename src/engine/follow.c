@@ -57,7 +57,7 @@ static int on_block(void *arg, const struct block_info *b)
 
     if (f->number_shard == c->cfg.shard && engine_is_aside(c, f->number))
         return 0;
-    if (f->number_shard == c->cfg.shard && c->segs.at[f->number].data.fd < 0 &&
+    if (f->number_shard == c->cfg.shard && f->number_closed &&
         !(c->cfg.flags & CISTERN_OPEN_MATCH_ONLY))
         return 0;
     f->batch[f->batched] = *b;
@@ -174,8 +174,11 @@ static void apply_dead(cistern *c)
 static int begin(void *arg, struct contents_job *job)
 {
     cistern *c = arg;
-    struct segment s = {
-        .writer = job->writer, .seq = job->seq, .shard = job->shard, .data = job->data};
+    struct segment s = {.writer = job->writer,
+                        .seq = job->seq,
+                        .shard = job->shard,
+                        .data = job->data,
+                        .epoch = c->follower->epoch};
     int64_t number;
 
     if (memcmp(job->header.space, c->fingerprint, sizeof c->fingerprint) != 0 ||
@@ -227,6 +230,7 @@ static int sink_block(void *arg, const struct block_info *b)
         flush_batch(c);
         f->number = f->reader.current->number;
         f->number_shard = f->reader.current->shard;
+        f->number_closed = segtab_closed(&c->segs, f->number);
     }
     return on_block(c, b);
 }
@@ -350,6 +354,22 @@ int follower_open(cistern *c)
     f->reader.sink = &f->sink;
     f->reader.arg = c;
     return contents_reader_open(&f->reader, c->io, 10ull * c->cfg.read_timeout_ms * NS_PER_MS);
+}
+
+int follow_renew(cistern *c)
+{
+    struct follower *f = c->follower;
+    uint32_t i, epoch = atomic_load(&c->coming);
+    int rc = epoch == f->epoch ? 0 : contents_reader_renew(&f->reader);
+
+    if (rc || epoch == f->epoch)
+        return rc;
+    for (i = 0; i < f->peers.count; i++) {
+        if (f->peers.at[i].file.fd >= 0)
+            c->io->ops->file_close(c->io, &f->peers.at[i].file);
+    }
+    f->epoch = epoch;
+    return 0;
 }
 
 int follower_close(cistern *c)

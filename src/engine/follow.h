@@ -43,6 +43,7 @@ struct follower {
     bool opened;       /* segments were taken up since */
     struct follow_notes absent;    /* of copies that were not read yet, if they are there at all */
     bool inserted;                 /* blocks were taken up since */
+    bool number_closed;            /* it has no data file */
     uint32_t number, number_shard; /* segment of the job that is being parsed */
     uint32_t batched;
     struct block_info batch[63];
@@ -58,6 +59,7 @@ struct follower {
     struct presence *fresh, *retired; /* being filled; exchanged and not yet freed */
     /* watch.c */
     struct bell_heard heard; /* before the look of the open */
+    uint32_t epoch;          /* of the handle, when the look began (renew.c) */
     pthread_t thread;
     bool started;
     _Atomic uint32_t urgent; /* grows when somebody waits for the thread; any thread */
@@ -78,6 +80,8 @@ enum look {
 
 /* follow.c: runs the jobs, whose heads were read before, and takes up what they say. */
 int follow_take(cistern *c, struct contents_list *jobs) MUST_CHECK;
+/* Storage is another one (renew.c): the ring, the memory and the files of before are given up. */
+int follow_renew(cistern *c) MUST_CHECK;
 /* Lets go of their segments: until then nobody else gets the numbers. */
 void follow_release(cistern *c, struct contents_list *jobs);
 /* When all jobs of a look were taken: copies that were declared dead. */

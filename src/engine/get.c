@@ -133,6 +133,14 @@ static void settle_asked(struct lane *l, struct share *s, uint16_t asked, uint8_
     }
 }
 
+/* Memory that was registered with storage of before (renew.c) is out of its reach: such a read goes
+ * through staging. */
+static bool reads_direct(const struct lane *l, const struct op *op)
+{
+    return op->direct &&
+           op->r.memory->epoch == atomic_load_explicit(&l->c->epoch, memory_order_relaxed);
+}
+
 /* The segment is held; the group releases it when it is free. */
 static bool open_group(struct lane *l, struct share *s, uint32_t segment, uint64_t from)
 {
@@ -141,7 +149,7 @@ static bool open_group(struct lane *l, struct share *s, uint32_t segment, uint64
 
     if (!g)
         return false;
-    if (!s->op->direct && !(buf = pool_take(l->c->read_pool)))
+    if (!reads_direct(l, s->op) && !(buf = pool_take(l->c->read_pool)))
         return false;
     l->free_groups = g->link;
     g->link = NULL;
@@ -165,7 +173,7 @@ static bool open_group(struct lane *l, struct share *s, uint32_t segment, uint64
         l->live->before = g;
     l->live = g;
     s->groups++;
-    if (s->op->direct) {
+    if (!buf) {
         const struct cistern_span *span = op_span(&l->c->ops, s->op, s->next, s->part);
 
         g->buf = span->vecs[0].base;
@@ -209,7 +217,7 @@ static bool find_readable(cistern *c, const cistern_key *key, struct index_place
             segment_release(&c->segs, place->segment);
             continue;
         }
-        if (c->segs.at[place->segment].data.fd >= 0)
+        if (segment_readable(c, place->segment))
             return true;
         segment_release(&c->segs, place->segment);
         return false;
@@ -227,7 +235,7 @@ static enum step plan_at(struct lane *l, struct share *s, struct group **g, uint
 
     if (!chosen)
         return STEP_SETTLED;
-    if (!s->op->direct && to - from > pool_slot_bytes(l->c->read_pool)) {
+    if (!reads_direct(l, s->op) && to - from > pool_slot_bytes(l->c->read_pool)) {
         settle_asked(l, s, chosen, CISTERN_MISS);
         return STEP_SETTLED;
     }

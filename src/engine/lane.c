@@ -20,12 +20,14 @@
 #include "engine/lane_internal.h"
 #include "segment/crypt.h"
 #include "engine/memory.h"
+#include "engine/renew.h"
 #include "segment/root.h"
 
 #define SLICE_NS     (500 * 1000ull)  /* longest wait on a ring while new work may come */
 #define SLOT_WAIT_NS (200 * 1000ull)  /* look again for a free slot */
 #define CHECK_NS     (1000 * 1000ull) /* between looks at the deadlines */
 #define IDLE_NS      NS_PER_S
+#define WARM_NS      (50 * NS_PER_MS) /* a slice of the wait for a first read */
 #define NAP_MOST_NS                                                                                \
     (20 * NS_PER_MS) /* between looks at what is late, when nothing else is to do                  \
                       */
@@ -172,7 +174,7 @@ static void group_failed(struct lane *l, struct group *g, int error)
 static bool prep_one(struct lane *l, struct group *g)
 {
     cistern *c = l->c;
-    const struct io_mem *mem = g->staged ? pool_mem(c->read_pool) : &g->op->r.memory->mem;
+    const struct io_mem *mem = g->staged ? pool_mem(c->read_pool, g->buf) : &g->op->r.memory->mem;
     uint64_t at = g->offset + g->issued, len = next_len(l, g, mem);
     struct rio *io = l->free_rios;
     int rc;
@@ -182,8 +184,8 @@ static bool prep_one(struct lane *l, struct group *g)
     io->group = g;
     io->offset = at;
     io->len = (uint32_t)len;
-    rc = c->io->ops->prep(c->io, &l->ring, mem, g->buf + g->issued, &c->segs.at[g->segment].data,
-                          at, len, io);
+    rc = c->io->ops->prep(c->io, l->ring, mem, g->buf + g->issued, &c->segs.at[g->segment].data, at,
+                          len, io);
     if (rc == -EAGAIN)
         return false;
     g->issued += len;
@@ -233,7 +235,7 @@ static void issue(struct lane *l, uint64_t now)
         if (!g->ios)
             push_ready(l, g);
     }
-    if (l->prepared && l->c->io->ops->submit(l->c->io, &l->ring) >= 0)
+    if (l->prepared && l->c->io->ops->submit(l->c->io, l->ring) >= 0)
         l->prepared = 0; /* else once more at the next look */
 }
 
@@ -306,7 +308,7 @@ static void answered(struct lane *l, const struct io_done *d)
 static int reap(struct lane *l, int min, uint64_t timeout_ns)
 {
     struct io_done done[REAP];
-    int i, n = l->c->io->ops->wait(l->c->io, &l->ring, done, REAP, min, timeout_ns);
+    int i, n = l->c->io->ops->wait(l->c->io, l->ring, done, REAP, min, timeout_ns);
 
     for (i = 0; i < n; i++)
         answered(l, &done[i]);
@@ -324,6 +326,61 @@ static void deliver_one(struct lane *l)
     get_deliver(l, g);
     if (s && get_planned(s) && !s->groups)
         share_end(l, s, 0);
+}
+
+/* ---- The ring of before ---- */
+
+void lane_leave_kit(struct lane *l)
+{
+    struct group *g, *next;
+    uint32_t i;
+
+    while (l->shares)
+        share_cut(l, l->shares, 0, CISTERN_MISS);
+    l->issue = l->issue_last = l->ready = l->ready_last = NULL;
+    for (g = l->live; g; g = next) {
+        next = g->next;
+        g->issued = g->len;
+        g->old = g->late = g->struck = true;
+        if (!g->ios)
+            lane_free_group(l, g);
+    }
+    for (i = 0; i < PROBES; i++) {
+        if (l->now->probe[i].buf)
+            pool_quarantine(l->c->read_pool, l->now->probe[i].buf);
+    }
+    l->old_inflight += l->inflight + l->probing;
+    l->inflight = l->probing = l->lost = l->prepared = 0;
+}
+
+static void old_answered(struct lane *l, struct rio *io)
+{
+    struct group *g = io->group;
+
+    l->old_inflight--;
+    metric_add(&l->c->metrics, METRIC_io_late, 1);
+    if (!g) {
+        probe_late(l, io);
+        return;
+    }
+    io->link = l->free_rios;
+    l->free_rios = io;
+    if (!--g->ios)
+        lane_free_group(l, g);
+}
+
+void lane_reap_old(struct lane *l)
+{
+    struct io_done done[REAP];
+    uint64_t now = clock_ns();
+    int i, n;
+
+    if (!l->old_inflight || now < l->old_ns)
+        return;
+    l->old_ns = now + NAP_MOST_NS;
+    n = l->c->io->ops->wait(l->c->io, &l->kit[0].ring, done, REAP, 0, 0);
+    for (i = 0; i < n; i++)
+        old_answered(l, done[i].userdata);
 }
 
 /* ---- Deadlines ---- */
@@ -394,8 +451,12 @@ static void end_all(struct lane *l)
 
 static bool closed(const struct lane *l)
 {
+    const struct group *g = l->live;
+
+    while (g && g->old) /* the answers of the ring of before are not waited for */
+        g = g->next;
     return atomic_load(&l->c->closing) && !l->shares &&
-           ((!l->live && !l->probing) || clock_ns() >= atomic_load(&l->c->close_deadline_ns));
+           ((!g && !l->probing) || clock_ns() >= atomic_load(&l->c->close_deadline_ns));
 }
 
 /* Until the next probe, when the breaker is open. */
@@ -433,10 +494,13 @@ static void *lane_main(void *arg)
         bool stuck = false;
 
         take_new(l);
+        renew_turn(l);
         gate_meter_turn(&l->meter, l->shares != NULL, now);
         check_deadlines(l, now);
         if (engine_stops_gets(l->c)) {
             end_all(l);
+            probe_send(l, now);
+        } else if (atomic_load_explicit(&l->c->probe_wanted, memory_order_relaxed)) {
             probe_send(l, now);
         }
         if (!l->ready || !l->c->io->inline_reads)
@@ -461,39 +525,70 @@ static void *lane_main(void *arg)
 
 /* ---- Open and close ---- */
 
+int lane_kit_make(cistern *c, struct lane_kit *kit)
+{
+    uint32_t groups = 2 * c->cfg.depth + 2, rios = c->cfg.depth + 1;
+    uint32_t i;
+    int rc = c->io->ops->ring_create(c->io, &kit->ring, (int)(rios + PROBES), true);
+
+    if (rc)
+        return err_set(rc, "a read ring of %u entries cannot be made: %s", rios + PROBES,
+                       cistern_error_string(rc));
+    kit->ring_open = true;
+    kit->groups = calloc(groups, sizeof *kit->groups);
+    kit->rios = calloc(rios, sizeof *kit->rios);
+    kit->parts = calloc((size_t)groups * c->cfg.io_blocks, sizeof *kit->parts);
+    kit->places = calloc((size_t)groups * c->cfg.io_blocks, sizeof *kit->places);
+    if (!kit->groups || !kit->rios || !kit->parts || !kit->places)
+        return err_set(-ENOMEM, "no memory for a lane");
+    for (i = 0; i < groups; i++) {
+        kit->groups[i].parts = kit->parts + (size_t)i * c->cfg.io_blocks;
+        kit->groups[i].places = kit->places + (size_t)i * c->cfg.io_blocks;
+        kit->groups[i].link = i + 1 < groups ? &kit->groups[i + 1] : NULL;
+    }
+    for (i = 0; i < rios; i++)
+        kit->rios[i].link = i + 1 < rios ? &kit->rios[i + 1] : NULL;
+    return 0;
+}
+
+void lane_kit_free(cistern *c, struct lane_kit *kit)
+{
+    if (kit->ring_open)
+        c->io->ops->ring_destroy(c->io, &kit->ring);
+    free(kit->groups);
+    free(kit->rios);
+    free(kit->parts);
+    free(kit->places);
+    *kit = (struct lane_kit){0};
+}
+
+void lane_take_kit(struct lane *l, struct lane_kit *kit)
+{
+    struct group **g = &l->free_groups;
+    struct rio **io = &l->free_rios;
+
+    l->now = kit;
+    l->ring = &kit->ring;
+    while (*g)
+        g = &(*g)->link;
+    *g = kit->groups;
+    while (*io)
+        io = &(*io)->link;
+    *io = kit->rios;
+}
+
 static int lane_open(cistern *c, struct lane *l)
 {
-    uint32_t i, groups, rios;
     int rc;
 
     l->c = c;
     inbox_init(&l->in);
     l->limit = c->io->inline_reads ? 1 : c->cfg.depth;
-    groups = 2 * c->cfg.depth + 2;
-    rios = c->cfg.depth + 1;
-    rc = c->io->ops->ring_create(c->io, &l->ring, (int)(rios + PROBES), true);
-    if (rc)
-        return err_set(rc, "a read ring of %u entries cannot be made: %s", rios + PROBES,
-                       cistern_error_string(rc));
-    l->ring_open = true;
     if (c->crypt && (rc = cipher_open(&l->cipher)))
         return rc;
-    l->groups = calloc(groups, sizeof *l->groups);
-    l->rios = calloc(rios, sizeof *l->rios);
-    l->parts = calloc((size_t)groups * c->cfg.io_blocks, sizeof *l->parts);
-    l->places = calloc((size_t)groups * c->cfg.io_blocks, sizeof *l->places);
-    if (!l->groups || !l->rios || !l->parts || !l->places)
-        return err_set(-ENOMEM, "no memory for a lane");
-    for (i = 0; i < groups; i++) {
-        l->groups[i].parts = l->parts + (size_t)i * c->cfg.io_blocks;
-        l->groups[i].places = l->places + (size_t)i * c->cfg.io_blocks;
-        l->groups[i].link = l->free_groups;
-        l->free_groups = &l->groups[i];
-    }
-    for (i = 0; i < rios; i++) {
-        l->rios[i].link = l->free_rios;
-        l->free_rios = &l->rios[i];
-    }
+    if ((rc = lane_kit_make(c, &l->kit[0])))
+        return rc;
+    lane_take_kit(l, &l->kit[0]);
     return 0;
 }
 
@@ -512,34 +607,42 @@ int lanes_open(cistern *c)
     return rc;
 }
 
+int lane_kit_warm(cistern *c, struct lane_kit *kit, const struct io_mem *mem, void *slot,
+                  struct io_file *f)
+{
+    uint64_t until = clock_ns() + 10ull * c->cfg.read_timeout_ms * NS_PER_MS;
+    struct io_done done;
+    bool sent = false;
+    int rc = c->io->ops->prep(c->io, &kit->ring, mem, slot, f, 0, PAGE_BYTES, slot);
+
+    if (rc < 0)
+        return err_set(rc, "a first read could not be sent: %s", cistern_error_string(rc));
+    do { /* prepared is storage's, sent or not */
+        sent = sent || c->io->ops->submit(c->io, &kit->ring) >= 0;
+        rc = c->io->ops->wait(c->io, &kit->ring, &done, 1, 1, WARM_NS);
+    } while (rc != 1 && clock_ns() < until);
+    if (rc != 1)
+        return err_set(-ETIMEDOUT, "storage does not answer a first read");
+    if (done.result <= 0)
+        return err_set(done.result ? (int)done.result : -EIO, "a first read failed: %s",
+                       cistern_error_string(done.result ? (int)done.result : -EIO));
+    return 0;
+}
+
 /* Reads a page of cistern.json into one slot. */
 static int warm(cistern *c, struct pool *pool, struct io_file *f)
 {
-    struct lane *l = &c->lanes[0];
-    struct io_done done;
     void *slot = pool_take(pool);
     int rc;
 
     if (!slot)
         return err_set(-EIO, "a staging area has no slot");
-    rc = c->io->ops->prep(c->io, &l->ring, pool_mem(pool), slot, f, 0, PAGE_BYTES, slot);
-    if (rc < 0) {
-        pool_give(pool, slot);
-    } else if ((rc = c->io->ops->submit(c->io, &l->ring)) < 0) {
-        pool_quarantine(pool, slot); /* prepared is storage's, sent or not */
-    }
-    if (rc < 0)
-        return err_set(rc, "a first read could not be sent: %s", cistern_error_string(rc));
-    if (c->io->ops->wait(c->io, &l->ring, &done, 1, 1,
-                         10ull * c->cfg.read_timeout_ms * NS_PER_MS) != 1) {
+    rc = lane_kit_warm(c, &c->lanes[0].kit[0], pool_mem(pool, slot), slot, f);
+    if (rc == -ETIMEDOUT)
         pool_quarantine(pool, slot);
-        return err_set(-ETIMEDOUT, "storage does not answer a first read");
-    }
-    pool_give(pool, slot);
-    if (done.result <= 0)
-        return err_set(done.result ? (int)done.result : -EIO, "a first read failed: %s",
-                       cistern_error_string(done.result ? (int)done.result : -EIO));
-    return 0;
+    else
+        pool_give(pool, slot);
+    return rc;
 }
 
 int lanes_warm(cistern *c)
@@ -585,7 +688,7 @@ int lanes_stop(cistern *c)
             continue;
         (void)pthread_join(c->lanes[i].thread, NULL);
         c->lanes[i].started = false;
-        if (c->lanes[i].inflight || c->lanes[i].probing)
+        if (c->lanes[i].inflight || c->lanes[i].probing || c->lanes[i].old_inflight)
             rc = -EBUSY;
     }
     return rc;
@@ -598,13 +701,9 @@ void lanes_close(cistern *c)
     for (i = 0; i < c->nlanes; i++) {
         struct lane *l = &c->lanes[i];
 
-        if (l->ring_open)
-            c->io->ops->ring_destroy(c->io, &l->ring);
         cipher_close(l->cipher);
-        free(l->groups);
-        free(l->rios);
-        free(l->parts);
-        free(l->places);
+        lane_kit_free(c, &l->kit[0]);
+        lane_kit_free(c, &l->kit[1]);
     }
     free(c->lanes);
     c->lanes = NULL;

@@ -21,6 +21,7 @@ struct group {
     uint8_t *buf;
     bool staged;                /* buf is a slot of the pool */
     bool late;                  /* its deadline passed */
+    bool old;                   /* its I/Os went to the ring of before (renew.c) */
     uint64_t offset, len;       /* range of the data file */
     uint64_t issued;            /* bytes of it that went to the ring */
     uint64_t bad_from;          /* file offset from which it did not arrive */
@@ -49,21 +50,34 @@ struct probe {
 };
 #define PROBES 2u /* that one lane may have under way, in ring entries of their own */
 
+/* What a lane works with; when storage lost it for good, the lane goes on with a second one. */
+struct lane_kit {
+    struct io_ring ring;
+    bool ring_open;
+    struct group *groups;
+    struct rio *rios;
+    uint16_t *parts;
+    struct index_place *places;
+    struct probe probe[PROBES];
+};
+
 struct lane {
     cistern *c;
     pthread_t thread;
     bool started;
     _Atomic uint32_t ended;
     struct inbox in;
-    struct io_ring ring;
-    bool ring_open;
+    struct lane_kit kit[2]; /* the second one is made by the helper, see renew.c */
+    struct lane_kit *now;
+    struct io_ring *ring;  /* of `now` */
     struct cipher *cipher; /* NULL without encryption */
     uint32_t limit, inflight, prepared;
-    uint32_t lost; /* of those in flight: their group was abandoned */
-    struct group *groups, *free_groups;
-    struct rio *rios, *free_rios;
-    uint16_t *parts;
-    struct index_place *places;
+    uint32_t lost;             /* of those in flight: their group was abandoned */
+    uint32_t old_inflight;     /* on the ring of before, probes included */
+    uint64_t old_ns;           /* when to look at that one again */
+    _Atomic uint32_t parked;   /* stands still in this phase of renew.h */
+    struct group *free_groups; /* of all kits */
+    struct rio *free_rios;
     struct group *live;               /* all groups that are not free */
     struct group *issue, *issue_last; /* with bytes that did not go to the ring yet */
     struct group *ready, *ready_last; /* answered, to be delivered */
@@ -71,8 +85,7 @@ struct lane {
     uint64_t check_ns;                /* when to look at deadlines again */
     uint64_t nap_ns;                  /* between looks while all that is in flight is late */
     struct gate_meter meter;
-    struct probe probe[PROBES];
-    uint32_t probing; /* of these under way */
+    uint32_t probing; /* probes of `now` under way */
 };
 
 /* get.c: planning and delivering */
@@ -88,12 +101,29 @@ void get_settle_rest(struct lane *l, struct share *s, uint8_t result);
 
 /* probe.c */
 
+/* Takes hold of a segment with a data file, that of the last failure or another; false: there is
+ * none. Any thread. */
+bool probe_hold_place(cistern *c, uint32_t turn, uint32_t *segment, uint64_t *offset) MUST_CHECK;
 /* Sends one if it is due. */
 void probe_send(struct lane *l, uint64_t now);
 /* False: that was no probe. */
 bool probe_answered(struct lane *l, const struct rio *io, int64_t result);
+/* One of the ring of before was answered. */
+void probe_late(struct lane *l, const struct rio *io);
 
 /* lane.c */
 void lane_free_group(struct lane *l, struct group *g);
+/* Makes what a lane works with. Blocks on storage. */
+int lane_kit_make(cistern *c, struct lane_kit *kit) MUST_CHECK;
+void lane_kit_free(cistern *c, struct lane_kit *kit);
+/* One read of a page of `f` into a slot of that memory, by nobody else's ring; -ETIMEDOUT: storage
+ * owns it. */
+int lane_kit_warm(cistern *c, struct lane_kit *kit, const struct io_mem *mem, void *slot,
+                  struct io_file *f) MUST_CHECK;
+/* Ends every share; what has no answer is left to the ring of before. */
+void lane_leave_kit(struct lane *l);
+void lane_take_kit(struct lane *l, struct lane_kit *kit);
+/* Looks for late answers of the ring of before. */
+void lane_reap_old(struct lane *l);
 
 #endif

@@ -19,6 +19,7 @@ static int take(cistern *c, size_t bytes, cistern_memory **out, cistern_memory *
     if (!*m)
         return err_set(-ENOMEM, "no memory");
     (*m)->owner = c;
+    (*m)->epoch = atomic_load(&c->epoch);
     return 0;
 }
 

@@ -10,6 +10,7 @@
 struct cistern_memory {
     cistern *owner;
     struct io_mem mem;
+    uint32_t epoch;         /* of the handle, when it was registered */
     bool created;           /* by cistern_memory_alloc */
     _Atomic uint32_t reads; /* operations that storage may still write for */
 };

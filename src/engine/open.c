@@ -18,6 +18,7 @@
 #include "engine/capacity.h"
 #include "engine/engine.h"
 #include "engine/follow.h"
+#include "engine/renew.h"
 #include "engine/retire.h"
 #include "engine/sealed.h"
 #include "engine/space_copy.h"
@@ -215,6 +216,8 @@ static int prepare_staging(cistern *c)
 
     if (c->cfg.flags & CISTERN_OPEN_MATCH_ONLY)
         return 0;
+    if ((rc = renew_open(c)))
+        return rc;
     rc = pool_open(c->io, "threefs_read_iov_size", c->cfg.read_iov_bytes, c->cfg.slot_bytes, 2,
                    &c->read_pool);
     if (rc || (rc = lanes_open(c)) || c->cfg.flags & CISTERN_OPEN_READ_ONLY)
@@ -240,7 +243,7 @@ static int open_steps(cistern *c, const struct cistern_space *s)
     if (!(c->cfg.flags & CISTERN_OPEN_MATCH_ONLY) && (rc = lanes_warm(c)))
         return rc;
     if ((rc = lanes_start(c)) || (c->writer && (rc = writer_start(c))) || (rc = keeper_start(c)) ||
-        (rc = follower_start(c)))
+        (rc = follower_start(c)) || (c->renew && (rc = renew_start(c))))
         return rc;
     fault_point("open.ready");
     log_line(&c->cfg.log, LOG_INFO, "open: %s/%s, provider %s, %llu blocks", c->io->mount,
@@ -250,13 +253,20 @@ static int open_steps(cistern *c, const struct cistern_space *s)
 
 static void unpin_staging(cistern *c)
 {
-    const struct mem_ops *mem = atomic_load(&c->pinned);
+    const struct mem_ops *mem[2] = {c->pinned_before, atomic_load(&c->pinned)};
+    struct pool *pools[2] = {c->read_pool, c->write_pool};
+    uint32_t i, g;
 
-    if (!mem)
-        return;
-    mem->unpin(pool_mem(c->read_pool)->base);
-    if (c->write_pool)
-        mem->unpin(pool_mem(c->write_pool)->base);
+    if (!c->pinned_before && !atomic_load(&c->epoch))
+        mem[0] = mem[1];
+    for (i = 0; i < 2; i++) {
+        for (g = 0; g < 2 && pools[i]; g++) {
+            const struct io_mem *m = pool_generation(pools[i], g);
+
+            if (m && mem[g])
+                mem[g]->unpin(m->base);
+        }
+    }
 }
 
 /* Everything but the struct itself. -EBUSY: storage or a hanging thread still owns something, which
@@ -271,7 +281,8 @@ static int tear_down(cistern *c)
     rc = lanes_stop(c);
     busy = writer_stop(c);
     rc = rc ? rc : busy;
-    hung = follower_stop(c, deadline + c->cfg.close_timeout_ms * NS_PER_MS);
+    hung = renew_stop(c, deadline + c->cfg.close_timeout_ms * NS_PER_MS);
+    hung |= follower_stop(c, deadline + c->cfg.close_timeout_ms * NS_PER_MS);
     registry_remove(c); /* nothing is published any more: another handle may write the shard */
     if (keeper_stop(c, deadline + c->cfg.close_timeout_ms * NS_PER_MS) || hung)
         return -EBUSY;

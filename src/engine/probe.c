@@ -6,6 +6,8 @@
  * last read failed is tried in turn with other segments, so that one bad spot keeps nobody out for
  * ever. The lane never waits for a probe.
  */
+#include <errno.h>
+
 #include "base/clock.h"
 #include "engine/lane_internal.h"
 
@@ -18,14 +20,14 @@ static bool hold_some(cistern *c, uint32_t from, uint32_t *segment)
         *segment = (from + i) % n;
         if (!segment_hold(&c->segs, *segment))
             continue;
-        if (c->segs.at[*segment].data.fd >= 0)
+        if (segment_readable(c, *segment))
             return true;
         segment_release(&c->segs, *segment);
     }
     return false;
 }
 
-static bool hold_place(cistern *c, uint32_t turn, uint32_t *segment, uint64_t *offset)
+bool probe_hold_place(cistern *c, uint32_t turn, uint32_t *segment, uint64_t *offset)
 {
     uint64_t place = atomic_load(&c->breaker.side[BREAKER_READ].place);
 
@@ -33,7 +35,7 @@ static bool hold_place(cistern *c, uint32_t turn, uint32_t *segment, uint64_t *o
         *segment = (uint32_t)(place >> 32);
         *offset = (place & UINT32_MAX) * FORMAT_PAGE;
         if (segment_hold(&c->segs, *segment)) {
-            if (c->segs.at[*segment].data.fd >= 0)
+            if (segment_readable(c, *segment))
                 return true;
             segment_release(&c->segs, *segment);
         }
@@ -47,11 +49,11 @@ static bool send(struct lane *l, struct probe *p, uint64_t offset)
     struct io *io = l->c->io;
 
     p->io = (struct rio){.offset = offset, .len = FORMAT_PAGE};
-    if (io->ops->prep(io, &l->ring, pool_mem(l->c->read_pool), p->buf,
+    if (io->ops->prep(io, l->ring, pool_mem(l->c->read_pool, p->buf), p->buf,
                       &l->c->segs.at[p->segment].data, offset, FORMAT_PAGE, &p->io) < 0)
         return false;
     l->prepared++;
-    if (io->ops->submit(io, &l->ring) >= 0)
+    if (io->ops->submit(io, l->ring) >= 0)
         l->prepared = 0; /* else once more at the next look */
     return true;
 }
@@ -66,12 +68,14 @@ static void drop(struct lane *l, struct probe *p)
 void probe_send(struct lane *l, uint64_t now)
 {
     cistern *c = l->c;
-    struct probe *p = !l->probe[0].buf ? &l->probe[0] : &l->probe[1];
+    struct probe *p = !l->now->probe[0].buf ? &l->now->probe[0] : &l->now->probe[1];
     uint64_t offset;
 
-    if (p->buf || atomic_load(&c->closing) || !breaker_probe_due(&c->breaker, now))
+    if (p->buf || atomic_load(&c->closing) ||
+        !(breaker_probe_due(&c->breaker, now) || atomic_exchange(&c->probe_wanted, 0)))
         return;
-    if (!hold_place(c, atomic_fetch_add(&c->probes, 1), &p->segment, &offset)) {
+    if (!probe_hold_place(c, atomic_fetch_add(&c->probes, 1), &p->segment, &offset)) {
+        (void)atomic_fetch_add(&c->probe_answers, 1);
         engine_try_again(c, BREAKER_READ); /* there is nothing to read: nobody will wait for it */
         return;
     }
@@ -87,9 +91,31 @@ void probe_send(struct lane *l, uint64_t now)
     }
 }
 
+void probe_late(struct lane *l, const struct rio *io)
+{
+    uint32_t i;
+
+    for (i = 0; i < PROBES; i++) {
+        struct probe *p = &l->kit[0].probe[i];
+
+        if (io != &p->io || !p->buf)
+            continue;
+        pool_unquarantine(l->c->read_pool, p->buf);
+        segment_release(&l->c->segs, p->segment);
+        p->buf = NULL;
+    }
+}
+
+/* False: storage does not know the ring, the memory or the file any more. */
+static bool is_known(int64_t result)
+{
+    return result != -EBADF && result != -EINVAL && result != -EACCES && result != -ENOTCONN &&
+           result != -ESTALE && result != -ECONNABORTED;
+}
+
 bool probe_answered(struct lane *l, const struct rio *io, int64_t result)
 {
-    struct probe *p = io == &l->probe[0].io ? &l->probe[0] : &l->probe[1];
+    struct probe *p = io == &l->now->probe[0].io ? &l->now->probe[0] : &l->now->probe[1];
     uint64_t now = clock_ns();
     bool late = now - p->sent_ns >= l->c->cfg.read_timeout_ms * NS_PER_MS;
 
@@ -97,6 +123,8 @@ bool probe_answered(struct lane *l, const struct rio *io, int64_t result)
         return false;
     drop(l, p);
     l->probing--;
+    if (is_known(result))
+        (void)atomic_fetch_add(&l->c->probe_answers, 1);
     if (late)
         breaker_hint(&l->c->breaker, BREAKER_READ, now); /* slow, but alive: look again */
     else if (result >= 0 || !breaker_counts((int)result))

@@ -35,8 +35,7 @@ static void drop_first(struct writer *w)
         writer_free_group(w, g);
 }
 
-/* The groups at the front whose write failed: their blocks are errors, their place is given up. */
-static void settle_failed(struct writer *w)
+void publish_settle_failed(struct writer *w)
 {
     struct wgroup *g;
 
@@ -333,7 +332,7 @@ void publish_step(struct writer *w)
             writer_end_segment(w, st);
     }
     if (!w->toc_busy) {
-        settle_failed(w);
+        publish_settle_failed(w);
         start_toc(w);
     }
     for (i = 0; i < WSTREAMS; i++) {

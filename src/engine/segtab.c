@@ -153,6 +153,7 @@ static void fill(struct segment *to, const struct segment *from)
     to->shard = from->shard;
     to->own = from->own;
     to->data = from->data;
+    to->epoch = from->epoch;
     atomic_store_explicit(&to->touches, from->touches, memory_order_relaxed);
     atomic_store_explicit(&to->bad, 0, memory_order_relaxed);
     atomic_store_explicit(&to->pinned_ns, 0, memory_order_relaxed);
@@ -236,6 +237,19 @@ void segment_release(struct segtab *t, uint32_t number)
     (void)atomic_fetch_sub(&t->at[number].holds, 1);
 }
 
+void segtab_exchange(struct segtab *t, uint32_t number, struct io_file *data, uint32_t epoch)
+{
+    struct segment *s = &t->at[number];
+    struct io_file before;
+
+    (void)pthread_mutex_lock(&t->lock);
+    before = s->data;
+    s->data = *data;
+    s->epoch = epoch;
+    (void)pthread_mutex_unlock(&t->lock);
+    *data = before;
+}
+
 bool segtab_forget(struct segtab *t, uint32_t number)
 {
     bool was = false;
@@ -275,6 +289,16 @@ static int64_t take_left(struct segtab *t, uint32_t *held)
     }
     (void)pthread_mutex_unlock(&t->lock);
     return at ? (int64_t)at - 1 : -ENOENT;
+}
+
+bool segtab_closed(struct segtab *t, uint32_t number)
+{
+    bool closed;
+
+    (void)pthread_mutex_lock(&t->lock);
+    closed = t->at[number].data.fd < 0;
+    (void)pthread_mutex_unlock(&t->lock);
+    return closed;
 }
 
 bool segtab_open_file(struct segtab *t, uint32_t shard, uint64_t writer, uint64_t seq)

@@ -33,6 +33,7 @@ struct segment {
     uint32_t shard;
     bool own;               /* this handle writes it */
     struct io_file data;    /* fd -1: other shard, or not there; looked at by those who hold it */
+    uint32_t epoch;         /* of the handle, when `data` was opened (renew.c) */
     _Atomic uint32_t holds; /* how many hold it, and SEGMENT_GONE */
     _Atomic uint32_t touches;
     _Atomic uint32_t bad;       /* copies in it that turned out bad */
@@ -77,6 +78,10 @@ bool segtab_in_use(const struct segtab *t, uint32_t number);
 bool segment_hold(struct segtab *t, uint32_t number) MUST_CHECK;
 void segment_release(struct segtab *t, uint32_t number);
 
+/* Its data file, which was opened anew, takes the place of the one that it had, which is in *data
+ * afterwards. It is held, and nobody reads through it meanwhile (renew.c). */
+void segtab_exchange(struct segtab *t, uint32_t number, struct io_file *data, uint32_t epoch);
+
 /* Nobody finds it or takes hold of it any more; false: it was not in use. segtab_collect() closes
  * it. */
 bool segtab_forget(struct segtab *t, uint32_t number);
@@ -84,6 +89,8 @@ bool segtab_forget(struct segtab *t, uint32_t number);
  * `left`; how many are still held. May hang on storage. */
 uint32_t segtab_collect(struct segtab *t, struct io *io, void (*left)(void *arg, uint32_t number),
                         void *arg);
+/* It has no data file. */
+bool segtab_closed(struct segtab *t, uint32_t number);
 /* The data file of that name is open, or waits to be closed. */
 bool segtab_open_file(struct segtab *t, uint32_t shard, uint64_t writer, uint64_t seq);
 

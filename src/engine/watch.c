@@ -114,7 +114,8 @@ static void turn(cistern *c, struct watch *w, const struct bell_heard *heard)
     w->heard = *heard;
     if (!what)
         return;
-    rc = look_run(c, what, shards);
+    rc = follow_renew(c);
+    rc = rc ? rc : look_run(c, what, shards);
     note_result(c, w, rc);
     if (asked != w->done)
         report(c, asked, rc);

@@ -3,6 +3,7 @@
  */
 #include "engine/writer_internal.h"
 #include "engine/carry.h"
+#include "engine/renew.h"
 #include "engine/ttl.h"
 
 #include <errno.h>
@@ -46,8 +47,8 @@ int writer_prep(struct writer *w, struct io_file *f, void *buf, uint64_t offset,
     io->group = g;
     io->buf = buf;
     io->len = len;
-    rc = w->c->io->ops->prep(w->c->io, &w->ring, pool_mem(w->c->write_pool), buf, f, offset, len,
-                             io);
+    rc = w->c->io->ops->prep(w->c->io, w->ring, pool_mem(w->c->write_pool, buf), buf, f, offset,
+                             len, io);
     if (rc < 0)
         return rc;
     w->free_ios = io->link;
@@ -236,8 +237,7 @@ static void issue(struct writer *w, uint64_t now)
             g->deadline_ns = now + w->c->cfg.write_timeout_ms * NS_PER_MS;
             g->epoch = breaker_epoch(&w->c->breaker, BREAKER_WRITE);
         }
-        rc = writer_prep(w, &w->c->segs.at[g->seg->number].data, g->slot + g->issued, at,
-                         (uint32_t)len, WIO_DATA, g);
+        rc = writer_prep(w, &g->seg->data, g->slot + g->issued, at, (uint32_t)len, WIO_DATA, g);
         if (rc == -EAGAIN)
             break;
         if (rc) {
@@ -251,7 +251,7 @@ static void issue(struct writer *w, uint64_t now)
         if (g->issued >= g->len)
             w->issue = g->link;
     }
-    if (w->prepared && w->c->io->ops->submit(w->c->io, &w->ring) >= 0)
+    if (w->prepared && w->c->io->ops->submit(w->c->io, w->ring) >= 0)
         w->prepared = 0; /* else once more at the next look */
 }
 
@@ -345,7 +345,7 @@ static void page_answered_late(struct writer *w, void *buf)
 static int reap(struct writer *w, int min, uint64_t timeout_ns)
 {
     struct io_done done[REAP];
-    int i, n = w->c->io->ops->wait(w->c->io, &w->ring, done, REAP, min, timeout_ns);
+    int i, n = w->c->io->ops->wait(w->c->io, w->ring, done, REAP, min, timeout_ns);
 
     for (i = 0; i < n; i++) {
         struct wio *io = done[i].userdata, was = *io;
@@ -363,6 +363,71 @@ static int reap(struct writer *w, int min, uint64_t timeout_ns)
             publish_head_done(w, done[i].result);
     }
     return n;
+}
+
+/* ---- The ring of before ---- */
+
+static void leave_group(struct writer *w, struct wgroup *g)
+{
+    if (g->ios && !g->late)
+        pool_quarantine(w->c->write_pool, g->slot);
+    g->late |= g->ios != 0;
+    g->again = g->full = false;
+    g->error = g->error ? g->error : -EIO;
+    g->issued = g->len;
+}
+
+void writer_leave_kit(struct writer *w)
+{
+    struct wgroup *g;
+    uint32_t i;
+
+    drop_shares(w, true, clock_ns());
+    for (g = w->order; g; g = g->link)
+        leave_group(w, g);
+    w->issue = NULL;
+    w->room_asked = false;
+    if (w->toc_busy)
+        publish_toc_late(w);
+    else if (w->toc_buf)
+        pool_give(w->c->write_pool, w->toc_buf);
+    w->toc_buf = NULL;
+    if (w->head_buf && !w->head_busy) {
+        pool_give(w->c->write_pool, w->head_buf);
+        w->head_buf = NULL;
+    }
+    if (atomic_load(&w->fence) != FENCE_ASKED)
+        fence_give_up(w);
+    publish_settle_failed(w);
+    carry_drop(w);
+    w->old_inflight = w->inflight;
+    w->inflight = w->lost = w->lost_pages = w->prepared = 0;
+    for (i = 0; i < WSTREAMS; i++)
+        w->streams[i].head_dirty = false;
+}
+
+void writer_reap_old(struct writer *w)
+{
+    struct io_done done[REAP];
+    uint64_t now = clock_ns();
+    int i, n;
+
+    if (!w->old_inflight || now < w->old_ns)
+        return;
+    w->old_ns = now + NAP_NS;
+    n = w->c->io->ops->wait(w->c->io, &w->kit[0].ring, done, REAP, 0, 0);
+    for (i = 0; i < n; i++) {
+        struct wio *io = done[i].userdata, was = *io;
+
+        io->link = w->free_ios;
+        w->free_ios = io;
+        w->old_inflight--;
+        metric_add(&w->c->metrics, METRIC_io_late, 1);
+        if (was.kind != WIO_DATA)
+            pool_unquarantine(w->c->write_pool, was.buf);
+        else if (!--was.group->ios)
+            writer_free_group(w, was.group);
+    }
 }
 
 /* ---- The thread ---- */
@@ -404,6 +469,7 @@ static void *writer_main(void *arg)
         uint64_t now = clock_ns();
 
         take_new(w);
+        renew_writer_turn(w);
         check_deadlines(w, now);
         full_check(w, now);
         issue(w, now);
@@ -428,31 +494,66 @@ static void *writer_main(void *arg)
 
 /* ---- Open and close ---- */
 
+int writer_kit_make(cistern *c, struct writer_kit *kit)
+{
+    uint32_t i, groups = 2 * c->cfg.depth + 2, ios = c->cfg.depth + 3;
+    int rc = c->io->ops->ring_create(c->io, &kit->ring, (int)ios, false);
+
+    if (rc)
+        return err_set(rc, "a write ring of %u entries cannot be made: %s", ios,
+                       cistern_error_string(rc));
+    kit->ring_open = true;
+    kit->groups = calloc(groups, sizeof *kit->groups);
+    kit->blocks = calloc((size_t)groups * c->cfg.io_blocks, sizeof *kit->blocks);
+    kit->ios = calloc(ios, sizeof *kit->ios);
+    if (!kit->groups || !kit->blocks || !kit->ios)
+        return err_set(-ENOMEM, "no memory for the write lane");
+    for (i = 0; i < groups; i++) {
+        kit->groups[i].blocks = kit->blocks + (size_t)i * c->cfg.io_blocks;
+        kit->groups[i].link = i + 1 < groups ? &kit->groups[i + 1] : NULL;
+    }
+    for (i = 0; i < ios; i++)
+        kit->ios[i].link = i + 1 < ios ? &kit->ios[i + 1] : NULL;
+    return 0;
+}
+
+void writer_kit_free(cistern *c, struct writer_kit *kit)
+{
+    if (kit->ring_open)
+        c->io->ops->ring_destroy(c->io, &kit->ring);
+    free(kit->groups);
+    free(kit->blocks);
+    free(kit->ios);
+    *kit = (struct writer_kit){0};
+}
+
+void writer_take_kit(struct writer *w, struct writer_kit *kit)
+{
+    struct wgroup **g = &w->free_groups;
+    struct wio **io = &w->free_ios;
+
+    w->now = kit;
+    w->ring = &kit->ring;
+    while (*g)
+        g = &(*g)->link;
+    *g = kit->groups;
+    while (*io)
+        io = &(*io)->link;
+    *io = kit->ios;
+}
+
+/* Twice over, for the blocks of both kits. */
 static int writer_alloc(struct writer *w)
 {
     cistern *c = w->c;
-    uint32_t i, groups = 2 * c->cfg.depth + 2, ios = c->cfg.depth + 3, slots = 1;
+    uint32_t groups = 2 * (2 * c->cfg.depth + 2), slots = 1;
 
     while (slots < 4 * groups * c->cfg.io_blocks)
         slots *= 2;
     w->underway_mask = slots - 1;
     w->underway = calloc(slots, sizeof *w->underway);
-    w->groups = calloc(groups, sizeof *w->groups);
-    w->blocks = calloc((size_t)groups * c->cfg.io_blocks, sizeof *w->blocks);
-    w->ios = calloc(ios, sizeof *w->ios);
     w->dead = calloc(DEAD_NOTES, sizeof *w->dead);
-    if (!w->underway || !w->groups || !w->blocks || !w->ios || !w->dead)
-        return err_set(-ENOMEM, "no memory for the write lane");
-    for (i = 0; i < groups; i++) {
-        w->groups[i].blocks = w->blocks + (size_t)i * c->cfg.io_blocks;
-        w->groups[i].link = w->free_groups;
-        w->free_groups = &w->groups[i];
-    }
-    for (i = 0; i < ios; i++) {
-        w->ios[i].link = w->free_ios;
-        w->free_ios = &w->ios[i];
-    }
-    return 0;
+    return w->underway && w->dead ? 0 : err_set(-ENOMEM, "no memory for the write lane");
 }
 
 int writer_open(cistern *c)
@@ -486,11 +587,9 @@ int writer_open(cistern *c)
     w->head_buf = pool_take(c->write_pool);
     if (!w->toc_buf || !w->head_buf)
         return err_set(CISTERN_ECONFIG, "write staging is too small");
-    rc = c->io->ops->ring_create(c->io, &w->ring, (int)c->cfg.depth + 3, false);
-    if (rc)
-        return err_set(rc, "a write ring of %u entries cannot be made: %s", c->cfg.depth + 3,
-                       cistern_error_string(rc));
-    w->ring_open = true;
+    if ((rc = writer_kit_make(c, &w->kit[0])))
+        return rc;
+    writer_take_kit(w, &w->kit[0]);
     return 0;
 }
 
@@ -513,7 +612,7 @@ int writer_stop(cistern *c)
     inbox_ring(&w->in);
     (void)pthread_join(w->thread, NULL);
     w->started = false;
-    return w->inflight ? -EBUSY : 0;
+    return w->inflight || w->old_inflight ? -EBUSY : 0;
 }
 
 void writer_close(cistern *c)
@@ -522,16 +621,13 @@ void writer_close(cistern *c)
 
     if (!w)
         return;
-    if (w->ring_open)
-        c->io->ops->ring_destroy(c->io, &w->ring);
+    writer_kit_free(c, &w->kit[0]);
+    writer_kit_free(c, &w->kit[1]);
     if (w->toc_buf && !w->toc_busy) /* else storage may still read from it */
         pool_give(c->write_pool, w->toc_buf);
     if (w->head_buf && !w->head_busy)
         pool_give(c->write_pool, w->head_buf);
     free(w->underway);
-    free(w->groups);
-    free(w->blocks);
-    free(w->ios);
     cipher_close(w->cipher);
     free(w->dead);
     free(w);

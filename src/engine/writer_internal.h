@@ -39,6 +39,7 @@ struct wseg {
     uint32_t number; /* in the segtab */
     uint64_t seq;
     struct io_file toc;
+    struct io_file data; /* as made, for writing; reads may use another by now (renew.c) */
     struct toc_writer contents;
     _Atomic uint64_t reserved; /* data bytes given out; grows on the write lane only */
     _Atomic uint64_t
@@ -120,24 +121,36 @@ struct wstream {
         touches[HEAD_TOUCHES_MAX]; /* [seq % HEAD_TOUCHES_MAX], as the keeper last saw */
 };
 
+/* As of a read lane (lane_internal.h): when storage lost it for good, a second one takes over. */
+struct writer_kit {
+    struct io_ring ring;
+    bool ring_open;
+    struct wgroup *groups;
+    struct wblock *blocks;
+    struct wio *ios;
+};
+
 struct writer {
     cistern *c;
     pthread_t thread;
     bool started;
     _Atomic uint32_t ended;
     struct inbox in;
-    struct io_ring ring;
-    bool ring_open;
+    struct writer_kit kit[2]; /* the second one is made by the helper, see renew.c */
+    struct writer_kit *now;
+    struct io_ring *ring;    /* of `now` */
+    uint32_t old_inflight;   /* on the ring of before */
+    uint64_t old_ns;         /* when to look at that one again */
+    _Atomic uint32_t parked; /* stands still in this phase of renew.h */
     struct wstream streams[WSTREAMS];
     struct cipher *cipher; /* NULL without encryption */
     uint32_t inflight, prepared;
-    uint32_t lost;       /* data writes in flight whose deadline passed */
-    uint32_t lost_pages; /* likewise writes of frames and heads */
-    struct wgroup *groups, *free_groups;
+    uint32_t lost;                     /* data writes in flight whose deadline passed */
+    uint32_t lost_pages;               /* likewise writes of frames and heads */
+    struct wgroup *free_groups;        /* of all kits */
     struct wgroup *order, *order_last; /* laid out, not yet wholly settled */
     struct wgroup *issue;              /* first of the order with bytes to send; NULL = none */
-    struct wblock *blocks;
-    struct wio *ios, *free_ios;
+    struct wio *free_ios;              /* of all kits */
     struct share *shares;
     uint64_t check_ns, pause_until_ns; /* after a full disk */
     /* Blocks under way: open addressing over pointers to wblocks. */
@@ -190,6 +203,8 @@ void publish_toc_done(struct writer *w, int64_t result, uint32_t len);
 void publish_head_done(struct writer *w, int64_t result);
 void publish_toc_late(struct writer *w);
 bool publish_idle(struct writer *w);
+/* The groups at the front whose write failed: their blocks are errors, their place is given up. */
+void publish_settle_failed(struct writer *w);
 /* The page of a head as publish_head() says it, touches included. */
 void publish_encode(struct wstream *st, const struct head_record *h, uint8_t *page);
 /* The head as it is to be written next. */
@@ -210,6 +225,8 @@ void full_check(struct writer *w, uint64_t now);
 bool fence_holds(struct writer *w);
 /* Each turn of the lane: the heartbeat, and what a fence makes necessary. */
 void fence_step(struct writer *w);
+/* Nothing goes on under this name; no frames are under way. */
+void fence_give_up(struct writer *w);
 /* How long the lane may sleep. */
 uint64_t fence_idle_ns(const struct writer *w, uint64_t most);
 void fence_head_sent(struct wstream *st);
@@ -225,6 +242,14 @@ void writer_pause_if_full(struct writer *w, int error);
 void writer_end_segment(struct writer *w, struct wstream *st);
 /* The next segment becomes the growing one; if there is none, the keeper is asked. */
 void writer_need_segment(struct writer *w, struct wstream *st);
+/* Makes what the lane works with. Blocks on storage. */
+int writer_kit_make(cistern *c, struct writer_kit *kit) MUST_CHECK;
+void writer_kit_free(cistern *c, struct writer_kit *kit);
+/* Ends every put and the name; what has no answer is left to the ring of before. */
+void writer_leave_kit(struct writer *w);
+void writer_take_kit(struct writer *w, struct writer_kit *kit);
+/* Looks for late answers of the ring of before. */
+void writer_reap_old(struct writer *w);
 
 static inline struct wstream *writer_young(struct writer *w)
 {

@@ -15,6 +15,7 @@
 #include "base/fault.h"
 #include "engine/capacity.h"
 #include "engine/evict.h"
+#include "engine/renew.h"
 #include "engine/writer_internal.h"
 
 #define PATH_BYTES    640
@@ -81,7 +82,7 @@ static void allocate_step(cistern *c, struct wseg *s)
 
     if (c->io->inline_reads || !len)
         return;
-    if (c->io->ops->file_allocate(c->io, &c->segs.at[s->number].data, from, len) == 0)
+    if (c->io->ops->file_allocate(c->io, &s->data, from, len) == 0)
         atomic_store(&s->allocated, from + len);
     else if (from)
         atomic_store(&s->allocated, c->cfg.segment_bytes); /* asked no more */
@@ -129,7 +130,11 @@ static void pass_over(struct writer *w, struct wstream *st, uint64_t seq)
 
 static int make(cistern *c, struct writer *w, struct wstream *st, struct wseg **out)
 {
-    struct segment seg = {.writer = st->id, .shard = c->cfg.shard, .own = true, .data = {.fd = -1}};
+    struct segment seg = {.writer = st->id,
+                          .shard = c->cfg.shard,
+                          .own = true,
+                          .epoch = atomic_load(&c->coming),
+                          .data = {.fd = -1}};
     struct io_file toc = {.fd = -1};
     struct wseg *s = NULL;
     uint8_t key[CRYPT_KEY];
@@ -171,6 +176,7 @@ static int make(cistern *c, struct writer *w, struct wstream *st, struct wseg **
     s->number = (uint32_t)number;
     s->seq = seg.seq;
     s->toc = toc;
+    s->data = seg.data;
     toc_writer_init(&s->contents, seg.id);
     if (c->crypt) {
         s->contents.key = crypt_slot(c->crypt, (uint32_t)number);
@@ -356,7 +362,7 @@ static int sync_segment(cistern *c, struct wseg *s)
         names = sync_names(c);
         s->names_synced = !names;
     }
-    rc = c->io->ops->file_sync(c->io, &c->segs.at[s->number].data);
+    rc = c->io->ops->file_sync(c->io, &s->data);
     fault_point("seal.data_synced");
     if (!rc && !(rc = atomic_load(&s->sync_error))) {
         rc = c->io->ops->file_sync(c->io, &s->toc);
@@ -375,11 +381,19 @@ static int sync_segment(cistern *c, struct wseg *s)
 
 static void free_stage(struct writer *w, struct wseg *s)
 {
+    cistern *c = w->c;
+    struct io_file data = s->data;
+
+    (void)pthread_mutex_lock(&c->renew->files);
+    if (c->segs.at[s->number].data.fd == data.fd)
+        data.fd = -1; /* it is closed with the segment */
     (void)pthread_mutex_lock(&w->lock);
     s->toc.fd = -1;
     s->stage = WSEG_FREE;
     (void)pthread_mutex_unlock(&w->lock);
-    segment_release(&w->c->segs, s->number);
+    (void)pthread_mutex_unlock(&c->renew->files);
+    c->io->ops->file_close(c->io, &data);
+    segment_release(&c->segs, s->number);
 }
 
 /* Made, and nothing was ever published in it: leave no litter. Nothing names its data either. */
@@ -405,7 +419,7 @@ static int seal(cistern *c, struct wseg *s)
     }
     fault_point("seal.begin");
     if (atomic_load(&s->allocated))
-        (void)c->io->ops->file_truncate(c->io, &c->segs.at[s->number].data, s->reserved);
+        (void)c->io->ops->file_truncate(c->io, &s->data, s->reserved);
     fault_point("seal.truncated");
     rc = sync_segment(c, s);
     c->io->ops->file_close(c->io, &s->toc);
@@ -471,8 +485,8 @@ static void close_head(cistern *c, struct writer *w, struct wstream *st)
     publish_encode(st, &h, w->head_buf);
     if (writer_prep(w, &st->head, w->head_buf, 0, FORMAT_PAGE, WIO_HEAD, NULL) == 0) {
         w->head_busy = true;
-        (void)c->io->ops->submit(c->io, &w->ring);
-        if (c->io->ops->wait(c->io, &w->ring, &done, 1, 1, c->cfg.write_timeout_ms * NS_PER_MS) ==
+        (void)c->io->ops->submit(c->io, w->ring);
+        if (c->io->ops->wait(c->io, w->ring, &done, 1, 1, c->cfg.write_timeout_ms * NS_PER_MS) ==
             1) {
             w->inflight--;
             w->head_busy = false;

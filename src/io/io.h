@@ -109,6 +109,9 @@ struct io_ops {
                        bool exclusive);
     void (*close)(struct io *io);
     int (*remove_dir)(struct io *io, const char *path); /* an empty one; NULL: this row cannot */
+    /* The mount may be another one by now (its daemon died and came back): paths lead into what is
+     * there now, files and rings of before stay as they are. NULL: there is nothing to do. */
+    int (*renew)(struct io *io);
 };
 
 struct io {

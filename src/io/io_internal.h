@@ -5,6 +5,8 @@
 #ifndef IO_IO_INTERNAL_H
 #define IO_IO_INTERNAL_H
 
+#include <stdatomic.h>
+
 #include "io/io.h"
 
 #define USRBIO_SONAME "libhf3fs_api_shared.so"
@@ -34,13 +36,14 @@ struct usrbio_library {
     struct usrbio_calls call;
 };
 
-/* Behind io->private_data of the rows "hf3fs" and "local". Constant after io_open(). */
+/* Behind io->private_data of the rows "hf3fs" and "local". Constant after io_open(), but for what
+ * `dir` leads to and `dev` when the mount is another one (usrbio_renew). */
 struct usrbio {
     struct usrbio_library lib;
-    char point[256]; /* what the library calls the mount point; io->mount may lie below it */
-    int dir;         /* of io->mount, O_DIRECTORY */
-    uint64_t dev;    /* st_dev of dir */
-    bool real;       /* the 3FS client, not the drop-in */
+    char point[256];      /* what the library calls the mount point; io->mount may lie below it */
+    int dir;              /* of io->mount, O_DIRECTORY */
+    _Atomic uint64_t dev; /* st_dev of dir */
+    bool real;            /* the 3FS client, not the drop-in */
 };
 
 extern const struct io_ops usrbio_ops_hf3fs, usrbio_ops_local;

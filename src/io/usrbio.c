@@ -32,8 +32,10 @@
  *      own mount only                           verb_file_open() refuses a file of another device
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/bits.h"
@@ -251,6 +253,27 @@ static int ring_wait(struct io *io, struct io_ring *r, struct io_done *done, int
     return got;
 }
 
+/* A mount that is gone leaves an empty directory behind, which is not 3FS. */
+static int usrbio_renew(struct io *io)
+{
+    struct usrbio *u = io->private_data;
+    struct stat st;
+    int rc = 0, fd = open(io->mount, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0)
+        return -errno;
+    if (fstat(fd, &st))
+        rc = -errno;
+    else if (u->real && !u->lib.call.is_hf3fs(fd))
+        rc = -ENOTCONN;
+    if (!rc) {
+        atomic_store(&u->dev, st.st_dev);
+        rc = dup3(fd, u->dir, O_CLOEXEC) < 0 ? -errno : 0; /* its users never see it closed */
+    }
+    (void)close(fd);
+    return rc;
+}
+
 static void usrbio_close(struct io *io)
 {
     struct usrbio *u = io->private_data;
@@ -273,6 +296,7 @@ static void usrbio_close(struct io *io)
         .make_dir = verb_make_dir, .list = verb_list, .stat = verb_stat, .unlink = verb_unlink,    \
         .sync_dir = verb_sync_dir, .space = verb_space, .small_read = verb_small_read,             \
         .small_write = verb_small_write, .close = usrbio_close, .remove_dir = verb_remove_dir,     \
+        .renew = usrbio_renew,                                                                     \
     }
 
 const struct io_ops usrbio_ops_hf3fs = ROW("hf3fs");

@@ -39,8 +39,10 @@ def lines(server, words):
     return [line for line in server.stderr.splitlines() if words in line]
 
 
+@pytest.mark.parametrize("how", ["HANG", "DEAD"])
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_storage_that_hangs_costs_little_and_comes_back(prompts, mount, tmp_path, ranks):
+def test_storage_that_hangs_costs_little_and_comes_back(prompts, mount, tmp_path, ranks, how):
+    """HANG: it answers late. DEAD: its daemon dies and comes back, and knows nothing of before."""
     server = Server(*arguments(mount, ranks))
     answers = {}
     for path in prompts:
@@ -55,7 +57,7 @@ def test_storage_that_hangs_costs_little_and_comes_back(prompts, mount, tmp_path
     switch = tmp_path / "hang"
     # On tmpfs reads are done inline, one at a time: the first that hangs makes all others miss, and no breaker is needed.
     server = Server(*arguments(mount, ranks, "--provider_path", SLOW, *FAST),
-                    env=environment(SLOW_USRBIO_HANG=str(switch), CISTERN_USRBIO_BACKEND="threads"))
+                    env=environment(**{"SLOW_USRBIO_" + how: str(switch)}, CISTERN_USRBIO_BACKEND="threads"))
     first = server.ask(prompts[0], "what?")
     assert first["tier2_tokens"] == TOKENS
     assert first["logits_hash"] == answers[prompts[0]]["logits_hash"]
@@ -79,6 +81,7 @@ def test_storage_that_hangs_costs_little_and_comes_back(prompts, mount, tmp_path
     opened, closed = lines(server, "breaker open: 4 reads"), lines(server, "breaker closed")
     assert opened, server.stderr
     assert len(closed) >= len(opened), server.stderr
+    assert how != "DEAD" or lines(server, "were made anew"), server.stderr
 
 
 @pytest.mark.parametrize("every_rank", [False, True])

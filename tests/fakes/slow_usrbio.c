@@ -24,6 +24,8 @@
 #define EXPORT __attribute__((visibility("default")))
 #define HELD   128
 #define RINGS  64
+#define PIECES 256
+#define FILES  65536
 #define STEP   200 /* us between looks */
 
 EXPORT struct slow_state slow_state;
@@ -39,9 +41,20 @@ struct held_io {
 
 struct ring {
     void *iorh; /* NULL = free */
+    int daemon; /* that knows it */
     struct held_io held[HELD];
     int real; /* I/Os that the drop-in has */
 };
+
+/* Memory, and the daemon that knows it. */
+struct piece {
+    uint8_t *base; /* NULL = free */
+    int daemon;
+};
+
+static struct piece pieces[PIECES]; /* guarded by lock */
+static _Atomic int file_daemon[FILES];
+static struct slow_rule unknown = {.mode = SLOW_HANG};
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct ring rings[RINGS]; /* `iorh` guarded by lock */
@@ -71,12 +84,19 @@ static void *real(const char *name)
 #define REAL(name) ((__typeof__(&name))real(#name))
 
 /* A test in another process: while the file $SLOW_USRBIO_HANG exists, all reads and writes of data
- * and contents hang. */
+ * and contents hang; while $SLOW_USRBIO_DEAD exists, the daemon is dead. */
 static void obey_file(void)
 {
-    const char *path = getenv("SLOW_USRBIO_HANG");
+    const char *path = getenv("SLOW_USRBIO_HANG"), *dead = getenv("SLOW_USRBIO_DEAD");
     int i, mode;
 
+    if (dead) {
+        mode = access(dead, F_OK) == 0;
+        (void)pthread_mutex_lock(&lock);
+        atomic_fetch_add(&slow_state.daemon, !mode && atomic_load(&slow_state.dead));
+        atomic_store(&slow_state.dead, mode);
+        (void)pthread_mutex_unlock(&lock);
+    }
     if (!path)
         return;
     mode = access(path, F_OK) == 0 ? SLOW_HANG : SLOW_PASS;
@@ -84,6 +104,72 @@ static void obey_file(void)
         atomic_store(&slow_state.read[i].mode, mode);
         atomic_store(&slow_state.write[i].mode, mode);
     }
+}
+
+/* ---- The daemon ---- */
+
+static bool is_dead(void)
+{
+    obey_file();
+    return atomic_load(&slow_state.dead) != 0;
+}
+
+static void piece_note(uint8_t *base)
+{
+    int i;
+
+    (void)pthread_mutex_lock(&lock);
+    for (i = 0; i < PIECES && pieces[i].base; i++)
+        ;
+    if (i < PIECES)
+        pieces[i] = (struct piece){base, atomic_load(&slow_state.daemon)};
+    (void)pthread_mutex_unlock(&lock);
+}
+
+static void piece_forget(const uint8_t *base)
+{
+    int i;
+
+    (void)pthread_mutex_lock(&lock);
+    for (i = 0; i < PIECES; i++) {
+        if (pieces[i].base == base)
+            pieces[i].base = NULL;
+    }
+    (void)pthread_mutex_unlock(&lock);
+}
+
+/* The daemon that is there knows the ring, the memory and the file. */
+static bool is_known(const struct ring *r, const struct hf3fs_iov *iov, int fd)
+{
+    int i, now = atomic_load(&slow_state.daemon);
+    bool known = !atomic_load(&slow_state.dead) && r->daemon == now &&
+                 (fd < 0 || fd >= FILES || atomic_load(&file_daemon[fd]) == now);
+
+    (void)pthread_mutex_lock(&lock);
+    for (i = 0; i < PIECES; i++)
+        known &= pieces[i].base != iov->base || pieces[i].daemon == now;
+    (void)pthread_mutex_unlock(&lock);
+    return known;
+}
+
+/* What is held owns its memory. */
+static void watch_memory(const uint8_t *ptr, uint64_t len)
+{
+    int i, j;
+
+    if (!atomic_load(&slow_state.held))
+        return;
+    (void)pthread_mutex_lock(&lock);
+    for (i = 0; i < RINGS; i++) {
+        for (j = 0; rings[i].iorh && j < HELD; j++) {
+            const struct held_io *io = &rings[i].held[j];
+            const uint8_t *at = io->ptr;
+
+            if (io->rule && at < ptr + len && ptr < at + io->len)
+                atomic_fetch_add(&slow_state.clashes, 1);
+        }
+    }
+    (void)pthread_mutex_unlock(&lock);
 }
 
 /* ---- What is forwarded as it is ---- */
@@ -104,11 +190,17 @@ EXPORT int hf3fs_extract_mount_point(char *mount, int size, const char *path)
 EXPORT int hf3fs_iovcreate(struct hf3fs_iov *iov, const char *mp, size_t size, size_t block,
                            int numa)
 {
-    int rc = REAL(hf3fs_iovcreate)(iov, mp, size, block, numa);
+    int rc = is_dead() ? -ENOTCONN : REAL(hf3fs_iovcreate)(iov, mp, size, block, numa);
+    long bytes, most = atomic_load(&slow_state.most);
 
-    if (!rc)
-        atomic_fetch_add(&slow_state.mems, 1);
-    return rc;
+    if (rc)
+        return rc;
+    atomic_fetch_add(&slow_state.mems, 1);
+    bytes = atomic_fetch_add(&slow_state.bytes, (long)size) + (long)size;
+    while (bytes > most && !atomic_compare_exchange_weak(&slow_state.most, &most, bytes))
+        ;
+    piece_note(iov->base);
+    return 0;
 }
 EXPORT int hf3fs_iovopen(struct hf3fs_iov *iov, const uint8_t id[16], const char *mp, size_t size,
                          size_t block, int numa)
@@ -121,14 +213,22 @@ EXPORT void hf3fs_iovunlink(struct hf3fs_iov *iov)
 }
 EXPORT void hf3fs_iovdestroy(struct hf3fs_iov *iov)
 {
-    if (iov && iov->iovh)
+    if (iov && iov->iovh) {
         atomic_fetch_sub(&slow_state.mems, 1);
+        atomic_fetch_sub(&slow_state.bytes, (long)iov->size);
+        piece_forget(iov->base);
+    }
     REAL(hf3fs_iovdestroy)(iov);
 }
 EXPORT int hf3fs_iovwrap(struct hf3fs_iov *iov, void *base, const uint8_t id[16], const char *mp,
                          size_t size, size_t block, int numa)
 {
-    return REAL(hf3fs_iovwrap)(iov, base, id, mp, size, block, numa);
+    int rc = REAL(hf3fs_iovwrap)(iov, base, id, mp, size, block, numa);
+
+    piece_forget(base);
+    if (!rc)
+        piece_note(base);
+    return rc;
 }
 EXPORT size_t hf3fs_ior_size(int entries)
 {
@@ -154,6 +254,10 @@ EXPORT int hf3fs_reg_fd(int fd, uint64_t flags)
 {
     while (atomic_load(&slow_state.hang_open))
         (void)usleep(STEP);
+    if (is_dead())
+        return ENOTCONN;
+    if (fd >= 0 && fd < FILES)
+        atomic_store(&file_daemon[fd], atomic_load(&slow_state.daemon));
     return REAL(hf3fs_reg_fd)(fd, flags);
 }
 
@@ -185,6 +289,7 @@ static int ring_note(const struct hf3fs_ior *ior, int rc)
     if (i < RINGS) {
         memset(&rings[i], 0, sizeof rings[i]);
         rings[i].iorh = ior->iorh;
+        rings[i].daemon = atomic_load(&slow_state.daemon);
     }
     (void)pthread_mutex_unlock(&lock);
     atomic_fetch_add(&slow_state.rings, 1);
@@ -196,6 +301,8 @@ EXPORT int hf3fs_iorcreate4(struct hf3fs_ior *ior, const char *mp, int entries, 
 {
     while (atomic_load(&slow_state.hang_ring))
         (void)usleep(STEP);
+    if (is_dead())
+        return -ENOTCONN;
     return ring_note(
         ior, REAL(hf3fs_iorcreate4)(ior, mp, entries, for_read, io_depth, timeout, numa, flags));
 }
@@ -310,6 +417,11 @@ EXPORT int hf3fs_prep_io(const struct hf3fs_ior *ior, const struct hf3fs_iov *io
     if (takes_one(&slow_state.prep_again))
         return -EAGAIN;
     atomic_fetch_add(&slow_state.reads, read);
+    watch_memory(ptr, len);
+    if (r && !is_known(r, iov, fd)) {
+        atomic_fetch_add(&slow_state.unknown, 1);
+        return hold(r, &unknown, SLOW_HANG, ptr, fd, off, len, userdata);
+    }
     if (r && mode != SLOW_PASS && !takes_one(&rule->after) && below_most(rule))
         return hold(r, rule, mode, ptr, fd, off, len, userdata);
     rc = REAL(hf3fs_prep_io)(ior, iov, read, ptr, fd, off, len, userdata);
@@ -349,7 +461,9 @@ static int take_held(const struct hf3fs_ior *ior, struct ring *r, struct hf3fs_c
     for (i = 0; r && i < HELD && n < room; i++) {
         struct held_io *io = &r->held[i];
 
-        if (!io->rule || (io->mode == SLOW_HANG && atomic_load(&io->rule->mode) == SLOW_HANG))
+        if (!io->rule || r->daemon != atomic_load(&slow_state.daemon) ||
+            atomic_load(&slow_state.dead) ||
+            (io->mode == SLOW_HANG && atomic_load(&io->rule->mode) == SLOW_HANG))
             continue;
         cqes[n].index = 1000 + i;
         cqes[n].result = perform(ior, io);

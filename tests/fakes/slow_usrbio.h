@@ -36,6 +36,13 @@ struct slow_state {
     _Atomic int late;         /* that were done after they hung */
     _Atomic int dropped;      /* that hung when their ring was destroyed */
     _Atomic int rings, mems;  /* alive */
+    /* The daemon. While it is dead nothing is answered, and nothing made or opened (ENOTCONN). The
+     * next one has a greater number: what was made or opened under another is not known to it, and
+     * I/O with it is never answered. */
+    _Atomic int dead, daemon;
+    _Atomic int unknown;      /* I/Os that met that */
+    _Atomic int clashes;      /* I/Os in memory that a held I/O owns */
+    _Atomic long bytes, most; /* of memory, and the most there was at once */
 };
 
 #endif

@@ -77,7 +77,7 @@ static void slots_are_distinct_and_aligned(void **state)
 
         s[i] = pool_take(p);
         assert_non_null(s[i]);
-        at = (size_t)((uint8_t *)s[i] - pool_mem(p)->base);
+        at = (size_t)((uint8_t *)s[i] - pool_generation(p, 0)->base);
         assert_int_equal(at % SLOT, 0);
         assert_true(at / SLOT < SLOTS);
         assert_int_equal(seen[at / SLOT]++, 0);
@@ -141,8 +141,8 @@ static void wrong_moves_change_nothing(void **state)
     pool_give(p, s + SLOT);
     pool_give(p, NULL);
     pool_give(p, &local);
-    pool_give(p, pool_mem(p)->base - SLOT);
-    pool_give(p, pool_mem(p)->base + SLOTS * SLOT);
+    pool_give(p, pool_generation(p, 0)->base - SLOT);
+    pool_give(p, pool_generation(p, 0)->base + SLOTS * SLOT);
     pool_unquarantine(p, s);
     expect(p, SLOTS - 1, 0);
     pool_give(p, s);
@@ -235,7 +235,7 @@ static void threads_never_share_a_slot(void **state)
     int i;
 
     (void)state;
-    memset(pool_mem(p)->base, 0, SLOTS * SLOT);
+    memset(pool_generation(p, 0)->base, 0, SLOTS * SLOT);
     for (i = 0; i < 4; i++)
         assert_int_equal(pthread_create(&t[i], NULL, hammer, p), 0);
     for (i = 0; i < 4; i++) {
