@@ -60,6 +60,12 @@ results() {
         figure bench put --dir "$memory" --block 2M
         figure bench get --direct --dir "$memory" --block 2M
     fi
+    if section share "Sharing and a capacity, on against off"; then
+        for block in 2M 64K; do
+            figure bench share --dir "$disk" --block $block --total 1G
+            figure bench share --dir "$memory" --block $block --total 1G
+        done
+    fi
     if section match "Match"; then
         figure bench match --dir "$memory" --count "$(blocks 1000000)"
         figure bench match --dir "$memory" --count "$(blocks 10000000)" --puts 100000

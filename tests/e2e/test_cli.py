@@ -259,6 +259,15 @@ def test_bench_json_has_pairs_and_a_ratio(what, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_bench_share_measures_both_ways_and_leaves_nothing(tmp_path):
+    r = run("bench", "share", "--dir", tmp_path, "--block", BLOCK, "--total", TOTAL, "--json", *SMALL)
+    assert r.returncode == 0, words(r)
+    figures = json.loads(r.stdout)["figures"]
+    assert [f["what"] for f in figures] == ["put, shared", "get, shared"]
+    assert all(s["bytes"] > 0 for f in figures for side in ("ours", "base") for s in f[side]["slices"])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_bench_takes_several_figures_at_once(tmp_path):
     r = run("bench", "get", "rand", "--direct", "--dir", tmp_path, "--block", BLOCK,
             "--total", TOTAL, "--json", *SMALL)
