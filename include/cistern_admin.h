@@ -171,6 +171,34 @@ CISTERN_API CISTERN_MUST int cistern_gc(const struct cistern_admin *a,
                                                         const struct cistern_removal *removal),
                                         void *arg, struct cistern_removal_sum *sum);
 
+struct cistern_shrink {
+    size_t size;
+    uint64_t to_bytes; /* what the files of the root may take afterwards */
+    uint32_t grace_ms; /* between contents and data: longer than any reader's deadline and its next
+                          look; 0 = as an engine with the options of a->store */
+};
+struct cistern_shrink_sum {
+    size_t size;
+    uint64_t used_bytes;             /* before */
+    uint64_t segments, bytes, files; /* that went, or would go */
+    uint64_t kept;    /* segments left because of pins, or of notes about others that nobody else
+                         has */
+    uint64_t missing; /* bytes above to_bytes that could not be evicted */
+    uint64_t failed;  /* files that could not be removed */
+};
+/*
+ * Evicts segments by the policy of the engines until the root takes at most to_bytes, in two steps
+ * with a grace between them, data at no more than a->rate_bytes a second; with
+ * CISTERN_ADMIN_DRY_RUN says what would go. Only what engines may evict of each other, of the
+ * spaces that a->space admits: sealed segments, of writers that live all but the last. When that is
+ * not enough, those that did not close are watched for silence_ms. Used blocks are not carried
+ * over: an engine that is given a smaller capacity does that.
+ */
+CISTERN_API CISTERN_MUST int
+cistern_shrink(const struct cistern_admin *a, const struct cistern_shrink *how,
+               int (*callback)(void *arg, const struct cistern_removal *removal), void *arg,
+               struct cistern_shrink_sum *sum);
+
 struct cistern_wipe {
     size_t size;
     const char *model;     /* only spaces of this model, by space.json; NULL = any */

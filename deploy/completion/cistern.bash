@@ -39,7 +39,7 @@ _cistern()
         mapfile -t COMPREPLY < <(compgen -d -W "$target --space --rate --segments --json --help" -- "$cur")
         ;;
     gc)
-        mapfile -t COMPREPLY < <(compgen -d -W "$target --space --silence --dry-run --verbose --json --help" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -d -W "$target --to --grace --rate --space --silence --dry-run --verbose --json --help" -- "$cur")
         ;;
     wipe)
         mapfile -t COMPREPLY < <(compgen -d -W "$target --space --model --older-than --all --yes --dry-run --force --silence --verbose --json --help" -- "$cur")

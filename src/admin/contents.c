@@ -153,6 +153,8 @@ int contents_head(struct admin *ad, const struct survey_shard *sh, struct survey
              (w->head.writer != w->id || w->head.shard != sh->shard))
         rc = err_set(-EBADMSG, "it is of another writer, %016llx",
                      (unsigned long long)w->head.writer);
+    if (!rc)
+        head_touches(p, w->touches, HEAD_TOUCHES_MAX);
     if (n > 0)
         *hash = hash64(p, (size_t)n);
     ad->io->ops->file_close(ad->io, &f);

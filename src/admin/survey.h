@@ -51,6 +51,7 @@ struct survey_writer {
     int head_rc; /* as toc_rc */
     char head_text[160];
     struct head_record head;
+    uint32_t touches[HEAD_TOUCHES_MAX]; /* of the head: newest segment first */
     uint64_t picture; /* hash of the head and of names, sizes and times of all its files */
     enum owner_state state;
     size_t first, count; /* its segments */

@@ -299,6 +299,16 @@ static bool do_gc(struct fixture *f)
     return cistern_gc(&f->a, on_removal, f, &sum) == 0 && sum.files == 5 && sum.failed == 0;
 }
 
+static bool do_shrink(struct fixture *f)
+{
+    struct cistern_shrink how = {.size = sizeof how, .to_bytes = 1, .grace_ms = 1};
+    struct cistern_shrink_sum sum = {.size = sizeof sum};
+
+    f->wiped = true;
+    return cistern_shrink(&f->a, &how, on_removal, f, &sum) == 0 && sum.files >= 2 &&
+           sum.failed == 0 && sum.kept == 0;
+}
+
 static bool do_wipe(struct fixture *f)
 {
     struct cistern_wipe how = {.size = sizeof how};
@@ -443,6 +453,7 @@ static const struct function {
     {"repair", litter_make, do_repair, LOOKING | K(UNLINK_ERROR)},
     {"verify", store_make, do_verify, LOOKING},
     {"gc", litter_make, do_gc, LOOKING | K(UNLINK_ERROR)},
+    {"shrink", store_make, do_shrink, LOOKING | K(UNLINK_ERROR)},
     {"wipe", store_make, do_wipe, LOOKING | K(UNLINK_ERROR)},
     {"retire", store_make, do_retire, LOOKING | K(UNLINK_ERROR)},
     {"export", store_make, do_export, LOOKING},

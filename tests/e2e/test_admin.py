@@ -609,6 +609,108 @@ def test_gc_leaves_what_grows_while_it_watches(tmp_path):
     assert orphan.exists() and out["left"] == 1
 
 
+def used(mount):
+    return sum(p.stat().st_blocks * 512 for p in Path(mount).rglob("*") if p.is_file())
+
+
+def stored(mount, seed=1):
+    """Which of the first 200 blocks of the prompt contents name."""
+    keys = [b["key"] for b in payload_keys(mount, seed)]
+    have = {k for k, _ in payloads(mount)}
+    return [i for i, k in enumerate(keys) if k in have]
+
+
+def payload_keys(mount, seed):
+    r = run("pin", mount / "r", "--prompt", "-", "--json", input=prompt(seed, 200 * TOKENS))
+    assert r.returncode == 0, words(r)
+    made = json.loads(r.stdout)
+    path = space_dir(mount) / (made["id"] + ".pin")
+    keys = read_pin(path)["keys"]
+    path.unlink()
+    return [{"key": k} for k in keys]
+
+
+def shrink(mount, to, *args, code=0):
+    return answer("gc", mount / "r", "--to", to, "--grace", 1, "--silence", 1, *args, code=code)
+
+
+def test_gc_to_a_size_evicts_the_oldest(tmp_path):
+    fill(tmp_path, 200)
+    before = used(tmp_path)
+    to = before // 2
+    would = shrink(tmp_path, to, "--dry-run")
+    assert used(tmp_path) == before and would["would_remove"] >= 2
+    done = shrink(tmp_path, to)
+    assert [f["path"] for f in done["files"]] == [f["path"] for f in would["files"]]
+    assert {f["why"] for f in done["files"]} == {"evicted"}
+    assert to - 300000 < used(tmp_path) <= to and done["disk_bytes"] == would["disk_bytes"] == before - used(tmp_path)
+    left = stored(tmp_path)
+    assert left == list(range(200 - len(left), 200)) and 60 < len(left) < 140
+    assert hits(tmp_path, 200) == (len(left), 0)
+    assert verify(tmp_path)["summary"]["blocks"] == len(left)
+    assert not {"CF402", "CF403", "CF400"} & set(ids(fsck(tmp_path)))
+    assert shrink(tmp_path, to)["removed"] == 0
+
+
+def test_gc_to_a_size_keeps_what_is_pinned(tmp_path, ask):
+    mount = tmp_path / "m"
+    mount.mkdir()
+    fill(mount, 200)
+    answer("pin", mount / "r", "--prompt", ask(5))
+    r = run("gc", mount / "r", "--to", "4K", "--grace", 1)
+    assert r.returncode == 1 and "to pins (1 segments left)" in r.stderr, words(r)
+    left = stored(mount)
+    assert left[:5] == [0, 1, 2, 3, 4] and len(left) < 20
+    assert explain(mount, "--prompt", ask(5), "--read", code=0)["run"] == 5
+
+
+def test_gc_to_a_size_keeps_what_was_used(tmp_path):
+    """The touches of heads count, as they do for engines: the oldest blocks were read, and others go."""
+    w = Writer(tmp_path).put(200)
+    for _ in range(20):
+        assert w.say("check 12") == "hits 12 wrong 0"
+    w.close()
+    shrink(tmp_path, used(tmp_path) // 2)
+    assert stored(tmp_path)[:12] == list(range(12))
+
+
+def test_gc_to_a_size_leaves_a_live_writer_its_last_segments(tmp_path):
+    w = Writer(tmp_path).put(200)
+    shrink(tmp_path, "4K", code=1)
+    left = len(stored(tmp_path))
+    assert 15 <= left <= 50
+    assert re.fullmatch(rf"hits {left} wrong 0", w.say("check 200"))
+    w.put(60)
+    assert w.say("check 60") == "hits 60 wrong 0"
+    w.close()
+
+
+def test_gc_to_a_size_takes_what_a_killed_writer_left(tmp_path):
+    Writer(tmp_path).put(100).kill()
+    assert shrink(tmp_path, used(tmp_path) // 3)["removed"] > 0
+    n = len(stored(tmp_path))
+    assert 0 < n < 40 and hits(tmp_path, 200) == (n, 0)
+
+
+def test_gc_to_a_size_does_not_bring_deleted_blocks_back(tmp_path):
+    """The note that block 3 is deleted stands in a later segment, which therefore does not go before the block does."""
+    w = Writer(tmp_path).put(100)
+    assert w.say("delete 60") == "deleted 1 flush 0"
+    w.close()
+    w = Writer(tmp_path, seed=2).put(100)
+    for _ in range(20):
+        w.say("check 100")
+    w.close()
+    for to in (used(tmp_path) * 3 // 4, used(tmp_path) // 2, used(tmp_path) // 4):
+        shrink(tmp_path, to)
+        w = Writer(tmp_path)
+        assert re.fullmatch(r"hits \d+ wrong 0", w.say("check 60"))
+        keys = payload_keys(tmp_path, 1)
+        w.close()
+        gone = run("explain", tmp_path / "r", "--key", keys[60]["key"], "--json")
+        assert json.loads(gone.stdout)["blocks"][0]["why"] in ("dead", "evicted"), words(gone)
+
+
 def test_wipe_shows_first(store):
     before = snapshot(store)
     r = run("wipe", store / "r", "--all")
@@ -1121,6 +1223,7 @@ def test_the_rate_of_warm_is_kept(tmp_path, ask):
     (["pin", "--key", "ab" * 32, "--expires", "soon"], 2, "an age"),
     (["unpin"], 2, "an id or a label"),
     (["warm", "--key", "ab" * 32, "--label", "x"], 2, "belong to --pin"),
+    (["gc", "--grace", "3"], 2, "belong to --to"),
 ])
 def test_usage_of_pins(store, args, code, expected):
     r = run(*args, "--mount", store, "--root", "r")
