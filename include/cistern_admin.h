@@ -237,7 +237,8 @@ CISTERN_API CISTERN_MUST int cistern_export(const struct cistern_admin *a,
  * how many bytes it gave, 0 at the end, or a negative errno. Every block is verified before
  * anything becomes visible, which happens at the end, one small write a segment. -EBADMSG: not an
  * export, damaged, or cut. CISTERN_ESPACE: made under another salt, so that no key would ever be
- * asked for. A root that does not exist is made if the stream brings its salt.
+ * asked for. A root that does not exist is made if the stream brings its salt. -ENOSPC: it does not
+ * fit the capacity of the root beside what is there; nothing is evicted for it.
  */
 CISTERN_API CISTERN_MUST int cistern_import(const struct cistern_admin *a,
                                             int64_t (*read)(void *arg, void *buf, size_t len),

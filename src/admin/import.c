@@ -152,6 +152,47 @@ static int root_take(struct import *m, const struct container_header *h)
     return 0;
 }
 
+struct blocks {
+    struct block_info *at;
+    size_t count;
+};
+
+/* What the capacity leaves. Nobody makes room for an import: it stores what engines did not ask
+ * for, and they would evict it, or what they use, as soon as they write. */
+static int room_take(struct import *m)
+{
+    struct survey v = {0};
+    uint64_t capacity, used;
+    int rc = root_capacity(m->ad.io, m->ad.cfg.root, &capacity);
+
+    m->room = UINT64_MAX;
+    if (rc || !capacity)
+        return rc ? err_set(rc, "the capacity of the root cannot be read from cistern.json") : 0;
+    if ((rc = survey_take(&m->ad, false, &v)))
+        return rc;
+    used = survey_usage(&v);
+    survey_free(&v);
+    m->room = capacity > used ? capacity - used : 0;
+    return 0;
+}
+
+static int room_use(struct import *m, const struct blocks *list)
+{
+    uint64_t need = FORMAT_PAGE + list->count * 2 * FORMAT_RECORD;
+    size_t i;
+
+    if (m->room == UINT64_MAX)
+        return 0;
+    for (i = 0; i < list->count; i++)
+        need += block_extent(&list->at[i]);
+    if (need > m->room)
+        return err_set(-ENOSPC,
+                       "the capacity of the root leaves too little room for the export: make some "
+                       "with `cistern gc --to`, or set a greater capacity");
+    m->room -= need;
+    return 0;
+}
+
 /* "<name>-<32 digits>" from a description whose name could be anything. */
 static int space_dir_of(struct import *m, const json_t *o)
 {
@@ -207,11 +248,6 @@ static int space_take(struct import *m)
 }
 
 /* ---- Segments ---- */
-
-struct blocks {
-    struct block_info *at;
-    size_t count;
-};
 
 static int on_block(void *arg, const struct block_info *b)
 {
@@ -329,6 +365,7 @@ static int segment_take(struct import *m, const struct member_header *h, struct 
 
     rc = rc ? rc : contents_take(m, body, h->length, &from, &list);
     free(body);
+    rc = rc ? rc : room_use(m, &list);
     rc = rc ? rc : import_segment_begin(m, &from, &to);
     for (i = 0; i < list.count && !rc; i++)
         rc = block_take(m, f, &from, &to, &list.at[i]);
@@ -379,7 +416,7 @@ static int import_run(struct import *m)
     int rc = take(m, bytes, sizeof bytes);
 
     if (rc || (rc = container_header_decode(bytes, &h)) || (rc = root_take(m, &h)) ||
-        (rc = space_take(m)))
+        (rc = room_take(m)) || (rc = space_take(m)))
         return rc;
     m->beat_ns = clock_ns();
     (void)snprintf(m->sum.space, sizeof m->sum.space, "%s", m->space_name);

@@ -42,6 +42,7 @@ struct import {
     struct io_file data;
     uint64_t data_end; /* bytes laid out, a multiple of 4 KiB */
     uint64_t written;  /* bytes that went out */
+    uint64_t room;     /* bytes within the capacity that are left; UINT64_MAX = not limited */
     uint64_t beat_ns;  /* when heads were written last */
     struct cistern_transfer_sum sum;
 };

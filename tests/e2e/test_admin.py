@@ -969,6 +969,29 @@ def test_import_beside_what_is_there(store, tmp_path):
     assert hits(store, 40) == (40, 0)
 
 
+def set_capacity(mount, value):
+    path = Path(mount) / "r" / "cistern.json"
+    about = json.loads(path.read_text())
+    about["capacity_bytes"] = value
+    path.write_text(json.dumps(about))
+
+
+def test_an_import_stays_within_the_capacity(tmp_path):
+    """Beside what is there it does not fit, and nothing of it is left; with room it does."""
+    mount = tmp_path / "m"
+    mount.mkdir()
+    fill(mount, 100)
+    export(mount, tmp_path / "x.cst")
+    set_capacity(mount, used(mount) * 3 // 2)
+    before = snapshot(mount)
+    assert "gc --to" in take_in(tmp_path / "x.cst", mount, code=3)
+    assert snapshot(mount) == before
+    set_capacity(mount, used(mount) * 2 + (1 << 20))
+    assert take_in(tmp_path / "x.cst", mount)["blocks"] == 100
+    assert used(mount) <= json.loads((mount / "r" / "cistern.json").read_text())["capacity_bytes"]
+    assert hits(mount, 100) == (100, 0)
+
+
 def test_another_salt_is_refused(store, exported, tmp_path):
     (tmp_path / "mount2").mkdir()
     fill(tmp_path / "mount2", 3)
