@@ -469,6 +469,76 @@ static void a_pin_that_cannot_be_read(void **state)
     WAIT_FOR(metric(f->c, "pinned_keys") == 16);
 }
 
+static int64_t refuse_contents(struct io *io, const char *path, void *buf, size_t size)
+{
+    size_t len = strlen(path);
+
+    if (len > 4 && strcmp(path + len - 4, ".toc") == 0 && strstr(path, "/s1of2/")) {
+        refused++;
+        return -EIO;
+    }
+    return real_small_read(io, path, buf, size);
+}
+
+/* Contents of another shard that cannot be read may name pinned blocks: all of them stay. */
+static void contents_that_cannot_be_read(void **state)
+{
+    struct fixture *f = *state;
+
+    f->s.space.shards = 2;
+    f->s.o.shard = 1;
+    open_store(f);
+    put_range(f, 0, 96);
+    pin(f, 1, 0, 16, 1);
+    assert_int_equal(cistern_close(f->c), 0);
+    f->s.o.shard = 0;
+    refused = 0;
+    open_store(f);
+    f->ops = *f->c->io->ops;
+    real_small_read = f->ops.small_read;
+    f->ops.small_read = refuse_contents;
+    f->c->io->ops = &f->ops;
+    put_range(f, 0, 512);
+    assert_true(refused > 0);
+    assert_int_equal(cistern_close(f->c), 0);
+    f->s.o.shard = 1;
+    open_store(f);
+    assert_kept(f, 0, 96, 1);
+}
+
+static int (*real_list)(struct io *, const char *, int (*)(void *, const char *), void *);
+
+/* The second of the two listings of a look is that for the pins. */
+static int refuse_second(struct io *io, const char *path, int (*visit)(void *, const char *),
+                         void *arg)
+{
+    static uint32_t calls;
+
+    if (strstr(path, "/space-") && !strstr(path, "/s0of1") && refused < 2 && ++calls % 2 == 0) {
+        refused++;
+        return -EIO;
+    }
+    return real_list(io, path, visit, arg);
+}
+
+static void a_directory_that_cannot_be_listed(void **state)
+{
+    struct fixture *f = *state;
+
+    refused = 0;
+    open_store(f);
+    put_range(f, 0, 128);
+    f->ops = *f->c->io->ops;
+    real_list = f->ops.list;
+    f->ops.list = refuse_second;
+    f->c->io->ops = &f->ops;
+    pin(f, 1, 0, 16, 1);
+    put_range(f, 128, 640);
+    assert_int_equal(refused, 2);
+    assert_int_equal(metric(f->c, "pinned_keys"), 16);
+    assert_kept(f, 0, 16, 1);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(int argc, char **argv)
@@ -488,6 +558,8 @@ int main(int argc, char **argv)
         TEST(pinned_blocks_of_another_space_stay),
         TEST(a_damaged_pin_keeps_nothing_and_stops_nothing),
         TEST(a_pin_that_cannot_be_read),
+        TEST(contents_that_cannot_be_read),
+        TEST(a_directory_that_cannot_be_listed),
     };
 
     if (argc > 1)
