@@ -35,7 +35,8 @@ struct bench_config {
     double seconds;       /* of a slice */
     uint64_t capacity;    /* of the root; 0 = not limited */
     uint32_t store_flags; /* of cistern_open(), beside what others here ask for */
-    bool quick, keep, json, buffered, sync_inside, direct, raw_huge;
+    bool quick, keep, json, buffered, sync_inside, direct, raw_huge, encrypt;
+    char key_file[64]; /* with encrypt: made up for this run, removed at its end */
 };
 
 /* Memory that stands for an engine's pool: both sides of a figure use the same. */

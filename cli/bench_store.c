@@ -70,7 +70,8 @@ void store_options(const struct bench_store *s, struct cistern_options *o)
         .depth = (uint32_t)(c->depth / c->lanes ? c->depth / c->lanes : 1),
         .segment_bytes = c->segment,
         .close_timeout_ms = FLUSH_MS,
-        .log = log_line};
+        .log = log_line,
+        .encryption_key_file = c->encrypt ? c->key_file : NULL};
 }
 
 static int keys_make(struct bench_store *s)

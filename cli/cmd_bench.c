@@ -3,7 +3,9 @@
  */
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "args.h"
@@ -253,6 +255,8 @@ static int parse(struct bench_config *c, int argc, char **argv, struct words *w)
         {"direct", NULL, ARG_FLAG, &c->direct, 0, 0,
          "get and rand: read straight into registered memory"},
         {"buffered", NULL, ARG_FLAG, &c->buffered, 0, 0, "ours without O_DIRECT"},
+        {"encrypt", NULL, ARG_FLAG, &c->encrypt, 0, 0,
+         "put, get and rand: ours encrypted, with a key made up for the run"},
         {"raw-huge", NULL, ARG_FLAG, &c->raw_huge, 0, 0,
          "the baseline's buffers in huge pages, not in shared memory as ours"},
         {"arena", "SIZE", ARG_SIZE, &c->arena, MIB, 0,
@@ -282,6 +286,29 @@ static int parse(struct bench_config *c, int argc, char **argv, struct words *w)
     return ARG_GO;
 }
 
+/* A key file, readable by its owner only, as mkstemp() makes it. */
+static int key_make(struct bench_config *c)
+{
+    uint8_t key[32];
+    bool good;
+    int fd;
+
+    snprintf(c->key_file, sizeof(c->key_file), "/tmp/cistern-bench-key-XXXXXX");
+    fd = mkstemp(c->key_file);
+    if (fd < 0)
+        return cli_fail(CLI_ENVIRONMENT, "no key file can be made in /tmp");
+    good = getrandom(key, sizeof(key), 0) == (ssize_t)sizeof(key) &&
+           write(fd, key, sizeof(key)) == (ssize_t)sizeof(key);
+    return close(fd) == 0 && good ? CLI_OK
+                                  : cli_fail(CLI_ENVIRONMENT, "%s cannot be written", c->key_file);
+}
+
+static void key_remove(const struct bench_config *c)
+{
+    if (c->encrypt && c->key_file[0])
+        unlink(c->key_file);
+}
+
 int cmd_bench(int argc, char **argv)
 {
     struct bench_run run;
@@ -299,7 +326,10 @@ int cmd_bench(int argc, char **argv)
     if (r != CLI_OK)
         return r;
     catch_signals();
-    r = run_in_place(&run, &w);
+    r = run.c.encrypt ? key_make(&run.c) : CLI_OK;
+    if (r == CLI_OK)
+        r = run_in_place(&run, &w);
+    key_remove(&run.c);
     if (r == BENCH_INTERRUPTED || (bench_stopped && r != CLI_OK)) {
         signal(SIGINT, SIG_DFL);
         raise(SIGINT);
