@@ -2,14 +2,14 @@
 _cistern()
 {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} verb=${COMP_WORDS[1]}
-    local target="--mount --root --provider --provider-path"
+    local target="--mount --root --provider --provider-path --key-file"
     COMPREPLY=()
     case $prev in
     --mount | --dir)
         mapfile -t COMPREPLY < <(compgen -d -- "$cur")
         return
         ;;
-    --provider-path)
+    --provider-path | --key-file)
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         return
         ;;
@@ -69,7 +69,7 @@ _cistern()
         fi
         mapfile -t COMPREPLY < <(compgen -W "--dir --root --keep --block --parts --total --count
             --lanes --depth --io-bytes --request --inflight --slices --seconds --quick --chain
-            --puts --sync-inside --direct --raw-huge --buffered --arena --staging --segment --provider --provider-path
+            --puts --sync-inside --direct --raw-huge --buffered --encrypt --arena --staging --segment --provider --provider-path
             --seed --json --help" -- "$cur")
         ;;
     esac
