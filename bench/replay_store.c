@@ -195,7 +195,7 @@ static void store_open(struct store *s, const struct options *o, uint32_t capaci
                                  .put_timeout_ms = 60000,
                                  .read_timeout_ms = 60000,
                                  .write_timeout_ms = 60000,
-                                 .evict_grace_ms = 20};
+                                 .evict_grace_ms = 1};
     uint32_t i;
 
     while (co.io_bytes < o->block && co.io_bytes * 2 <= co.segment_bytes)
@@ -262,20 +262,19 @@ static void write_all(struct store *s, const uint32_t *ids, size_t n)
     size_t from;
     uint32_t i;
 
-    for (from = 0; from < n; from += BATCH) {
+    for (from = 0; from < n;) {
         struct cistern_request r = request_of(s, from, n - from);
 
         for (i = 0; i < r.blocks; i++)
             fill(s->bytes + (size_t)i * s->block, s->block, ids[from + i]);
-        for (;;) {
-            if (cistern_put_sync(s->c, &r, &ev))
-                replay_fail("put: %s", cistern_error_text());
-            if (ev.run == r.blocks)
-                break;
-            if (clock_ns() > end)
-                replay_fail("a put found no room for a minute");
-            (void)usleep(1000);
-        }
+        if (cistern_put_sync(s->c, &r, &ev))
+            replay_fail("put: %s", cistern_error_text());
+        from += ev.run; /* what is there is not put again: that would be a use */
+        if (ev.run == r.blocks)
+            continue;
+        if (clock_ns() > end)
+            replay_fail("a put found no room for a minute");
+        (void)usleep(1000);
     }
 }
 

@@ -262,15 +262,17 @@ bool capacity_relieve(cistern *c)
 }
 
 /* When the next thing that leaves may go. */
-static uint64_t next_finish(const struct capacity *k, uint64_t now)
+static uint64_t next_finish(const cistern *c, uint64_t now)
 {
+    const struct capacity *k = c->capacity;
     uint64_t boot = clock_boot_ns(), soon = UINT64_MAX;
     size_t i;
 
     for (i = 0; i < k->usage.nsegs; i++) {
         const struct usage_segment *s = &k->usage.segs[i];
 
-        if (s->seg && !s->toc && s->alone_ns && !usage_stuck(s))
+        if (s->seg && !s->toc && s->alone_ns && !usage_stuck(s) &&
+            !carry_reads(c, s->writer, s->seq)) /* its end calls */
             soon = min_u64(soon, s->alone_ns + k->grace_ns);
     }
     if (soon == UINT64_MAX)
@@ -300,7 +302,7 @@ uint64_t capacity_tick(cistern *c)
         if (make_room(c, ahead(c)))
             writer_room_back(c);
     }
-    k->next_ns = min_u64(k->next_ns, next_finish(k, clock_ns()));
+    k->next_ns = min_u64(k->next_ns, next_finish(c, clock_ns()));
     return k->next_ns;
 }
 

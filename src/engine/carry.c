@@ -84,6 +84,7 @@ static void end_job(cistern *c, struct job *job)
     segment_release(&c->segs, job->number);
     free(job->blocks);
     *job = (struct job){0};
+    c->capacity->next_ns = 0; /* its data may go */
 }
 
 void carry_close(cistern *c)
@@ -283,6 +284,18 @@ bool carry_copying(const cistern *c)
             return true;
     }
     return y && atomic_load(&y->ready) && y->unit.copies;
+}
+
+bool carry_reads(const cistern *c, uint64_t writer, uint64_t seq)
+{
+    const struct carry *y = c->capacity ? c->capacity->carry : NULL;
+    uint32_t i;
+
+    for (i = 0; y && i < JOBS; i++) {
+        if (y->jobs[i].blocks && y->jobs[i].writer == writer && y->jobs[i].seq == seq)
+            return true;
+    }
+    return false;
 }
 
 void carry_cancel(cistern *c, uint64_t writer, uint64_t seq)
@@ -601,7 +614,7 @@ bool carry_lay_out(struct writer *w)
     if (!y || !atomic_load_explicit(&y->ready, memory_order_acquire) || !w->free_groups)
         return false;
     if (!st->current)
-        writer_need_segment(w, st);
+        (void)writer_need_segment(w, st);
     if (!st->current && old_is_refused(w))
         st = writer_young(w);
     if (!st->current)

@@ -29,13 +29,15 @@ int carry_notes(cistern *c, const struct usage *u, const struct usage_segment *s
                 uint32_t number) MUST_CHECK;
 /* Before the segment is forgotten: chooses, and holds it if there is anything to carry. */
 void carry_begin(cistern *c, uint32_t number, const struct policy_segment *victim);
-/* Copies of these blocks of a segment that stays; takes `blocks`, which was allocated. Done when the
- * index has a newer copy; nothing happens when there is no room for it now. */
+/* Copies of these blocks of a segment that stays; takes `blocks`, which was allocated. Done when
+ * the index has a newer copy; nothing happens when there is no room for it now. */
 void carry_copies(cistern *c, uint32_t number, struct block_info *blocks, size_t count);
 /* Some of them are on their way. */
 bool carry_copying(const cistern *c);
 /* Reads some of what was chosen, and hands it to the write lane. True: there is more. */
 bool carry_step(cistern *c);
+/* Something of the segment is still to be read. */
+bool carry_reads(const cistern *c, uint64_t writer, uint64_t seq);
 /* The data of the segment is to go now. */
 void carry_cancel(cistern *c, uint64_t writer, uint64_t seq);
 /* The write lane takes what waits for it, if it can. True: it took something. */

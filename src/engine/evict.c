@@ -21,6 +21,7 @@
 #include "engine/writer_internal.h"
 
 #define PATH_BYTES 640
+#define READ_NS    (2 * NS_PER_S)
 
 /* ---- In memory ---- */
 
@@ -256,6 +257,14 @@ static void notice(cistern *c, const struct usage *u, const struct usage_segment
                  (unsigned long long)s->writer);
 }
 
+/* What is carried over of it is still being read: a little longer than the grace. */
+static bool is_read(const cistern *c, const struct usage *u, const struct usage_segment *s,
+                    uint64_t now, uint64_t grace_ns)
+{
+    return u->dirs[s->dir].own && past_ns(now, s->alone_ns) < grace_ns + READ_NS &&
+           carry_reads(c, s->writer, s->seq);
+}
+
 uint64_t evict_collect(cistern *c, struct usage *u, uint64_t grace_ns, uint64_t silence_ns)
 {
     uint64_t now = clock_boot_ns(), before = u->bytes;
@@ -274,7 +283,8 @@ uint64_t evict_collect(cistern *c, struct usage *u, uint64_t grace_ns, uint64_t 
                 metric_add(&c->metrics, METRIC_orphans_removed, 1);
             }
         } else if (s->seg && !s->toc && s->alone_ns && past_ns(now, s->alone_ns) >= grace_ns &&
-                   !usage_rests(s, now) && contents_gone(c, u, s)) {
+                   !usage_rests(s, now) && !is_read(c, u, s, now, grace_ns) &&
+                   contents_gone(c, u, s)) {
             (void)evict_finish(c, u, s);
         }
     }

@@ -279,8 +279,8 @@ void put_append(struct writer *w, struct wgroup *g)
     fault_point("put.copied");
 }
 
-/* What was evicted lately and is stored again goes to the old segments, if one is there: no put
- * waits for it. */
+/* What was evicted lately and is stored again goes to the old segments, unless there is no room for
+ * one. NULL: it is being made. */
 static struct wstream *stream_for(struct writer *w, const struct wgroup *g, const uint8_t key[32],
                                   uint64_t extent)
 {
@@ -291,8 +291,8 @@ static struct wstream *stream_for(struct writer *w, const struct wgroup *g, cons
     if (old->current && !(g && g->seg == old->current) &&
         old->current->reserved + extent > w->c->cfg.segment_bytes)
         writer_end_segment(w, old);
-    if (!old->current)
-        writer_need_segment(w, old);
+    if (!old->current && writer_need_segment(w, old))
+        return NULL;
     return old->current ? old : writer_young(w);
 }
 
@@ -309,8 +309,10 @@ static bool fill_group(struct writer *w, struct share *s, struct wgroup **open, 
         return true;
     }
     st = stream_for(w, g, s->op->r.keys[s->next].b, extent);
-    if (g && g->seg != st->current) /* the next group is of the other stream */
+    if (!st || (g && g->seg != st->current)) { /* the next group is of the other stream */
+        *stuck = !g;
         return false;
+    }
     if (st->current->reserved + (g ? g->len : 0) + extent > w->c->cfg.segment_bytes) {
         if (!g)
             writer_end_segment(w, st);

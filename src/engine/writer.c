@@ -68,12 +68,12 @@ void writer_end_segment(struct writer *w, struct wstream *st)
     (void)pthread_mutex_unlock(&w->lock);
 }
 
-void writer_need_segment(struct writer *w, struct wstream *st)
+bool writer_need_segment(struct writer *w, struct wstream *st)
 {
-    bool ask = false;
+    bool ask = false, waits;
 
     if (atomic_load(&w->fence) != FENCE_NONE)
-        return;
+        return false;
     (void)pthread_mutex_lock(&w->lock);
     if (!st->current && st->next) {
         st->current = st->next;
@@ -86,9 +86,11 @@ void writer_need_segment(struct writer *w, struct wstream *st)
         st->making = ask = true;
         st->make_error = 0;
     }
+    waits = !st->current && (st->making || (st->make_failures && st->make_failures < REFUSALS));
     (void)pthread_mutex_unlock(&w->lock);
     if (ask)
         keeper_ask(w->c, KEEPER_SEGMENT);
+    return waits;
 }
 
 /* Asks for more space ahead of the writes, where the file system gave any. */
@@ -273,7 +275,7 @@ static void lay_out(struct writer *w, uint64_t now)
     while (w->shares && more && !w->issue && w->inflight < w->c->cfg.depth &&
            now >= w->pause_until_ns && pace_writes(w->c)) {
         if (!young->current)
-            writer_need_segment(w, young);
+            (void)writer_need_segment(w, young);
         more = young->current && put_layout(w);
         issue(w, now);
     }
@@ -283,10 +285,10 @@ static void lay_out(struct writer *w, uint64_t now)
             issue(w, now);
     }
     if (w->dead_count && !young->current && !engine_stops_puts(w->c, now))
-        writer_need_segment(w, young);
+        (void)writer_need_segment(w, young);
     for (st = w->streams; st < w->streams + WSTREAMS; st++) {
         if (st->current && st->current->reserved > w->c->cfg.segment_bytes / 2)
-            writer_need_segment(w, st);
+            (void)writer_need_segment(w, st);
         need_space(w, st);
     }
 }

@@ -26,6 +26,7 @@
 #define WGROUP_BLOCKS 64u
 #define WSEGS         8u
 #define WSTREAMS      2u
+#define REFUSALS      3u /* in a row: there is no room for an old segment, not only for a moment */
 #define TOC_BYTES     SLOT_LEAST
 #define DEAD_NOTES    16384u
 #define ALLOCATE_STEP (64ull << 20) /* what a crash can leave allocated and unused, at most */
@@ -240,8 +241,9 @@ void writer_free_group(struct writer *w, struct wgroup *g);
 void writer_pause_if_full(struct writer *w, int error);
 /* The growing segment of the stream gets no more blocks. */
 void writer_end_segment(struct writer *w, struct wstream *st);
-/* The next segment becomes the growing one; if there is none, the keeper is asked. */
-void writer_need_segment(struct writer *w, struct wstream *st);
+/* The next segment becomes the growing one; if there is none, the keeper is asked. True: none
+ * grows, and one is being made, or will be tried again soon. */
+bool writer_need_segment(struct writer *w, struct wstream *st);
 /* Makes what the lane works with. Blocks on storage. */
 int writer_kit_make(cistern *c, struct writer_kit *kit) MUST_CHECK;
 void writer_kit_free(cistern *c, struct writer_kit *kit);
