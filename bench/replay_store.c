@@ -267,6 +267,7 @@ static void write_all(struct store *s, const uint32_t *ids, size_t n)
 
         for (i = 0; i < r.blocks; i++)
             fill(s->bytes + (size_t)i * s->block, s->block, ids[from + i]);
+        s->c->capacity->rate_ns = clock_ns(); /* it grows slowly: see above */
         if (cistern_put_sync(s->c, &r, &ev))
             replay_fail("put: %s", cistern_error_text());
         from += ev.run; /* what is there is not put again: that would be a use */
@@ -318,7 +319,6 @@ static void replay_real(const struct trace *t, const struct options *o, struct r
         const uint32_t *ids = t->ids + t->starts[r];
         size_t n = t->starts[r + 1] - t->starts[r], run;
 
-        s.c->capacity->rate_ns = clock_ns(); /* it grows slowly: see above */
         for (i = 0; i < n; i++)
             key_make(&s.keys[i], ids[i]);
         if (n && cistern_match(s.c, s.keys, n, &m))

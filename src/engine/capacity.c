@@ -226,6 +226,25 @@ static uint64_t ahead(const cistern *c)
     return bytes ? min_u64(want, max_u64(bytes / AHEAD_PART, c->cfg.segment_bytes)) : want;
 }
 
+/* When the next thing that leaves may go. */
+static uint64_t next_finish(const cistern *c, uint64_t now)
+{
+    const struct capacity *k = c->capacity;
+    uint64_t boot = clock_boot_ns(), soon = UINT64_MAX;
+    size_t i;
+
+    for (i = 0; i < k->usage.nsegs; i++) {
+        const struct usage_segment *s = &k->usage.segs[i];
+
+        if (s->seg && !s->toc && s->alone_ns && !usage_stuck(s) &&
+            !carry_reads(c, s->writer, s->seq)) /* its end calls */
+            soon = min_u64(soon, s->alone_ns + k->grace_ns);
+    }
+    if (soon == UINT64_MAX)
+        return soon;
+    return now + max_u64(TICK_NS, soon > boot ? soon - boot : 0);
+}
+
 int capacity_admit(cistern *c)
 {
     struct capacity *k = c->capacity;
@@ -259,25 +278,6 @@ bool capacity_relieve(cistern *c)
         freed += evict_hurry(c, &k->usage, need - freed);
     metric_set(&c->metrics, METRIC_usage_bytes, k->usage.bytes);
     return freed != 0;
-}
-
-/* When the next thing that leaves may go. */
-static uint64_t next_finish(const cistern *c, uint64_t now)
-{
-    const struct capacity *k = c->capacity;
-    uint64_t boot = clock_boot_ns(), soon = UINT64_MAX;
-    size_t i;
-
-    for (i = 0; i < k->usage.nsegs; i++) {
-        const struct usage_segment *s = &k->usage.segs[i];
-
-        if (s->seg && !s->toc && s->alone_ns && !usage_stuck(s) &&
-            !carry_reads(c, s->writer, s->seq)) /* its end calls */
-            soon = min_u64(soon, s->alone_ns + k->grace_ns);
-    }
-    if (soon == UINT64_MAX)
-        return soon;
-    return now + max_u64(TICK_NS, soon > boot ? soon - boot : 0);
 }
 
 uint64_t capacity_tick(cistern *c)

@@ -26,7 +26,6 @@
 
 #define JOBS       8u
 #define PATH_BYTES 640
-#define REFUSED    3u /* so often in a row: not only until the grace of something is over */
 
 struct unit {
     uint8_t *slot;
@@ -598,12 +597,12 @@ static void take_unit(struct writer *w, struct wstream *st, struct unit *u)
 /* There was no room for an old segment: better among the young than not at all. */
 static bool old_is_refused(struct writer *w)
 {
-    bool refused;
+    uint64_t since;
 
     (void)pthread_mutex_lock(&w->lock);
-    refused = writer_old(w)->make_failures >= REFUSED;
+    since = writer_old(w)->refused_ns;
     (void)pthread_mutex_unlock(&w->lock);
-    return refused;
+    return since && clock_ns() - since >= PATIENCE_NS;
 }
 
 bool carry_lay_out(struct writer *w)

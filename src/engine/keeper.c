@@ -14,7 +14,7 @@
 #include "engine/engine.h"
 #include "engine/evict.h"
 
-#define CARRY_NS (10 * NS_PER_MS) /* look again for a slot */
+#define CARRY_NS (2 * NS_PER_MS) /* look again for a slot */
 
 /* A sync that failed in the background, or at a seal, is the next flush's to tell. */
 static void note_sync(struct keeper *k, int rc)

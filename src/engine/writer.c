@@ -86,7 +86,8 @@ bool writer_need_segment(struct writer *w, struct wstream *st)
         st->making = ask = true;
         st->make_error = 0;
     }
-    waits = !st->current && (st->making || (st->make_failures && st->make_failures < REFUSALS));
+    waits = !st->current &&
+            (st->making || (st->refused_ns && clock_ns() - st->refused_ns < PATIENCE_NS));
     (void)pthread_mutex_unlock(&w->lock);
     if (ask)
         keeper_ask(w->c, KEEPER_SEGMENT);

@@ -26,7 +26,7 @@
 #define WGROUP_BLOCKS 64u
 #define WSEGS         8u
 #define WSTREAMS      2u
-#define REFUSALS      3u /* in a row: there is no room for an old segment, not only for a moment */
+#define PATIENCE_NS   (200 * NS_PER_MS) /* for room that the next grace may bring back */
 #define TOC_BYTES     SLOT_LEAST
 #define DEAD_NOTES    16384u
 #define ALLOCATE_STEP (64ull << 20) /* what a crash can leave allocated and unused, at most */
@@ -104,7 +104,7 @@ struct wstream {
     struct wseg *next; /* made, not yet in use */
     bool making;
     int make_error;
-    uint32_t make_failures; /* one after the other */
+    uint64_t refused_ns;    /* since when none could be made; 0 = the last one was */
     uint64_t make_after_ns; /* not asked for again before */
     int make_logged;
     uint64_t seq; /* of the next segment */

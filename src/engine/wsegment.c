@@ -294,7 +294,7 @@ static void make_for(cistern *c, struct writer *w, struct wstream *st)
     (void)pthread_mutex_lock(&w->lock);
     st->next = s;
     st->make_error = rc == -EAGAIN ? 0 : rc;
-    st->make_failures = st->make_error ? st->make_failures + 1 : 0;
+    st->refused_ns = !st->make_error ? 0 : st->refused_ns ? st->refused_ns : clock_ns();
     st->make_after_ns = clock_ns() + (!st->make_error ? 0
                                       : rc == -ENOSPC ? FULL_RETRY_NS
                                                       : NS_PER_S);
