@@ -280,6 +280,19 @@ bool capacity_relieve(cistern *c)
     return freed != 0;
 }
 
+/* After a look. */
+static void tend(cistern *c)
+{
+    struct capacity *k = c->capacity;
+    uint64_t again_ns;
+
+    ttl_step(c);
+    if (make_room(c, ahead(c)))
+        writer_room_back(c);
+    if (!lacking(k, ahead(c)) && merge_step(c, &again_ns))
+        k->next_ns = min_u64(k->next_ns, again_ns);
+}
+
 uint64_t capacity_tick(cistern *c)
 {
     struct capacity *k = c->capacity;
@@ -297,11 +310,8 @@ uint64_t capacity_tick(cistern *c)
         k->next_ns = now + LOOK_MOST_NS;
         return k->next_ns;
     }
-    if (look(c) == 0) {
-        ttl_step(c);
-        if (make_room(c, ahead(c)))
-            writer_room_back(c);
-    }
+    if (look(c) == 0)
+        tend(c);
     k->next_ns = min_u64(k->next_ns, next_finish(c, clock_ns()));
     return k->next_ns;
 }

@@ -62,6 +62,11 @@ uint64_t capacity_tick(cistern *c);
 /* A new capacity that cistern_set_capacity() asked for. */
 void capacity_set(cistern *c);
 
+/* ---- merge.c; the keeper's ---- */
+
+/* Some of the work of merging small segments, if there is any; true: there is, and when to go on. */
+bool merge_step(cistern *c, uint64_t *again_ns);
+
 /* ---- victims.c; the keeper's ---- */
 
 /* Fills k->choice, in the order of usage.segs. */

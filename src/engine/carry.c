@@ -31,6 +31,7 @@ struct unit {
     uint8_t *slot;
     uint32_t len, count;
     bool copies; /* the segment stays: the index has these blocks already */
+    enum policy_generation to;
     struct block_info blocks[WGROUP_BLOCKS]; /* check: the hash of the payload, not mixed */
     uint32_t at[WGROUP_BLOCKS];              /* place in the slot */
 };
@@ -41,6 +42,7 @@ struct job {
     struct block_info *blocks; /* by offset; NULL = no job */
     size_t count, room, next;
     bool copies; /* of pinned blocks; the segment is not evicted */
+    enum policy_generation to;
 };
 
 struct carry {
@@ -225,8 +227,10 @@ static void cut_to_limit(cistern *c, struct job *job, const struct policy_segmen
 void carry_begin(cistern *c, uint32_t number, const struct policy_segment *victim)
 {
     struct carry *y = carry_get(c);
-    struct job job = {
-        .number = number, .writer = c->segs.at[number].writer, .seq = c->segs.at[number].seq};
+    struct job job = {.number = number,
+                      .writer = c->segs.at[number].writer,
+                      .seq = c->segs.at[number].seq,
+                      .to = POLICY_OLD};
     uint32_t i;
 
     for (i = 0; y && i < JOBS && y->jobs[i].blocks; i++)
@@ -247,7 +251,8 @@ void carry_begin(cistern *c, uint32_t number, const struct policy_segment *victi
     segment_release(&c->segs, number);
 }
 
-void carry_copies(cistern *c, uint32_t number, struct block_info *blocks, size_t count)
+void carry_copies(cistern *c, uint32_t number, struct block_info *blocks, size_t count,
+                  enum policy_generation to)
 {
     struct carry *y = carry_get(c);
     struct job *free_job = NULL;
@@ -270,7 +275,8 @@ void carry_copies(cistern *c, uint32_t number, struct block_info *blocks, size_t
                              .blocks = blocks,
                              .count = count,
                              .room = count,
-                             .copies = true};
+                             .copies = true,
+                             .to = to};
 }
 
 bool carry_copying(const cistern *c)
@@ -317,6 +323,7 @@ static uint64_t take_run(const cistern *c, struct job *job, struct unit *u)
 
     u->len = u->count = 0;
     u->copies = job->copies;
+    u->to = job->to;
     while (job->next < job->count && u->count < c->cfg.io_blocks) {
         const struct block_info *b = &job->blocks[job->next];
 
@@ -607,14 +614,15 @@ static bool old_is_refused(struct writer *w)
 
 bool carry_lay_out(struct writer *w)
 {
-    struct wstream *st = writer_old(w);
     struct carry *y = w->c->capacity ? w->c->capacity->carry : NULL;
+    struct wstream *st;
 
     if (!y || !atomic_load_explicit(&y->ready, memory_order_acquire) || !w->free_groups)
         return false;
+    st = &w->streams[y->unit.to];
     if (!st->current)
         (void)writer_need_segment(w, st);
-    if (!st->current && old_is_refused(w))
+    if (!st->current && st == writer_old(w) && old_is_refused(w))
         st = writer_young(w);
     if (!st->current)
         return false;

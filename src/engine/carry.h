@@ -31,7 +31,8 @@ int carry_notes(cistern *c, const struct usage *u, const struct usage_segment *s
 void carry_begin(cistern *c, uint32_t number, const struct policy_segment *victim);
 /* Copies of these blocks of a segment that stays; takes `blocks`, which was allocated. Done when
  * the index has a newer copy; nothing happens when there is no room for it now. */
-void carry_copies(cistern *c, uint32_t number, struct block_info *blocks, size_t count);
+void carry_copies(cistern *c, uint32_t number, struct block_info *blocks, size_t count,
+                  enum policy_generation to);
 /* Some of them are on their way. */
 bool carry_copying(const cistern *c);
 /* Reads some of what was chosen, and hands it to the write lane. True: there is more. */

@@ -94,6 +94,7 @@ void heat_stored(cistern *c, struct segment *s, const struct block_info *b)
 void heat_taken(struct segment *s, const struct block_info *b)
 {
     add(&s->depths, b->depth);
+    add(&s->extents, block_extent(b));
     add(&s->blocks, 1);
 }
 
@@ -140,7 +141,8 @@ void heat_describe(const struct heat *h, const struct segment *s, struct policy_
            (double)blocks;
     p->blocks = (uint32_t)min_u64(blocks - lost, UINT32_MAX);
     p->depth = (uint32_t)min_u64(peek(&s->depths) / blocks, UINT32_MAX);
-    p->live_bytes = (uint64_t)((double)p->live_bytes * (double)(blocks - lost) / (double)blocks);
+    p->live_bytes = min_u64(p->live_bytes, (uint64_t)((double)peek(&s->extents) *
+                                                      (double)(blocks - lost) / (double)blocks));
     p->touch_age = used ? (uint64_t)(last > 1 ? last : 1) : 0;
     p->idle = (uint64_t)(idle > 0 ? idle : 0);
 }

@@ -307,7 +307,7 @@ static bool keep_own(cistern *c, uint32_t number)
         free(s.blocks);
         return false;
     }
-    carry_copies(c, number, s.blocks, s.count);
+    carry_copies(c, number, s.blocks, s.count, POLICY_OLD);
     return true;
 }
 

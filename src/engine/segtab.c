@@ -158,6 +158,7 @@ static void fill(struct segment *to, const struct segment *from)
     atomic_store_explicit(&to->bad, 0, memory_order_relaxed);
     atomic_store_explicit(&to->pinned_ns, 0, memory_order_relaxed);
     atomic_store_explicit(&to->blocks, 0, memory_order_relaxed);
+    atomic_store_explicit(&to->extents, 0, memory_order_relaxed);
     atomic_store_explicit(&to->lost, 0, memory_order_relaxed);
     atomic_store_explicit(&to->used, 0, memory_order_relaxed);
     atomic_store_explicit(&to->births, 0, memory_order_relaxed);

@@ -38,9 +38,10 @@ struct segment {
     _Atomic uint32_t touches;
     _Atomic uint32_t bad;       /* copies in it that turned out bad */
     _Atomic uint64_t pinned_ns; /* a match promised it until then */
-    /* Sums over its blocks, of heat.c: how many; of these lost, used; steps of the clock when they
+    /* Sums over its blocks, of heat.c: how many, and the room they take; how many
+     * of these are lost, were used; steps of the clock when they
      * were written (own ones only) and when they were used last; depths in their chains. */
-    _Atomic uint64_t blocks, lost, used, births, uses, depths;
+    _Atomic uint64_t blocks, extents, lost, used, births, uses, depths;
     /* Of the follower's thread. */
     struct toc_cursor cursor;
     uint32_t seen; /* listing that last showed its contents; 0 = none yet */

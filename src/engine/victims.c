@@ -15,6 +15,8 @@
 #include "base/clock.h"
 #include "engine/capacity.h"
 
+#define TINY_PART 8u /* of a segment */
+
 static int make_scratch(struct capacity *k)
 {
     size_t n = k->usage.nsegs;
@@ -63,6 +65,13 @@ static void describe_blocks(const struct heat *heat, const struct segment *known
         p->idle = min_u64(p->idle, guess);
 }
 
+/* What a short life left. Its file says little: it may have been allocated ahead. */
+static bool is_tiny(const cistern *c, const struct segment *known)
+{
+    return atomic_load_explicit(&known->extents, memory_order_relaxed) <=
+           c->cfg.segment_bytes / TINY_PART;
+}
+
 static void describe(cistern *c, size_t i, struct policy_segment *p)
 {
     const struct capacity *k = c->capacity;
@@ -72,6 +81,7 @@ static void describe(cistern *c, size_t i, struct policy_segment *p)
         d->own ? segtab_find_file(&c->segs, d->shard, s->writer, s->seq) : NULL;
     const struct usage_head *h = usage_head_of(&k->usage, s->dir, s->writer);
     uint64_t touches = touches_of(h, s);
+    bool ended = !h || usage_head_ended(h, k->silence_ns);
     bool pinned = !s->sealed || !s->seg || !s->toc || s->unlinked;
 
     pinned |= known && clock_ns() < atomic_load(&known->pinned_ns);
@@ -79,8 +89,8 @@ static void describe(cistern *c, size_t i, struct policy_segment *p)
     *p = (struct policy_segment){
         .number = i,
         .rank = s->expired ? POLICY_RANK_EXPIRED : k->usage.spaces[d->space].rank,
-        .flags = (pinned ? POLICY_PINNED : 0) |
-                 (!h || usage_head_ended(h, k->silence_ns) ? POLICY_SILENT : 0),
+        .flags = (pinned ? POLICY_PINNED : 0) | (ended ? POLICY_SILENT : 0) |
+                 (ended && known && !s->expired && is_tiny(c, known) ? POLICY_TINY : 0),
         .generation = h && h->valid && h->h.generation == POLICY_OLD ? POLICY_OLD : POLICY_YOUNG,
         .age = age_of(k, s),
         .idle = POLICY_UNKNOWN,

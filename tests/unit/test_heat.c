@@ -70,6 +70,7 @@ static void idle_is_the_mean_over_blocks(void **state)
     assert_int_equal(p.blocks, 7);
     atomic_store(&h.steps, 30);
     atomic_store(&s.blocks, 4);
+    atomic_store(&s.extents, 4000);
     atomic_store(&s.births, 4 * 10); /* all written at step 10 */
     atomic_store(&s.depths, 0 + 1 + 2 + 9);
     p = described(&h, &s, 500);
