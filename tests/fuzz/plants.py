@@ -21,6 +21,8 @@ PLANTS = {
                         'if (h.checksum == 0)\n        return err_set(-EBADMSG, "checksum of the header'),
     "header-shard": ("toc_header", "src/segment/header.c",
                      "h->shard >= h->shards || h->seq >= SEQ_END", "h->shard > h->shards || h->seq >= SEQ_END"),
+    "pin-label": ("pin", "src/segment/pin.c", " || p.label[sizeof p.label - 1])", ")"),
+    "pin-length": ("pin", "src/segment/pin.c", "        len != sizeof(struct pin_header) + 32 * (size_t)p.nkeys ||", ""),
     "head-host": ("head", "src/segment/header.c",
                   " || h->host[sizeof h->host - 1] != '\\0')", ")"),
     "head-range": ("head", "src/segment/header.c", "h->first_seq > h->next_seq ||", ""),

@@ -69,6 +69,20 @@ def toc_header():
     yield "empty", b"\3"
 
 
+def pin():
+    def file(keys, label=b"prompt", count=None, flags=0):
+        return struct.pack("<8sII32sQQQII64s40sQ", b"CISTNPN1", 1, flags, bytes(32), 5, 9, 4096,
+                           len(keys) // 32 if count is None else count, 0, label, b"", 0) + keys
+    yield "one", b"\1" + file(bytes(range(32)))
+    yield "several", b"\5" + file(bytes(320))
+    yield "none", b"\1" + file(b"")
+    yield "count", b"\1" + file(bytes(64), count=3)
+    yield "label", b"\1" + file(bytes(32), label=b"x" * 64)
+    yield "later", b"\1" + file(bytes(32), flags=1)
+    yield "name", b"\0" + b"0123456789abcdef.pin"
+    yield "empty", b"\3"
+
+
 def head():
     page = golden(SHARD, "00000000000000a1.head")
     yield "golden", b"\0" + u16(4) + page[:320]
@@ -243,7 +257,7 @@ def usrbio():
         + call("extract", 0, 7, 0) + call("is", 0) + call("info", 0, 200, 0) + call("roots", 2) + call("sizes", 0, 9, 0, 0)
 
 
-TARGETS = {f.__name__.replace("importing", "import"): f for f in (importing, toc_header, head, frames, growing, contents, root, space_text, space_struct, options, cli, names,
+TARGETS = {f.__name__.replace("importing", "import"): f for f in (importing, toc_header, pin, head, frames, growing, contents, root, space_text, space_struct, options, cli, names,
                                    usrbio)}
 
 
