@@ -211,7 +211,7 @@ static void push_ready(struct lane *l, struct group *g)
     l->ready_last = g;
 }
 
-/* Sends what was planned to the ring, as far as the depth allows. */
+/* Puts what was planned into the ring, as far as the depth allows. */
 static void issue(struct lane *l, uint64_t now)
 {
     struct group *g;
@@ -235,6 +235,11 @@ static void issue(struct lane *l, uint64_t now)
         if (!g->ios)
             push_ready(l, g);
     }
+}
+
+/* All that is in the ring at once: a system call for many reads. */
+static void send_issued(struct lane *l)
+{
     if (l->prepared && l->c->io->ops->submit(l->c->io, l->ring) >= 0)
         l->prepared = 0; /* else once more at the next look */
 }
@@ -263,6 +268,7 @@ static bool plan(struct lane *l)
         else if (get_planned(s) && !s->groups)
             share_end(l, s, 0);
     }
+    send_issued(l);
     return stuck;
 }
 
