@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "engine/carry.h"
 #include "engine/evict.h"
+#include "engine/notes.h"
 #include "engine/retire.h"
 #include "engine/writer_internal.h"
 #include "segment/root.h"
@@ -30,6 +31,7 @@
 #define AHEAD_SEGMENTS 2u
 #define AHEAD_PART     4u /* of the capacity is kept free ahead at most: one part in so many */
 #define URGENT_NS      (100 * NS_PER_MS)
+#define PRESSED_NS     NS_PER_S
 #define RETRY_NS       (50 * NS_PER_MS)
 
 int capacity_open(cistern *c, uint64_t bytes)
@@ -177,7 +179,7 @@ static bool evict_one(cistern *c)
         if (v == POLICY_NONE)
             return false;
         k->choice[v].flags |= POLICY_PINNED;
-        if (pins_keep(c, v))
+        if (pins_keep(c, v) || notes_keep(c, &k->usage, &k->usage.segs[v], k->urgent))
             continue;
         choose_carried(c, v);
         if (evict_begin(c, &k->usage, &k->usage.segs[v]) == 0)
@@ -199,6 +201,36 @@ static uint64_t lacking(const struct capacity *k, uint64_t need)
     return lack;
 }
 
+/* As evict_one(); of those too that wait until their notes stand elsewhere. */
+static bool evict_urgently(cistern *c)
+{
+    struct capacity *k = c->capacity;
+    bool any;
+
+    k->urgent = true;
+    any = victims_describe(c) == 0 && evict_one(c);
+    k->urgent = false;
+    return any;
+}
+
+/* Every victim has notes that wait for a segment to be written in, and there is no room for that.
+ */
+static void make_room_pressed(cistern *c)
+{
+    struct capacity *k = c->capacity;
+    uint64_t need = c->cfg.segment_bytes, now = clock_ns();
+
+    if (lacking(k, need) <= k->usage.leaving) {
+        k->pressed_ns = 0;
+        return;
+    }
+    if (!k->pressed_ns)
+        k->pressed_ns = now;
+    while (now - k->pressed_ns >= PRESSED_NS && lacking(k, need) > k->usage.leaving &&
+           evict_urgently(c))
+        ;
+}
+
 /* Evicts until `need` fits once all that is leaving has left; finishes what has waited long enough.
  * Returns the bytes that came back. */
 static uint64_t make_room(cistern *c, uint64_t need)
@@ -209,10 +241,11 @@ static uint64_t make_room(cistern *c, uint64_t need)
     freed = evict_collect(c, &k->usage, k->grace_ns, k->silence_ns);
     if (k->free_bytes != UINT64_MAX)
         k->free_bytes += freed;
-    if (lacking(k, need) <= k->usage.leaving || victims_describe(c))
-        return freed;
-    while (lacking(k, need) > k->usage.leaving && evict_one(c))
-        ;
+    if (lacking(k, need) > k->usage.leaving && victims_describe(c) == 0) {
+        while (lacking(k, need) > k->usage.leaving && evict_one(c))
+            ;
+    }
+    make_room_pressed(c);
     return freed;
 }
 
@@ -272,8 +305,8 @@ bool capacity_relieve(cistern *c)
         return false;
     k->urgent_ns = now;
     freed = evict_collect(c, &k->usage, k->grace_ns, k->silence_ns);
-    if (freed + k->usage.leaving < need / 2 && victims_describe(c) == 0)
-        (void)evict_one(c); /* what it carries is cancelled below: there is no room for it */
+    if (freed + k->usage.leaving < need / 2 && victims_describe(c) == 0 && !evict_one(c))
+        (void)evict_urgently(c); /* what it carries is cancelled below: there is no room for it */
     if (freed < need)
         freed += evict_hurry(c, &k->usage, need - freed);
     metric_set(&c->metrics, METRIC_usage_bytes, k->usage.bytes);

@@ -31,9 +31,11 @@ struct capacity {
     uint64_t rate_ns, rate_written, hit_seen, stored_seen, carried_seen, returned_seen;
     struct carry *_Atomic carry;
     bool carry_failed;
-    bool dated;         /* victims_date() */
-    bool look_failed;   /* and was told */
-    uint64_t urgent_ns; /* when a full file system cost a segment last */
+    uint64_t pressed_ns; /* since when no victim can go without its notes; 0 = it is not so */
+    bool urgent;         /* victims go with their notes only handed on (notes.h) */
+    bool dated;          /* victims_date() */
+    bool look_failed;    /* and was told */
+    uint64_t urgent_ns;  /* when a full file system cost a segment last */
     struct heat heat;
     struct usage usage;
     struct ttl ttl;

@@ -11,7 +11,6 @@
 #include "engine/carry.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,8 +23,7 @@
 #include "engine/sealed.h"
 #include "engine/writer_internal.h"
 
-#define JOBS       8u
-#define PATH_BYTES 640
+#define JOBS 8u
 
 struct unit {
     uint8_t *slot;
@@ -104,75 +102,6 @@ void carry_close(cistern *c)
     c->io->ops->ring_destroy(c->io, &y->ring);
     free(y);
     c->capacity->carry = NULL;
-}
-
-/* ---- Notes ---- */
-
-struct notes {
-    cistern *c;
-    uint32_t number;
-};
-
-/* A note about what is gone, or about the segment that goes, is of no use any more. */
-static int on_dead(void *arg, const uint8_t key[32], const uint8_t segment_id[16], uint32_t offset,
-                   uint8_t reason)
-{
-    const struct notes *n = arg;
-    struct dead_note note = {.offset = offset, .reason = reason};
-    int64_t target = segtab_find(&n->c->segs, segment_id);
-
-    if (target < 0 || target == n->number)
-        return 0;
-    memcpy(note.key, key, sizeof note.key);
-    memcpy(note.segment_id, segment_id, sizeof note.segment_id);
-    return writer_push_dead(n->c, &note, 1);
-}
-
-static int on_aside(void *arg, const uint8_t segment_id[16], uint8_t reason)
-{
-    static const uint8_t any[32];
-
-    return on_dead(arg, any, segment_id, DEAD_NOTE_ASIDE, reason);
-}
-
-static int parse_notes(cistern *c, uint32_t number, const uint8_t *bytes, size_t len)
-{
-    struct notes n = {.c = c, .number = number};
-    struct toc_sink sink = {.dead = on_dead, .aside = on_aside, .arg = &n};
-    struct toc_cursor cursor;
-    struct toc_header h;
-    uint8_t key[CRYPT_KEY];
-    int rc;
-
-    if (len < FORMAT_PAGE || toc_header_decode(bytes, &h))
-        return 0; /* nobody could read it anyway */
-    if (sealed_cursor(c, bytes, &h, &cursor, key))
-        return 0;
-    rc = toc_parse(&cursor, bytes + FORMAT_PAGE, len - FORMAT_PAGE, true, &sink);
-    crypt_wipe(key, sizeof key);
-    return rc < 0 ? rc : 0;
-}
-
-int carry_notes(cistern *c, const struct usage *u, const struct usage_segment *s, uint32_t number)
-{
-    char name[SEGMENT_NAME_MAX], path[PATH_BYTES];
-    uint8_t *bytes;
-    int64_t n;
-    int rc = 0;
-
-    if (!c->segs.at[number].cursor.dead)
-        return 0;
-    if (!(bytes = aligned_alloc(64, round_up(s->toc_size + FORMAT_PAGE, 64))))
-        return -ENOMEM;
-    segment_name(name, s->writer, s->seq, ".toc");
-    (void)snprintf(path, sizeof path, "%s/%s", u->dirs[s->dir].path, name);
-    n = c->io->ops->small_read(c->io, path, bytes, s->toc_size + FORMAT_PAGE);
-    if (n >= 0)
-        rc = parse_notes(c, number, bytes, (size_t)n);
-    else if (n != -ENOENT)
-        rc = (int)n;
-    free(bytes);
-    return rc;
 }
 
 /* ---- Choosing ---- */

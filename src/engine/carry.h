@@ -1,14 +1,11 @@
 /*
- * carry.h - what of an evicted segment lives on: its used blocks, and its notes about others.
+ * carry.h - what of an evicted segment lives on: its used blocks (its notes about others: notes.h).
  *
  * A block is carried when the policy says so (policy.h): it was used since it was written, and
  * lately. The segment is held from its eviction until the last of them was read, or until its data
  * has to go; its blocks are verified, and laid out again by the write lane, among the puts. What is
  * put again meanwhile is not carried. All of it is best effort: a crash or slow storage loses what
  * an eviction without it would have lost.
- *
- * Records that a copy is not to be used, or that a segment is set aside, outlive the contents they
- * stand in as long as what they name is there: they are written again before.
  *
  * Threads: the keeper, but for carry_lay_out() and carry_waits(), which are the write lane's.
  */
@@ -24,9 +21,6 @@ struct writer;
 
 void carry_close(cistern *c); /* the lanes and the keeper have stopped */
 
-/* 0, or why the contents must not go yet. */
-int carry_notes(cistern *c, const struct usage *u, const struct usage_segment *s,
-                uint32_t number) MUST_CHECK;
 /* Before the segment is forgotten: chooses, and holds it if there is anything to carry. */
 void carry_begin(cistern *c, uint32_t number, const struct policy_segment *victim);
 /* Copies of these blocks of a segment that stays; takes `blocks`, which was allocated. Done when

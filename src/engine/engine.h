@@ -252,6 +252,9 @@ struct dead_note {
 };
 int writer_push_dead(cistern *c, const struct dead_note *notes, size_t n) MUST_CHECK;
 bool writer_dead_open(cistern *c);
+/* How many were ever taken; whether the first so many are in frames that were written. */
+uint64_t writer_dead_pushed(cistern *c);
+bool writer_dead_published(cistern *c, uint64_t upto);
 /* Called by the keeper. */
 void writer_make_segment(cistern *c);
 int writer_seal_ended(cistern *c); /* the first failure of a sync */

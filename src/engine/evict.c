@@ -149,8 +149,6 @@ int evict_begin(cistern *c, struct usage *u, struct usage_segment *s)
     int rc;
 
     fault_point("evict.begin");
-    if (number >= 0 && (rc = carry_notes(c, u, s, (uint32_t)number)))
-        return rc;
     if ((rc = unlink_file(c, u, s, ".toc")))
         return rc;
     fault_point("evict.contents_gone");

@@ -28,7 +28,7 @@ uint32_t segments_collect(cistern *c);
  * and is left alone, but for a try now and then: room that never comes back must not be waited for.
  */
 
-/* Step 1. 0, or why the contents are still there. */
+/* Step 1, when notes_keep() said that the contents may go. 0, or why they are still there. */
 int evict_begin(cistern *c, struct usage *u, struct usage_segment *s) MUST_CHECK;
 /* Step 2. True: the data is gone, or was before. */
 bool evict_finish(cistern *c, struct usage *u, struct usage_segment *s);

@@ -206,8 +206,7 @@ static int begin(void *arg, struct contents_job *job)
     job->number = (uint32_t)number;
     if (job->cursor.key) { /* from here on it lies where whoever holds the segment finds it */
         memcpy(crypt_slot(c->crypt, job->number), job->cursor.key, CRYPT_KEY);
-        c->segs.at[job->number].cursor.key = job->cursor.key =
-            crypt_slot(c->crypt, job->number);
+        c->segs.at[job->number].cursor.key = job->cursor.key = crypt_slot(c->crypt, job->number);
     }
     if (!(job->held = segment_hold(&c->segs, job->number)))
         return err_set(-ENOENT, "the segment was forgotten at once");
@@ -259,8 +258,8 @@ static void note_bad(cistern *c, const struct contents_job *job)
 {
     char id[CRYPT_ID_TEXT];
 
-    if (job->result == -ENODATA || !c->follower->first)
-        return;
+    if (job->result == -ENODATA || job->result == -ENOENT || !c->follower->first)
+        return; /* nothing in it yet; evicted, or lost, which look.c tells */
     metric_add(&c->metrics,
                job->result == CISTERN_EKEY ? METRIC_contents_locked : METRIC_contents_bad, 1);
     if (job->result == CISTERN_EKEY) {

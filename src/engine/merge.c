@@ -19,6 +19,7 @@
 #include "engine/capacity.h"
 #include "engine/carry.h"
 #include "engine/evict.h"
+#include "engine/notes.h"
 #include "engine/writer_internal.h"
 
 #define AT_ONCE  4u                /* segments in one look: carry.c has that many jobs and more */
@@ -80,7 +81,8 @@ static void merge_one(cistern *c, size_t v)
         return;
     }
     free(g.blocks);
-    if (evict_begin(c, &c->capacity->usage, s) == 0)
+    if (notes_keep(c, &c->capacity->usage, s, false) == 0 &&
+        evict_begin(c, &c->capacity->usage, s) == 0)
         metric_add(&c->metrics, METRIC_merged_segments, 1);
 }
 

@@ -188,8 +188,9 @@ static void batch_published(struct writer *w)
     (void)pthread_mutex_lock(&w->dead_lock);
     w->dead_first = (w->dead_first + w->batch_dead) % DEAD_NOTES;
     w->dead_count -= w->batch_dead;
+    w->dead_published += w->batch_dead;
     (void)pthread_mutex_unlock(&w->dead_lock);
-    c->segs.at[w->batch_seg->number].cursor.dead += w->batch_dead; /* carry.c wants to know */
+    c->segs.at[w->batch_seg->number].cursor.dead += w->batch_dead; /* notes.c wants to know */
     metric_add(&c->metrics, METRIC_dead_records, w->batch_dead);
 }
 

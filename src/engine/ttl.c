@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "engine/capacity.h"
 #include "engine/evict.h"
+#include "engine/notes.h"
 #include "engine/writer_internal.h"
 
 #define SPAN_PART  4u /* of the time to live, from a segment's first block to its last */
@@ -161,7 +162,7 @@ void ttl_step(cistern *c)
         t->most = 0; /* those before are long gone */
     t->most = max_u64(t->most, segments);
     bytes = s->seg_bytes;
-    if (evict_begin(c, &c->capacity->usage, s))
+    if (notes_keep(c, &c->capacity->usage, s, false) || evict_begin(c, &c->capacity->usage, s))
         return;
     metric_add(&c->metrics, METRIC_expired_segments, 1);
     metric_add(&c->metrics, METRIC_expired_bytes, bytes);

@@ -57,6 +57,13 @@ struct usage_segment {
     bool hurried;        /* evict_hurry() has tried it since the last scan */
     uint8_t tries;       /* removals in a row that storage refused */
     uint64_t tried_ns;   /* the last of them */
+    /* notes.c */
+    uint8_t unread; /* times that its contents could not be read */
+    bool id_known;
+    uint8_t id[16];
+    uint32_t notes_sent; /* of its notes, handed to the write lane */
+    uint64_t notes_at;   /* what the lane has to have published then; 0 = not all are sent */
+    uint64_t wait_ns;    /* boot clock: not to be evicted before */
 };
 
 struct usage_head {

@@ -86,6 +86,7 @@ static void describe(cistern *c, size_t i, struct policy_segment *p)
 
     pinned |= known && clock_ns() < atomic_load(&known->pinned_ns);
     pinned |= usage_rests(s, clock_boot_ns());
+    pinned |= !(k->urgent && d->own) && clock_boot_ns() < s->wait_ns;
     *p = (struct policy_segment){
         .number = i,
         .rank = s->expired ? POLICY_RANK_EXPIRED : k->usage.spaces[d->space].rank,

@@ -656,12 +656,33 @@ int writer_push_dead(cistern *c, const struct dead_note *notes, size_t n)
     (void)pthread_mutex_lock(&w->dead_lock);
     if (n > DEAD_NOTES - w->dead_count)
         rc = -EAGAIN;
+    w->dead_pushed += rc ? 0 : n;
     for (i = 0; i < n && !rc; i++)
         w->dead[(w->dead_first + w->dead_count++) % DEAD_NOTES] = notes[i];
     (void)pthread_mutex_unlock(&w->dead_lock);
     if (!rc)
         inbox_ring(&w->in);
     return rc;
+}
+
+uint64_t writer_dead_pushed(cistern *c)
+{
+    uint64_t n;
+
+    (void)pthread_mutex_lock(&c->writer->dead_lock);
+    n = c->writer->dead_pushed;
+    (void)pthread_mutex_unlock(&c->writer->dead_lock);
+    return n;
+}
+
+bool writer_dead_published(cistern *c, uint64_t upto)
+{
+    bool done;
+
+    (void)pthread_mutex_lock(&c->writer->dead_lock);
+    done = c->writer->dead_published >= upto;
+    (void)pthread_mutex_unlock(&c->writer->dead_lock);
+    return done;
 }
 
 bool writer_dead_open(cistern *c)

@@ -180,7 +180,8 @@ struct writer {
     pthread_mutex_t dead_lock;
     struct dead_note *dead;
     uint32_t dead_first;
-    _Atomic uint32_t dead_count; /* grows under dead_lock; a look without it is a hint */
+    uint64_t dead_pushed, dead_published; /* ever; under dead_lock */
+    _Atomic uint32_t dead_count;          /* grows under dead_lock; a look without it is a hint */
 };
 
 /* put.c */

@@ -69,7 +69,6 @@ bool doubt_evicted(struct world *w)
         for (k = 0; k < KEYS; k++)
             doubt_block(w, s, k);
     }
-    forget_deletes(w); /* what says that a block is dead may have gone with its contents */
     return true;
 }
 
