@@ -19,6 +19,7 @@
 #define INDEX_ORDER_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Partner: order_publish. Later reads of this thread come after it. */
