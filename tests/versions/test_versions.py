@@ -6,6 +6,7 @@ build folder and built there once; one that is not in git, because there is none
 program, client.c, is compiled against each version's header and linked with each version's library. VERSIONS_SEED
 repeats a run's choices.
 """
+import json
 import os
 import random
 import shlex
@@ -219,3 +220,21 @@ def test_this_version_follows_the_other_by_itself(clients, root):
         assert new.ask("get", n) == HIT
     new.close()
     old.close()
+
+
+def test_the_other_version_does_not_open_an_encrypted_root(clients, root):
+    """It would write plain segments into it. What cistern.json says is enough for it, whatever lies beside."""
+    a = Process(clients["new"], root)
+    assert a.ask("put", 1) == STORED
+    a.close()
+    path = os.path.join(root, "rtp_llm", "cistern.json")
+    with open(path) as f:
+        about = json.load(f)
+    about.update(format=2, encryption="aes-256-gcm", key_id="00" * 8)
+    with open(path, "w") as f:
+        json.dump(about, f)
+    for name in ("old", "new"):  # the new one was given no key either
+        before = sorted(os.listdir(os.path.join(root, "rtp_llm")))
+        run = subprocess.run([clients[name], root], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT)
+        assert run.returncode != 0, f"{name}: {run.stdout}"
+        assert sorted(os.listdir(os.path.join(root, "rtp_llm"))) == before
