@@ -75,6 +75,10 @@ struct keeper {
     pthread_mutex_t lock;
     pthread_cond_t wake, changed; /* monotonic clock */
     uint32_t jobs;                /* guarded by lock, like all below */
+    pthread_t syncer;
+    pthread_cond_t sync_wake;
+    uint32_t sync_jobs;
+    bool syncing; /* there is a syncer; constant when the keeper runs */
     uint64_t syncs_asked, syncs_done;
     int sync_result;
     int last_result; /* of the last seals; read when the thread has ended */

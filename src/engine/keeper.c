@@ -1,7 +1,8 @@
 /*
- * keeper.c - the thread of a handle that may hang on storage: it makes, seals and syncs segments,
- * and closes what was forgotten. Lanes and callers hand it jobs and never wait for it, except those
- * whose function says that it blocks.
+ * keeper.c - the threads of a handle that may hang on storage. The keeper makes segments, watches
+ * the capacity, evicts, and closes what was forgotten. The syncer syncs and seals: it is a thread
+ * of its own, so that a listing that hangs, or takes long, keeps no sync waiting. Lanes and callers
+ * hand them jobs and never wait for them, except those whose function says that it blocks.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -14,7 +15,8 @@
 #include "engine/engine.h"
 #include "engine/evict.h"
 
-#define CARRY_NS (2 * NS_PER_MS) /* look again for a slot */
+#define CARRY_NS  (2 * NS_PER_MS) /* look again for a slot */
+#define SYNC_JOBS (KEEPER_SYNC | KEEPER_SEAL | KEEPER_ALLOCATE)
 
 /* A sync that failed in the background, or at a seal, is the next flush's to tell. */
 static void note_sync(struct keeper *k, int rc)
@@ -41,7 +43,7 @@ static void run_sync(cistern *c, uint64_t asked)
     (void)pthread_mutex_unlock(&k->lock);
 }
 
-static void run_jobs(cistern *c, uint32_t jobs, uint64_t syncs)
+static void run_jobs(cistern *c, uint32_t jobs)
 {
     (void)segments_collect(c);
     if (jobs & KEEPER_CAPACITY)
@@ -52,23 +54,64 @@ static void run_jobs(cistern *c, uint32_t jobs, uint64_t syncs)
         fence_renew(c);
     if (jobs & KEEPER_SEGMENT)
         writer_make_segment(c);
-    if (jobs & KEEPER_ALLOCATE)
-        writer_allocate(c);
-    if (jobs & KEEPER_SEAL)
-        note_sync(&c->keeper, writer_seal_ended(c));
-    if (jobs & KEEPER_SYNC)
-        run_sync(c, syncs);
 }
+
+/* ---- The syncer ---- */
+
+static void *sync_main(void *arg)
+{
+    cistern *c = arg;
+    struct keeper *k = &c->keeper;
+    uint64_t every = c->cfg.sync_ms * NS_PER_MS, next = clock_ns() + every, syncs;
+    uint32_t jobs = 0;
+
+    (void)pthread_mutex_lock(&k->lock);
+    while (!(jobs & KEEPER_STOP)) {
+        struct timespec until = clock_timespec(next);
+
+        while (!k->sync_jobs && clock_ns() < next)
+            (void)pthread_cond_timedwait(&k->sync_wake, &k->lock, &until);
+        jobs = k->sync_jobs;
+        k->sync_jobs = 0;
+        syncs = k->syncs_asked;
+        (void)pthread_mutex_unlock(&k->lock);
+        if (clock_ns() >= next) {
+            jobs |= KEEPER_SYNC;
+            next = clock_ns() + every;
+        }
+        if (jobs & KEEPER_ALLOCATE)
+            writer_allocate(c);
+        if (jobs & KEEPER_SEAL)
+            note_sync(k, writer_seal_ended(c));
+        if (jobs & KEEPER_SYNC)
+            run_sync(c, syncs);
+        (void)pthread_mutex_lock(&k->lock);
+    }
+    (void)pthread_mutex_unlock(&k->lock);
+    return NULL;
+}
+
+/* Waits for it, if need be for ever: on the keeper, or before that runs. */
+static void stop_syncer(struct keeper *k)
+{
+    (void)pthread_mutex_lock(&k->lock);
+    k->sync_jobs |= KEEPER_STOP;
+    (void)pthread_cond_signal(&k->sync_wake);
+    (void)pthread_mutex_unlock(&k->lock);
+    if (k->syncing)
+        (void)pthread_join(k->syncer, NULL);
+}
+
+/* ---- The keeper ---- */
 
 static void *keeper_main(void *arg)
 {
     cistern *c = arg;
     struct keeper *k = &c->keeper;
-    uint64_t sync_ns = c->cfg.sync_ms * NS_PER_MS, next_sync = clock_ns() + sync_ns, next_look = 0;
+    uint64_t next = 0;
 
     (void)pthread_mutex_lock(&k->lock);
     for (;;) {
-        uint64_t next = min_u64(next_sync, next_look), syncs;
         struct timespec until = clock_timespec(next);
         uint32_t jobs;
 
@@ -76,21 +119,17 @@ static void *keeper_main(void *arg)
             (void)pthread_cond_timedwait(&k->wake, &k->lock, &until);
         jobs = k->jobs;
         k->jobs = 0;
-        syncs = k->syncs_asked;
         if (jobs & KEEPER_STOP)
             break;
         (void)pthread_mutex_unlock(&k->lock);
-        if (clock_ns() >= next_sync) {
-            jobs |= KEEPER_SYNC;
-            next_sync = clock_ns() + sync_ns;
-        }
-        run_jobs(c, jobs, syncs);
-        next_look = capacity_tick(c);
+        run_jobs(c, jobs);
+        next = min_u64(capacity_tick(c), clock_ns() + c->cfg.sync_ms * NS_PER_MS);
         if (carry_step(c))
-            next_look = min_u64(next_look, clock_ns() + CARRY_NS);
+            next = min_u64(next, clock_ns() + CARRY_NS);
         (void)pthread_mutex_lock(&k->lock);
     }
     (void)pthread_mutex_unlock(&k->lock);
+    stop_syncer(k);
     if (c->writer)
         k->last_result =
             writer_last_rites(c); /* the lanes have stopped: close stops the keeper last */
@@ -112,8 +151,12 @@ int keeper_start(cistern *c)
     (void)pthread_mutex_init(&k->lock, NULL);
     (void)pthread_cond_init(&k->wake, &attr);
     (void)pthread_cond_init(&k->changed, &attr);
+    (void)pthread_cond_init(&k->sync_wake, &attr);
     (void)pthread_condattr_destroy(&attr);
-    rc = -pthread_create(&k->thread, NULL, keeper_main, c);
+    rc = c->writer ? -pthread_create(&k->syncer, NULL, sync_main, c) : 0;
+    k->syncing = c->writer && !rc;
+    if (!rc && (rc = -pthread_create(&k->thread, NULL, keeper_main, c)))
+        stop_syncer(k);
     if (rc)
         return err_set(rc, "no thread for the keeper");
     k->started = true;
@@ -122,10 +165,16 @@ int keeper_start(cistern *c)
 
 void keeper_ask(cistern *c, uint32_t jobs)
 {
-    (void)pthread_mutex_lock(&c->keeper.lock);
-    c->keeper.jobs |= jobs;
-    (void)pthread_cond_signal(&c->keeper.wake);
-    (void)pthread_mutex_unlock(&c->keeper.lock);
+    struct keeper *k = &c->keeper;
+
+    (void)pthread_mutex_lock(&k->lock);
+    k->jobs |= jobs & ~SYNC_JOBS;
+    k->sync_jobs |= jobs & SYNC_JOBS;
+    if (jobs & ~SYNC_JOBS)
+        (void)pthread_cond_signal(&k->wake);
+    if (jobs & SYNC_JOBS)
+        (void)pthread_cond_signal(&k->sync_wake);
+    (void)pthread_mutex_unlock(&k->lock);
 }
 
 /* Waits until *done reaches `target`; called with the lock held. */
@@ -148,8 +197,8 @@ int keeper_sync_wait(cistern *c, uint64_t deadline_ns)
 
     (void)pthread_mutex_lock(&k->lock);
     target = ++k->syncs_asked;
-    k->jobs |= KEEPER_SYNC;
-    (void)pthread_cond_signal(&k->wake);
+    k->sync_jobs |= KEEPER_SYNC;
+    (void)pthread_cond_signal(&k->sync_wake);
     rc = wait_for(k, &k->syncs_done, target, deadline_ns);
     if (!rc)
         rc = k->sync_result;

@@ -1,6 +1,7 @@
 /*
  * wsegment.c - segments from their making to their seal: the part of the write lane that may hang,
- * so it runs on the keeper.
+ * so it runs on the keeper (making) and on the syncer (growing, syncing, sealing); at close on the
+ * keeper alone.
  *
  * Making: head (once), contents, data, in this order; a crash in between leaves empty files that
  * nobody believes. Sealing: the data file is cut to what is used, data is synced before contents.
@@ -128,7 +129,15 @@ static void pass_over(struct writer *w, struct wstream *st, uint64_t seq)
     (void)pthread_mutex_unlock(&w->lock);
 }
 
-static int make(cistern *c, struct writer *w, struct wstream *st, struct wseg **out)
+/* The first step, before anybody else knows the file; bytes that were set aside. */
+static uint64_t allocate_first(cistern *c, struct io_file *f)
+{
+    uint64_t len = c->io->inline_reads ? 0 : min_u64(ALLOCATE_STEP, c->cfg.segment_bytes);
+
+    return len && c->io->ops->file_allocate(c->io, f, 0, len) == 0 ? len : 0;
+}
+
+static int make(cistern *c, struct writer *w, struct wstream *st)
 {
     struct segment seg = {.writer = st->id,
                           .shard = c->cfg.shard,
@@ -138,6 +147,7 @@ static int make(cistern *c, struct writer *w, struct wstream *st, struct wseg **
     struct io_file toc = {.fd = -1};
     struct wseg *s = NULL;
     uint8_t key[CRYPT_KEY];
+    uint64_t allocated;
     int64_t number;
     uint32_t i;
     int rc;
@@ -170,6 +180,7 @@ static int make(cistern *c, struct writer *w, struct wstream *st, struct wseg **
     }
     if (!HOLDS(c, segment_hold(&c->segs, (uint32_t)number))) /* until it is sealed */
         return -EIO;
+    allocated = allocate_first(c, &seg.data);
     (void)pthread_mutex_lock(&w->lock);
     s->stream = st;
     s->stage = WSEG_READY;
@@ -183,7 +194,7 @@ static int make(cistern *c, struct writer *w, struct wstream *st, struct wseg **
         s->contents.cipher = w->cipher;
     }
     atomic_store(&s->reserved, 0);
-    atomic_store(&s->allocated, 0);
+    atomic_store(&s->allocated, allocated);
     s->groups = 0;
     s->started = s->abandoned = s->names_synced = false;
     atomic_store(&s->sync_error, 0);
@@ -191,9 +202,8 @@ static int make(cistern *c, struct writer *w, struct wstream *st, struct wseg **
     atomic_store(&s->written, 0);
     atomic_store(&s->synced, 0);
     st->seq = seg.seq + 1;
+    st->next = s;
     (void)pthread_mutex_unlock(&w->lock);
-    allocate_step(c, s);
-    *out = s;
     return 0;
 }
 
@@ -268,22 +278,21 @@ void writer_room_back(cistern *c)
 }
 
 /* A full disk is asked for room once. */
-static int make_relieved(cistern *c, struct writer *w, struct wstream *st, struct wseg **s)
+static int make_relieved(cistern *c, struct writer *w, struct wstream *st)
 {
     int rc = capacity_admit(c);
 
     if (rc)
         return rc;
-    rc = make(c, w, st, s);
+    rc = make(c, w, st);
     if ((rc == -ENOSPC || rc == -EDQUOT) && capacity_relieve(c))
-        rc = make(c, w, st, s);
+        rc = make(c, w, st);
     return rc;
 }
 
 static void make_for(cistern *c, struct writer *w, struct wstream *st)
 {
-    struct wseg *s = NULL;
-    int rc = make_relieved(c, w, st, &s);
+    int rc = make_relieved(c, w, st);
 
     if (!rc) {
         metric_add(&c->metrics, METRIC_segments_created, 1);
@@ -292,7 +301,6 @@ static void make_for(cistern *c, struct writer *w, struct wstream *st)
                  cistern_error_string(rc));
     }
     (void)pthread_mutex_lock(&w->lock);
-    st->next = s;
     st->make_error = rc == -EAGAIN ? 0 : rc;
     st->refused_ns = !st->make_error ? 0 : st->refused_ns ? st->refused_ns : clock_ns();
     st->make_after_ns = clock_ns() + (!st->make_error ? 0
@@ -400,13 +408,13 @@ static void free_stage(struct writer *w, struct wseg *s)
 static void discard(cistern *c, struct wseg *s)
 {
     uint64_t writer = c->segs.at[s->number].writer; /* the name may be another by now: fence.c */
-    uint32_t number = s->number;
+    uint64_t seq = s->seq;
 
     c->io->ops->file_close(c->io, &s->toc);
-    (void)segtab_forget(&c->segs, number);
+    (void)segtab_forget(&c->segs, s->number);
     free_stage(c->writer, s);
-    (void)segments_collect(c);
-    remove_files(c, writer, s->seq);
+    keeper_ask(c, KEEPER_COLLECT); /* it closes the data file */
+    remove_files(c, writer, seq);
 }
 
 static int seal(cistern *c, struct wseg *s)

@@ -175,6 +175,49 @@ static void a_look_that_fails_is_not_hurried(void **state)
     assert_int_equal(get_hits(f, 48, 48 + BATCH), BATCH);
 }
 
+static _Atomic int list_held, list_hangs_now;
+
+/* The scan of usage alone lists the root. */
+static int list_hangs(struct io *io, const char *path, int (*visit)(void *arg, const char *name),
+                      void *arg)
+{
+    if (strchr(path, '/') == NULL) {
+        atomic_fetch_add(&list_hangs_now, 1);
+        while (atomic_load(&list_held))
+            (void)usleep(1000);
+        atomic_fetch_sub(&list_hangs_now, 1);
+    }
+    return true_ops->list(io, path, visit, arg);
+}
+
+/* A look at the root that hangs keeps no sync and no seal waiting. */
+static void syncs_and_seals_go_on_while_a_listing_hangs(void **state)
+{
+    struct fixture *f = *state;
+
+    open_store(f);
+    put_all(f, 0, BATCH);
+    put_all(f, BATCH, BATCH);
+    put_all(f, 2 * BATCH, BATCH);
+    WAIT_FOR(metric(f->c, METRIC_segments_created) == 2);
+    replace_ops(f, f->c);
+    f->ops.list = list_hangs;
+    atomic_store(&list_held, 1);
+    f->c->io->ops = &f->ops;
+    WAIT_FOR(atomic_load(&list_hangs_now) == 1);
+    put_once(f, 3 * BATCH, BATCH);
+    assert_int_equal(f->ev.hits, BATCH);
+    assert_int_equal(cistern_flush(f->c, SOON_MS), 0);
+    put_once(f, 4 * BATCH, BATCH); /* into the next segment */
+    assert_int_equal(f->ev.hits, BATCH);
+    WAIT_FOR(metric(f->c, METRIC_segments_sealed) == 1);
+    assert_int_equal(cistern_flush(f->c, SOON_MS), 0);
+    assert_int_equal(atomic_load(&list_hangs_now), 1);
+    assert_int_equal(get_hits(f, 0, 5 * BATCH), 5 * BATCH);
+    f->c->io->ops = true_ops;
+    atomic_store(&list_held, 0);
+}
+
 static int stat_lags(struct io *io, const char *path, struct io_stat *out)
 {
     int rc = true_ops->stat(io, path, out);
@@ -223,6 +266,7 @@ int main(int argc, char **argv)
         TEST(files_that_were_taken_away_do_not_end_puts),
         TEST(a_bound_that_is_lifted_leaves_nothing_behind),
         TEST(a_look_that_fails_is_not_hurried),
+        TEST(syncs_and_seals_go_on_while_a_listing_hangs),
         TEST(sizes_that_lag_cost_nothing),
     };
 
