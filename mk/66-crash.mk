@@ -22,4 +22,4 @@ SLOW_USRBIO := $(FAKE_DIR)/slow/libhf3fs_api_shared.so
 $(SLOW_USRBIO): tests/fakes/slow_usrbio.c tests/fakes/slow_usrbio.h include/hf3fs_usrbio.h
 	@mkdir -p $(@D)
 	$(FAKE_CC) -pthread -ldl -Wl,-soname,$(@F)
-$(O)/tests/unit/test_deadline $(O)/tests/unit/test_deadline_open $(O)/tests/unit/test_breaker $(O)/tests/unit/test_bad_blocks $(O)/tests/unit/test_gate: | $(SLOW_USRBIO) $(USRBIO_SO)
+$(O)/tests/unit/test_deadline $(O)/tests/unit/test_deadline_open $(O)/tests/unit/test_breaker $(O)/tests/unit/test_renew $(O)/tests/unit/test_bad_blocks $(O)/tests/unit/test_gate: | $(SLOW_USRBIO) $(USRBIO_SO)

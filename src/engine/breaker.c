@@ -12,6 +12,7 @@
 #include "base/bits.h"
 #include "base/clock.h"
 #include "engine/engine.h"
+#include "engine/renew.h"
 
 void breaker_init(struct breaker *b, uint32_t limit, uint32_t probe_ms)
 {
@@ -130,6 +131,7 @@ static void tell(cistern *c)
 {
     if (c->writer)
         writer_ring(c);
+    renew_wake(c);
 }
 
 void engine_io_failed(cistern *c, enum breaker_side side, uint32_t epoch, int error, uint64_t place)

@@ -291,6 +291,8 @@ static int tear_down(cistern *c)
     bell_close(&c->bell);
     capacity_close(c);
     admission_close(c);
+    if ((busy = renew_close(c)))
+        rc = rc ? rc : busy;
     unpin_staging(c);
     lanes_close(c);
     writer_close(c);

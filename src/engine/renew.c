@@ -32,6 +32,17 @@ bool renew_sleep(struct renew *r, uint64_t ns)
     return go;
 }
 
+void renew_wake(cistern *c)
+{
+    struct renew *r = c->renew;
+
+    if (!r)
+        return;
+    (void)pthread_mutex_lock(&r->lock);
+    (void)pthread_cond_signal(&r->wake);
+    (void)pthread_mutex_unlock(&r->lock);
+}
+
 static bool is_open(const cistern *c)
 {
     return breaker_is_open(&c->breaker, BREAKER_READ) ||
@@ -98,7 +109,8 @@ static void renew_now(cistern *c, const char *why)
     engine_try_again(c, BREAKER_WRITE);
 }
 
-/* Asks with every probe interval; what is not answered makes it wait longer. */
+/* Asks when the breaker opens, which tells whether the mount is gone, and with every probe
+ * interval; what is not answered makes it wait longer. */
 static bool storage_answers(cistern *c, uint64_t now)
 {
     struct renew *r = c->renew;
@@ -169,7 +181,7 @@ static void *renew_main(void *arg)
         watch_lost(c, now);
         if (!is_open(c) && !r->lost_ns) {
             r->died = false;
-            r->next_ns = now + c->breaker.probe_ns;
+            r->next_ns = 0;
         }
         if (atomic_load(&c->epoch) && now >= r->stale_ns) {
             renew_stale_files(c);

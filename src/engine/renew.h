@@ -13,7 +13,7 @@
  * handle says so and answers at once with misses.
  *
  * Whether storage answers is found out by a read of a page through a ring, memory and a descriptor
- * of its own, while the breaker is open, with every probe interval; what is not answered is kept,
+ * of its own, when the breaker opens and with every probe interval; what is not answered is kept,
  * and the next one waits longer, so that there are SCRATCHES of a page each at most.
  *
  * Threads: all of it belongs to the helper, but for `phase`, `kits`, and `files`, which the helper
@@ -68,6 +68,8 @@ int renew_start(cistern *c) MUST_CHECK;
 int renew_stop(cistern *c, uint64_t deadline_ns) MUST_CHECK;
 int renew_close(cistern *c) MUST_CHECK; /* -EBUSY: storage owns a part of it */
 
+/* The breaker opened. Any thread. Accepts a handle without. */
+void renew_wake(cistern *c);
 /* Each turn of a lane. */
 void renew_turn(struct lane *l);
 void renew_writer_turn(struct writer *w);

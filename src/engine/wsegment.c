@@ -76,17 +76,22 @@ static int make_files(cistern *c, struct wstream *st, uint64_t seq, struct segme
 
 /* Writes into allocated space do not wait for the file system to grow the file; it grows by steps,
  * ahead of the writes. */
-static void allocate_step(cistern *c, struct wseg *s)
+static uint64_t allocate_step(cistern *c, struct io_file *f, uint64_t from)
 {
-    uint64_t from = atomic_load(&s->allocated),
-             len = min_u64(ALLOCATE_STEP, c->cfg.segment_bytes - from);
+    uint64_t len = min_u64(ALLOCATE_STEP, c->cfg.segment_bytes - from);
 
-    if (c->io->inline_reads || !len)
-        return;
-    if (c->io->ops->file_allocate(c->io, &s->data, from, len) == 0)
-        atomic_store(&s->allocated, from + len);
-    else if (from)
-        atomic_store(&s->allocated, c->cfg.segment_bytes); /* asked no more */
+    if (c->io->inline_reads || !len || c->io->ops->file_allocate(c->io, f, from, len))
+        return from;
+    return from + len;
+}
+
+static void allocate_more(cistern *c, struct wseg *s)
+{
+    uint64_t from = atomic_load(&s->allocated), to = from;
+
+    if (from)
+        to = allocate_step(c, &s->data, from);
+    atomic_store(&s->allocated, to > from || !from ? to : c->cfg.segment_bytes); /* or no more */
 }
 
 void writer_allocate(cistern *c)
@@ -101,7 +106,7 @@ void writer_allocate(cistern *c)
         open = w->segs[i].stage == WSEG_OPEN;
         (void)pthread_mutex_unlock(&w->lock);
         if (open)
-            allocate_step(c, &w->segs[i]);
+            allocate_more(c, &w->segs[i]);
     }
     (void)pthread_mutex_lock(&w->lock);
     w->allocating = false;
@@ -127,14 +132,6 @@ static void pass_over(struct writer *w, struct wstream *st, uint64_t seq)
     (void)pthread_mutex_lock(&w->lock);
     st->seq = seq + 1;
     (void)pthread_mutex_unlock(&w->lock);
-}
-
-/* The first step, before anybody else knows the file; bytes that were set aside. */
-static uint64_t allocate_first(cistern *c, struct io_file *f)
-{
-    uint64_t len = c->io->inline_reads ? 0 : min_u64(ALLOCATE_STEP, c->cfg.segment_bytes);
-
-    return len && c->io->ops->file_allocate(c->io, f, 0, len) == 0 ? len : 0;
 }
 
 static int make(cistern *c, struct writer *w, struct wstream *st)
@@ -180,7 +177,7 @@ static int make(cistern *c, struct writer *w, struct wstream *st)
     }
     if (!HOLDS(c, segment_hold(&c->segs, (uint32_t)number))) /* until it is sealed */
         return -EIO;
-    allocated = allocate_first(c, &seg.data);
+    allocated = allocate_step(c, &seg.data, 0); /* before anybody else knows the file */
     (void)pthread_mutex_lock(&w->lock);
     s->stream = st;
     s->stage = WSEG_READY;
