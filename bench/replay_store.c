@@ -3,7 +3,7 @@
  * blocks, real evictions, beside LRU and the functions of the policy alone (replay_policy.c).
  *
  *   replay_store [--trace PATH | --synthetic SEED] [--capacity N,N,...] [--segments N]
- *                [--block BYTES] [--dir PATH] [--requests N] [--json]
+ *                [--block BYTES] [--admission all|reused] [--dir PATH] [--requests N] [--json]
  *
  * A request is what an engine does: match, get of the run, put of everything. The capacity is N
  * blocks in bytes, contents and heads included; a put that finds no room is tried again until it
@@ -37,7 +37,7 @@
 #define PATIENCE_NS    (60 * NS_PER_S)
 
 struct options {
-    const char *path, *dir;
+    const char *path, *dir, *admission;
     uint64_t seed, requests;
     uint32_t capacity[CAPACITIES_MAX], segments, block;
     size_t capacities;
@@ -63,10 +63,10 @@ struct store {
 
 static int usage(void)
 {
-    fputs(
-        "usage: replay_store [--trace PATH | --synthetic SEED] [--capacity N,N,...]\n"
-        "                    [--segments N] [--block BYTES] [--dir PATH] [--requests N] [--json]\n",
-        stderr);
+    fputs("usage: replay_store [--trace PATH | --synthetic SEED] [--capacity N,N,...]\n"
+          "                    [--segments N] [--block BYTES] [--admission all|reused]\n"
+          "                    [--dir PATH] [--requests N] [--json]\n",
+          stderr);
     return 2;
 }
 
@@ -113,6 +113,8 @@ static bool option_parse(struct options *o, int c)
         o->segments = (uint32_t)v;
     else if (c == 'b' && number_parse(optarg, 4096, 1 << 20, &v) && v % 4096 == 0)
         o->block = (uint32_t)v;
+    else if (c == 'a' && (strcmp(optarg, "all") == 0 || strcmp(optarg, "reused") == 0))
+        o->admission = optarg;
     else if (c == 'j')
         o->json = true;
     else
@@ -122,10 +124,11 @@ static bool option_parse(struct options *o, int c)
 
 static bool options_parse(struct options *o, int argc, char **argv)
 {
-    static const struct option known[] = {
-        {"trace", 1, NULL, 't'},    {"synthetic", 1, NULL, 's'}, {"capacity", 1, NULL, 'c'},
-        {"segments", 1, NULL, 'g'}, {"block", 1, NULL, 'b'},     {"dir", 1, NULL, 'd'},
-        {"requests", 1, NULL, 'r'}, {"json", 0, NULL, 'j'},      {NULL, 0, NULL, 0}};
+    static const struct option known[] = {{"trace", 1, NULL, 't'},     {"synthetic", 1, NULL, 's'},
+                                          {"capacity", 1, NULL, 'c'},  {"segments", 1, NULL, 'g'},
+                                          {"block", 1, NULL, 'b'},     {"dir", 1, NULL, 'd'},
+                                          {"requests", 1, NULL, 'r'},  {"json", 0, NULL, 'j'},
+                                          {"admission", 1, NULL, 'a'}, {NULL, 0, NULL, 0}};
     int c;
 
     while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
@@ -195,7 +198,8 @@ static void store_open(struct store *s, const struct options *o, uint32_t capaci
                                  .put_timeout_ms = 60000,
                                  .read_timeout_ms = 60000,
                                  .write_timeout_ms = 60000,
-                                 .evict_grace_ms = 1};
+                                 .evict_grace_ms = 1,
+                                 .admission = o->admission};
     uint32_t i;
 
     while (co.io_bytes < o->block && co.io_bytes * 2 <= co.segment_bytes)
@@ -255,23 +259,46 @@ static size_t read_run(struct store *s, const uint32_t *ids, size_t run)
     return got;
 }
 
+/* Leading blocks that are stored, or were refused. */
+static uint32_t count_settled(const struct store *s, uint32_t blocks)
+{
+    uint32_t i;
+
+    for (i = 0; i < blocks; i++) {
+        uint8_t r = s->results[i];
+
+        if (r != CISTERN_NOT_ADMITTED && r != CISTERN_STORED && r != CISTERN_PRESENT &&
+            r != CISTERN_UNDERWAY)
+            break;
+    }
+    return i;
+}
+
 static void write_all(struct store *s, const uint32_t *ids, size_t n)
 {
     uint64_t end = clock_ns() + PATIENCE_NS;
     struct cistern_event ev;
+    uint8_t admit[BATCH]; /* of the next blocks that were asked about already: `known` of them */
+    uint32_t i, settled, known = 0;
     size_t from;
-    uint32_t i;
 
     for (from = 0; from < n;) {
-        struct cistern_request r = request_of(s, from, n - from);
+        struct cistern_request r = request_of(s, from, known ? known : n - from);
 
         for (i = 0; i < r.blocks; i++)
             fill(s->bytes + (size_t)i * s->block, s->block, ids[from + i]);
         s->c->capacity->rate_ns = clock_ns(); /* it grows slowly: see above */
+        if (known)
+            r.admit = admit;
         if (cistern_put_sync(s->c, &r, &ev))
             replay_fail("put: %s", cistern_error_text());
-        from += ev.run; /* what is there is not put again: that would be a use */
-        if (ev.run == r.blocks)
+        settled = count_settled(s, r.blocks);
+        for (i = 0; i < r.blocks && !known; i++)
+            admit[i] = s->results[i] != CISTERN_NOT_ADMITTED;
+        known = r.blocks - settled;
+        memmove(admit, admit + settled, known);
+        from += settled; /* what is there is not put again: that would be a use */
+        if (!known)
             continue;
         if (clock_ns() > end)
             replay_fail("a put found no room for a minute");
@@ -340,8 +367,10 @@ static void replay_real(const struct trace *t, const struct options *o, struct r
 
 static void row_fill(struct row *row, const struct trace *t, const struct options *o)
 {
-    struct replay_options r = {
-        .capacity = row->capacity, .segments = o->segments, .admit = ADMIT_ALL};
+    struct replay_options r = {.capacity = row->capacity,
+                               .segments = o->segments,
+                               .admit =
+                                   strcmp(o->admission, "reused") == 0 ? ADMIT_REUSED : ADMIT_ALL};
 
     row->refs = t->starts[t->requests];
     row->lru = replay_lru(t, row->capacity);
@@ -366,7 +395,8 @@ static void print_text(const struct row *rows, size_t n)
     double mean[3] = {0};
     size_t i, k;
 
-    printf("%8s %7s %7s | %7s %6s %9s\n", "blocks", "LRU", "policy", "store", "WA", "evictions");
+    printf("%8s %7s %7s | %7s %6s %9s %9s\n", "blocks", "LRU", "policy", "store", "WA", "written",
+           "evictions");
     for (i = 0; i < n; i++) {
         const struct row *r = &rows[i];
         double v[3] = {percent(r->lru, r->refs), percent(r->policy.hits, r->refs),
@@ -374,8 +404,9 @@ static void print_text(const struct row *rows, size_t n)
 
         for (k = 0; k < 3; k++)
             mean[k] += v[k] / (double)n;
-        printf("%8u %7.2f %7.2f | %7.2f %6.3f %9llu\n", r->capacity, v[0], v[1], v[2],
-               amplification(r), (unsigned long long)r->evictions);
+        printf("%8u %7.2f %7.2f | %7.2f %6.3f %9llu %9llu\n", r->capacity, v[0], v[1], v[2],
+               amplification(r), (unsigned long long)(r->put + r->carried),
+               (unsigned long long)r->evictions);
     }
     printf("%8s %7.2f %7.2f | %7.2f\n", "mean", mean[0], mean[1], mean[2]);
 }
@@ -408,6 +439,7 @@ static void print_json(const struct row *rows, size_t n)
 int main(int argc, char **argv)
 {
     struct options o = {.dir = "/dev/shm",
+                        .admission = "all",
                         .seed = 1,
                         .capacity = {1000, 5000, 10000, 20000, 50000},
                         .capacities = 5,

@@ -75,7 +75,7 @@ struct toc_cursor {
     const uint8_t *key;    /* of the segment; NULL = not known */
     struct cipher *cipher; /* of the thread that parses */
     uint64_t locked;       /* records that could not be read */
-    uint64_t written_s; /* of the newest frame */
+    uint64_t written_s;    /* of the newest frame */
 };
 
 void toc_cursor_init(struct toc_cursor *c, const uint8_t segment_id[16]);
