@@ -242,6 +242,13 @@ static void the_other_clock_alone_takes_nothing(void **state)
 static const struct io_ops *true_ops;
 static _Atomic uint32_t failing, failed;
 
+/* A running handle's table of operations is exchanged, which ThreadSanitizer rightly minds. */
+#ifdef __SANITIZE_THREAD__
+#define MAY_EXCHANGE 0
+#else
+#define MAY_EXCHANGE 1
+#endif
+
 enum { CONTENTS = 1, CLOCK_MADE, CLOCK_READ };
 
 static int64_t small_read_fails(struct io *io, const char *path, void *buf, size_t size)
@@ -278,6 +285,8 @@ static void what_cannot_be_told_takes_nothing(void **state)
     struct fixture *f = *state;
     uint32_t i;
 
+    if (!MAY_EXCHANGE)
+        skip();
     f->s.o.ttl_seconds = 1;
     for (i = CONTENTS; i <= CLOCK_READ; i++) {
         failing = i;
