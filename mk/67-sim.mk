@@ -4,6 +4,7 @@
 #   make sim SEED=n           one scenario again
 #   make sim SEEDS=200        so many with fresh seeds; FROM=n for the seeds n, n+1, ...
 #   make check-sim            200, printed seeds
+#   make sim-10k              10,000; half an hour of two idle cores, JOBS=n at a time
 #   make check-mutants        that 200 scenarios notice each bug of tests/mutants
 SIM_COMMON := $(call objs,$(patsubst %,tests/sim/%.c,simfs sim_files sim_ring sim_verbs))
 SIM_TESTS  := $(sort $(wildcard tests/sim/test_*.c))
@@ -27,9 +28,9 @@ MUTANT_SEEDS ?= 600
 FROM  ?=
 SEED  ?=
 
-.PHONY: sim test-sim check-sim check-mutants
+.PHONY: sim test-sim check-sim sim-10k check-mutants
 sim: $(SCENARIO)
-	@$(SCENARIO) $(if $(SEED),--seed $(SEED) $(V),--seeds $(SEEDS) $(if $(FROM),--from $(FROM)))
+	@$(SCENARIO) $(if $(SEED),--seed $(SEED) $(V),--seeds $(SEEDS) $(if $(FROM),--from $(FROM)) $(if $(JOBS),--jobs $(JOBS)))
 test-sim: setup-test $(SIM_PROGS) $(SCENARIO)
 	@$(O)/tests/sim/test_manners
 	@$(O)/tests/sim/test_daemon
@@ -37,5 +38,7 @@ test-sim: setup-test $(SIM_PROGS) $(SCENARIO)
 	@$(SCENARIO) --seeds 20 --again 3 $(if $(FROM),--from $(FROM))
 check-sim: setup-test $(SCENARIO)
 	@$(SCENARIO) --seeds $(SEEDS) --again 3 $(if $(FROM),--from $(FROM))
+sim-10k: $(SCENARIO)
+	@$(SCENARIO) --seeds 10000 $(if $(FROM),--from $(FROM)) $(if $(JOBS),--jobs $(JOBS))
 check-mutants: setup-test
 	@tests/mutants/run --work $(O)/mutants --seeds $(MUTANT_SEEDS)

@@ -133,6 +133,14 @@ static void audit_write(void *arg, const char *path, uint64_t offset, const uint
     }
 }
 
+static void audit_collect(struct world *w, const char *path, uint64_t after_ns)
+{
+    w->collected++;
+    if (w->watch_grace && after_ns < w->grace_ns)
+        simfs_violate(w->fs, "%s goes %llu ms after its contents: readers may use it", path,
+                      (unsigned long long)(after_ns / NS_PER_MS));
+}
+
 /* Eviction: contents first, data not before the grace is over. */
 static void audit_unlink(void *arg, const char *path)
 {
@@ -148,12 +156,10 @@ static void audit_unlink(void *arg, const char *path)
         (void)snprintf(w->evicted[i].path, sizeof w->evicted[i].path, "%.*sseg", (int)n - 3, path);
         w->evicted[i].at = clock_ns();
         (void)atomic_fetch_add(&w->evictions, 1);
-    } else if (w->watch_grace && n > 4 && strcmp(path + n - 4, ".seg") == 0) {
+    } else if (n > 4 && strcmp(path + n - 4, ".seg") == 0) {
         for (i = 0; i < ARRAY_LEN(w->evicted); i++) {
-            if (strcmp(w->evicted[i].path, path) == 0 &&
-                clock_ns() - w->evicted[i].at < w->grace_ns)
-                simfs_violate(w->fs, "%s goes %llu ms after its contents: readers may use it", path,
-                              (unsigned long long)((clock_ns() - w->evicted[i].at) / NS_PER_MS));
+            if (strcmp(w->evicted[i].path, path) == 0)
+                audit_collect(w, path, clock_ns() - w->evicted[i].at);
         }
     }
 }

@@ -255,6 +255,7 @@ void store_close(struct world *w, uint32_t i)
     (void)doubt_evicted(w);
     if (store_metric(s->c, "tripped"))
         world_wrong(w, "store %u tripped", i);
+    w->carried += store_metric(s->c, "carried_blocks");
     killed = simfs_killed(w->fs, s->process);
     w->crashes += killed;
     if (s->memory && !s->base_busy && cistern_memory_release(s->c, s->memory))

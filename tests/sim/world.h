@@ -113,7 +113,9 @@ struct world {
     uint32_t nevicted;
     bool rotted; /* bytes were changed where they lie */
     uint64_t hits, stored, matched, opened, checks, bounded;
-    uint64_t stale; /* live stores that had missed something which a fresh open found */
+    uint64_t collected; /* data files that went after their contents; guarded like `evicted` */
+    uint64_t carried;   /* blocks of evicted segments that live on */
+    uint64_t stale;     /* live stores that had missed something which a fresh open found */
     uint32_t opens;
     bool lenient; /* and that is only counted */
     int verbose;
