@@ -22,9 +22,9 @@ $(O)/tests/sim/%: $(O)/obj/tests/sim/%.o $(SIM_COMMON) $(O)/libcistern_internal.
 SCENARIO := $(O)/tests/sim/scenario
 $(SCENARIO): $(call objs,$(patsubst %,tests/sim/%.c,world doubts checks audit))
 
-# How many, and from which seed on: fresh ones unless told. A mutant may take MUTANT_SEEDS; nearly all need far fewer.
+# How many, and from which seed on: fresh ones unless told. A mutant may take MUTANT_SEEDS.
 SEEDS ?= 200
-MUTANT_SEEDS ?= 600
+MUTANT_SEEDS ?= 200
 FROM  ?=
 SEED  ?=
 
