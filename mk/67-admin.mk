@@ -12,10 +12,10 @@ test-admin: $(CLI) $(USRBIO_SO) $(ADMIN_WRITER) | setup-test
 # The same functions on simulated storage, each call failing in turn; see tests/admin/fail_at.c.
 ADMIN_FAULTS := $(O)/tests/admin/fail_at
 $(O)/obj/tests/admin/fail_at.o: CPPFLAGS += -Itests/sim
-$(ADMIN_FAULTS): $(O)/obj/tests/admin/fail_at.o $(call objs,$(patsubst %,tests/sim/%.c,simfs sim_files sim_ring sim_verbs)) \
+$(ADMIN_FAULTS): $(O)/obj/tests/admin/fail_at.o $(call objs,$(patsubst %,tests/sim/%.c,failat simfs sim_files sim_ring sim_verbs)) \
     $(O)/libcistern_internal.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -no-pie $(if $(SAN),,-Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc) \
+	$(CC) $(ALL_CFLAGS) -no-pie $(if $(SAN),,-Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc -Wl,--wrap=mmap) \
 	    -o $@ $(filter %.o,$^) $(filter %.a,$^) $(ALL_LDFLAGS) $(CISTERN_LIBS) -lm
 
 .PHONY: test-admin-faults

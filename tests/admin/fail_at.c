@@ -11,25 +11,17 @@
  *                                          seen: verb, return address, calls, hits
  */
 #include <errno.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "cistern_admin.h"
-#include "simfs.h"
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define COUNTING 0
-#else
-#define COUNTING 1
-#endif
+#include "failat.h"
 
 #define BYTES    6000u
 #define BLOCKS   24u
 #define ROUNDS   900u
-#define ALLOC    SIM_FAULT_KINDS
 #define IMPORTED "new/r"
 
 struct fixture {
@@ -49,44 +41,6 @@ struct fixture {
     bool imported;   /* IMPORTED must have them all */
     bool may_import; /* it may have some */
 };
-
-/* ---- Allocations that fail ---- */
-
-static atomic_ulong alloc_seen, alloc_n; /* n 0: none fails */
-static atomic_bool alloc_fired;
-
-#if COUNTING
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t size);
-
-static bool alloc_fails(void)
-{
-    if (sim_depth || !atomic_load(&alloc_n) ||
-        atomic_fetch_add(&alloc_seen, 1) + 1 != atomic_load(&alloc_n))
-        return false;
-    atomic_store(&alloc_fired, true);
-    return true;
-}
-
-void *__wrap_malloc(size_t size)
-{
-    return alloc_fails() ? NULL : __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-    return alloc_fails() ? NULL : __real_calloc(n, size);
-}
-
-void *__wrap_realloc(void *p, size_t size)
-{
-    return alloc_fails() ? NULL : __real_realloc(p, size);
-}
-#endif
 
 /* ---- The store ---- */
 
@@ -434,8 +388,6 @@ static bool do_warm(struct fixture *f)
     return cistern_warm(&f->a, &p, NULL, NULL, &sum) == 0 && sum.hits == BLOCKS;
 }
 
-#define K(name) (1u << SIM_##name)
-#define MEMORY  (1u << ALLOC)
 #define LOOKING                                                                                    \
     (K(READ_ERROR) | K(OPEN_ERROR) | K(VERB_ERROR) | K(RING_ERROR) | K(WAIT_ERROR) | K(BUSY) |     \
      K(SHORT_READ) | K(BIT_FLIP) | K(MISDIRECTED) | K(LATE) | K(KILL) | MEMORY)
@@ -520,9 +472,10 @@ static void take_name(void *arg, const char *path)
 }
 
 /* False: nothing fired. */
-static bool round_of(const struct function *fn, uint32_t kind, uint64_t n, char *finding,
+static bool round_of(uint32_t number, uint32_t kind, uint64_t n, bool sticky, char *finding,
                      size_t size)
 {
+    const struct function *fn = &functions[number];
     struct fixture f;
     bool good, fired = true;
 
@@ -534,16 +487,9 @@ static bool round_of(const struct function *fn, uint32_t kind, uint64_t n, char 
     fn->before(&f);
     simfs_each(f.fs, "space.json", take_name, &f);
     if (!simfs_violation(f.fs)[0]) {
-        atomic_store(&alloc_fired, false);
-        atomic_store(&alloc_seen, 0);
-        if (kind == ALLOC)
-            atomic_store(&alloc_n, n);
-        else
-            simfs_arm(f.fs, (enum sim_fault)kind, n, false);
+        failat_arm(f.fs, kind, n, sticky);
         good = fn->run(&f);
-        fired = kind == ALLOC ? atomic_load(&alloc_fired) : simfs_fired(f.fs) != 0;
-        atomic_store(&alloc_n, 0);
-        simfs_calm(f.fs);
+        fired = failat_disarm(f.fs, kind);
         if (!good && !fired)
             simfs_violate(f.fs, "did not work, and nothing was armed for it: %s",
                           cistern_error_text());
@@ -558,68 +504,23 @@ static bool round_of(const struct function *fn, uint32_t kind, uint64_t n, char 
     return fired;
 }
 
-static bool loop(const struct function *fn, uint32_t kind)
+static const char *name_of(uint32_t op)
 {
-    char finding[512] = "";
-    uint64_t n = 0;
-
-    while (n < ROUNDS && !finding[0] && round_of(fn, kind, n + 1, finding, sizeof finding))
-        n++;
-    printf("%-8s %-12s n = %-4llu%s%s%s\n", fn->name,
-           kind == ALLOC ? "allocation" : sim_fault_names[kind], (unsigned long long)n,
-           finding[0] ? "  WRONG: " : "", finding,
-           n == ROUNDS         ? "  no end"
-           : !n && !finding[0] ? "  never fired"
-                               : "");
-    (void)fflush(stdout);
-    return !finding[0] && n > 0 && n < ROUNDS;
+    return functions[op].name;
 }
 
-static int write_sites(const char *path)
+static uint32_t kinds_of(uint32_t op)
 {
-    FILE *f = fopen(path, "w");
-    uint32_t n, i, k;
-    const struct sim_site *s = simfs_sites(&n);
-
-    if (!f)
-        return 1;
-    for (i = 0; i < n; i++) {
-        uint64_t hits = 0;
-
-        for (k = 0; k < SIM_FAULT_KINDS; k++)
-            hits += s[i].hits[k];
-        fprintf(f, "%s %p %llu %llu\n", s[i].verb, s[i].caller, (unsigned long long)s[i].calls,
-                (unsigned long long)hits);
-    }
-    return fclose(f);
+    return functions[op].kinds;
 }
 
 int main(int argc, char **argv)
 {
-    const char *only = NULL, *sites = NULL;
-    uint32_t passed = 0, failed = 0, kind;
-    size_t i;
+    const struct failat f = {.count = sizeof functions / sizeof functions[0],
+                             .rounds = ROUNDS,
+                             .name = name_of,
+                             .kinds = kinds_of,
+                             .round = round_of};
 
-    for (i = 1; i < (size_t)argc; i++) {
-        if (strcmp(argv[i], "--sites") == 0 && i + 1 < (size_t)argc)
-            sites = argv[++i];
-        else
-            only = argv[i];
-    }
-    for (i = 0; i < sizeof functions / sizeof functions[0]; i++) {
-        if (only && strcmp(only, functions[i].name) != 0)
-            continue;
-        for (kind = 0; kind <= ALLOC; kind++) {
-            if (!(functions[i].kinds & 1u << kind) || (kind == ALLOC && !COUNTING))
-                continue;
-            if (loop(&functions[i], kind))
-                passed++;
-            else
-                failed++;
-        }
-    }
-    if (sites && write_sites(sites))
-        failed++;
-    printf("\n%u passed, %u failed\n", passed, failed);
-    return failed || !passed;
+    return failat_main(&f, argc, argv);
 }

@@ -103,7 +103,7 @@ static struct plan make_plan(struct world *w, uint64_t seed)
     if (quiet && seed / 8 % 2)
         p.fs_bytes = SMALL_BYTES;
     else if (quiet || seed % 8 == 0 || seed % 8 == 6)
-        p.capacity = quiet ? 3 << 19 : 2 << 20;
+        p.capacity = 2 << 20;
     return p;
 }
 
@@ -256,7 +256,7 @@ static void step(struct world *w)
         store_close(w, store);
 }
 
-/* Half of the capacity for a moment: of what was just used some has to be carried over. */
+/* Less capacity for a moment: of what was just used some has to be carried over. */
 static void squeeze(struct world *w)
 {
     uint32_t i = (uint32_t)world_random(w, STORES), chain;
@@ -270,7 +270,7 @@ static void squeeze(struct world *w)
     for (chain = 0; chain < CHAINS; chain++)
         op_touch(w, i, chain * CHAIN, CHAIN);
     carried = store_metric(c, "carried_blocks");
-    rc = cistern_set_capacity(c, w->capacity / 2);
+    rc = cistern_set_capacity(c, w->capacity / 4 * 3);
     world_say(w, "squeeze store %u: %d", i, rc);
     while (store_metric(c, "carried_blocks") == carried && clock_ns() < until)
         (void)usleep(1000);

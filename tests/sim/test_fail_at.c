@@ -14,33 +14,25 @@
  *   test_fail_at --list
  */
 #include <errno.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "cistern.h"
-#include "simfs.h"
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define COUNTING 0
-#else
-#define COUNTING 1
-#endif
+#include "failat.h"
 
 #define BYTES   12000u
 #define BLOCKS  8u /* of one put */
 #define ALL     48u
 #define SEGMENT (192u << 10)
 #define ROUNDS  600u
-#define ALLOC   SIM_FAULT_KINDS       /* beside the kinds of the simulator */
-#define POWER   (SIM_FAULT_KINDS + 1) /* a kill at n, then the power goes */
-#define KINDS   (SIM_FAULT_KINDS + 2)
+#define FULL    16u /* blocks of a full segment */
+#define HOUR_MS 3600000u
 
 struct fixture {
     struct simfs *fs;
+    uint32_t kind; /* that is armed */
     struct cistern_part part;
     struct cistern_space space;
     cistern *c;         /* the store under test */
@@ -50,72 +42,10 @@ struct fixture {
     bool given_up[ALL]; /* a get did not deliver it: it may be forgotten */
     cistern_memory *direct;
     uint8_t *direct_base;
-    bool evicted; /* contents were taken away: nothing is promised; under the simulator's lock */
-    bool owed;    /* the event that says that the memory of a direct get is free */
+    uint32_t evicted;  /* contents that were taken away; under the simulator's lock */
+    uint32_t grace_ms; /* of stores that are opened; 0: the usual one */
+    bool owed;         /* the event that says that the memory of a direct get is free */
 };
-
-/* ---- Allocations of the library that fail ---- */
-
-static atomic_ulong alloc_seen, alloc_n; /* n 0: none fails */
-static atomic_bool alloc_fired;
-#define ALLOC_SITES 256
-static struct {
-    const void *caller;
-    unsigned long hits;
-} alloc_sites[ALLOC_SITES]; /* guarded by nothing: one allocation fails a round */
-static unsigned nalloc_sites;
-
-#if COUNTING
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t size);
-void *__real_mmap(void *at, size_t size, int prot, int flags, int fd, off_t offset);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t size);
-void *__wrap_mmap(void *at, size_t size, int prot, int flags, int fd, off_t offset);
-
-static bool alloc_fails(const void *caller)
-{
-    unsigned i;
-
-    if (sim_depth || !atomic_load(&alloc_n) ||
-        atomic_fetch_add(&alloc_seen, 1) + 1 != atomic_load(&alloc_n))
-        return false;
-    atomic_store(&alloc_fired, true);
-    for (i = 0; i < nalloc_sites && alloc_sites[i].caller != caller; i++)
-        ;
-    if (i == nalloc_sites && i < ALLOC_SITES)
-        alloc_sites[nalloc_sites++].caller = caller;
-    if (i < ALLOC_SITES)
-        alloc_sites[i].hits++;
-    return true;
-}
-
-void *__wrap_malloc(size_t size)
-{
-    return alloc_fails(__builtin_return_address(0)) ? NULL : __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-    return alloc_fails(__builtin_return_address(0)) ? NULL : __real_calloc(n, size);
-}
-
-void *__wrap_realloc(void *p, size_t size)
-{
-    return alloc_fails(__builtin_return_address(0)) ? NULL : __real_realloc(p, size);
-}
-
-void *__wrap_mmap(void *at, size_t size, int prot, int flags, int fd, off_t offset)
-{
-    if (alloc_fails(__builtin_return_address(0))) {
-        errno = ENOMEM;
-        return MAP_FAILED;
-    }
-    return __real_mmap(at, size, prot, flags, fd, offset);
-}
-#endif
 
 /* ---- The store ---- */
 
@@ -165,6 +95,7 @@ static int open_store(struct fixture *f, uint32_t host, const char *process, uin
                                 .max_ops = 8,
                                 .max_blocks = 1 << 12,
                                 .segment_bytes = SEGMENT,
+                                .evict_grace_ms = f->grace_ms,
                                 .breaker_probe_ms = 20,
                                 .sync_ms = 3600 * 1000};
 
@@ -284,6 +215,15 @@ static bool becomes(const cistern *c, const char *name, uint64_t value)
     return metric(c, name) == value;
 }
 
+static bool rises(const cistern *c, const char *name)
+{
+    uint64_t end = clock_ns() + 20 * NS_PER_S;
+
+    while (!metric(c, name) && clock_ns() < end)
+        (void)usleep(300);
+    return metric(c, name) != 0;
+}
+
 /* So many that the next segment is made and not begun. */
 static void with_unsynced(struct fixture *f)
 {
@@ -347,6 +287,41 @@ static void with_damage(struct fixture *f)
     memset(f->promised, 0, sizeof f->promised);
 }
 
+/* Two full segments and one that grows; some of it was read, and some is deleted. */
+static bool fill_up(struct fixture *f, cistern *c)
+{
+    uint8_t results[BLOCKS];
+    cistern_key key;
+
+    key_of(30, &key);
+    f->given_up[30] = true;
+    return put_some(f, c, 0, 40) && transfer(f, c, 0, BLOCKS, false, CISTERN_HIT, results) &&
+           transfer(f, c, FULL, BLOCKS, false, CISTERN_HIT, results) &&
+           cistern_delete(c, &key, 1) == 1 && cistern_flush(c, 20000) == 0;
+}
+
+static void with_victims(struct fixture *f)
+{
+    f->grace_ms = 200; /* then there is room for what is carried over */
+    with_store(f);
+    need(f, f->c && fill_up(f, f->c), "putting");
+}
+
+/* Data whose contents another process removed, and no bound that makes anybody look. */
+static void with_leftovers(struct fixture *f)
+{
+    f->grace_ms = HOUR_MS;
+    need(f, open_store(f, 1, "b", 0, true, &f->other) == 0, "open");
+    need(f, f->other && fill_up(f, f->other), "putting");
+    need(f, f->other && cistern_set_capacity(f->other, 3 * SEGMENT) == 0, "setting the capacity");
+    need(f, f->other && rises(f->other, "evicted_segments"), "evicting");
+    need(f, f->other && cistern_set_capacity(f->other, 0) == 0, "setting no capacity");
+    need(f, f->other && cistern_close(f->other) == 0, "close");
+    f->other = NULL;
+    f->grace_ms = 1;
+    with_store(f);
+}
+
 static bool sees(struct fixture *f, cistern *c, uint32_t n)
 {
     cistern_key keys[ALL];
@@ -400,6 +375,49 @@ static bool do_probe(struct fixture *f)
 static bool do_capacity(struct fixture *f)
 {
     return cistern_set_capacity(f->c, 1ull << 30) == 0;
+}
+
+/* Waits for what the keeper does by itself, as long as it takes; not long once it was hit. */
+static bool keeper_does(struct fixture *f, bool (*done)(struct fixture *f))
+{
+    uint64_t end = clock_ns() + 20 * NS_PER_S;
+
+    while (!done(f) && clock_ns() < end) {
+        if (failat_fired(f->fs, f->kind))
+            end = clock_ns() + 60 * NS_PER_MS < end ? clock_ns() + 60 * NS_PER_MS : end;
+        (void)usleep(500);
+    }
+    return done(f);
+}
+
+static bool was_evicted(struct fixture *f)
+{
+    return metric(f->c, "evicted_segments") && metric(f->c, "carried_blocks");
+}
+
+static bool do_evict(struct fixture *f)
+{
+    return cistern_set_capacity(f->c, 3 * SEGMENT) == 0 && keeper_does(f, was_evicted);
+}
+
+static void count_file(void *arg, const char *path)
+{
+    (void)path;
+    ++*(uint32_t *)arg;
+}
+
+static bool was_collected(struct fixture *f)
+{
+    uint32_t data = 0, contents = 0;
+
+    simfs_each(f->fs, ".seg", count_file, &data);
+    simfs_each(f->fs, ".toc", count_file, &contents);
+    return data == contents;
+}
+
+static bool do_collect(struct fixture *f)
+{
+    return cistern_set_capacity(f->c, 1ull << 30) == 0 && keeper_does(f, was_collected);
 }
 
 static bool do_flush(struct fixture *f)
@@ -473,13 +491,11 @@ static bool do_scan(struct fixture *f)
     return cistern_scan(&o, CISTERN_ITEM_BLOCK, scanned, &n) == 0 && n == BLOCKS;
 }
 
-#define K(name) (1u << SIM_##name)
 #define MAKING  (K(OPEN_ERROR) | K(VERB_ERROR) | K(RING_ERROR))
 #define READING (K(READ_ERROR) | K(SHORT_READ) | K(BIT_FLIP) | K(MISDIRECTED))
 #define WRITING (K(WRITE_ERROR) | K(SHORT_WRITE) | K(TORN_WRITE))
 #define SENDING (K(RING_ERROR) | K(BUSY) | K(WAIT_ERROR) | K(LATE))
-#define ENDS    (K(KILL) | 1u << POWER)
-#define MEMORY  (COUNTING ? 1u << ALLOC : 0)
+#define ENDS    (K(KILL) | POWER)
 
 struct operation {
     const char *name;
@@ -514,29 +530,12 @@ static const struct operation operations[] = {
     {"open damaged", with_damage, do_open, K(VERB_ERROR) | K(KILL)},
     {"probe", with_open_breaker, do_probe, K(READ_ERROR) | K(RING_ERROR) | K(BUSY) | K(LATE)},
     {"set capacity", with_store, do_capacity, K(VERB_ERROR) | K(KILL)},
+    {"evict", with_victims, do_evict,
+     K(VERB_ERROR) | K(RING_ERROR) | READING | WRITING | SENDING | K(UNLINK_ERROR) | ENDS | MEMORY},
+    {"collect", with_leftovers, do_collect, K(VERB_ERROR) | K(UNLINK_ERROR) | ENDS | MEMORY},
 };
 
 /* ---- One round ---- */
-
-static void arm(struct fixture *f, uint32_t kind, uint64_t n, bool sticky)
-{
-    atomic_store(&alloc_fired, false);
-    atomic_store(&alloc_seen, 0);
-    if (kind == ALLOC)
-        atomic_store(&alloc_n, n);
-    else
-        simfs_arm(f->fs, kind == POWER ? SIM_KILL : (enum sim_fault)kind, n, sticky);
-}
-
-static bool disarm(struct fixture *f, uint32_t kind)
-{
-    bool fired = kind == ALLOC ? atomic_load(&alloc_fired) : simfs_fired(f->fs) != 0;
-
-    atomic_store(&alloc_n, 0);
-    simfs_calm(f->fs);
-    simfs_capacity(f->fs, 0);
-    return fired;
-}
 
 static void close_all(struct fixture *f)
 {
@@ -569,7 +568,7 @@ static void note_eviction(void *arg, const char *path)
     size_t n = strlen(path);
     uint8_t byte;
 
-    f->evicted |=
+    f->evicted +=
         n > 4 && strcmp(path + n - 4, ".toc") == 0 && simfs_peek(f->fs, path, 4096, &byte, 1) == 1;
 }
 
@@ -578,8 +577,8 @@ static void look_again(struct fixture *f)
 {
     uint64_t end = clock_ns() + 20 * NS_PER_S;
     uint8_t results[BLOCKS];
+    uint32_t i, lost = 0;
     cistern *c = NULL;
-    uint32_t i;
 
     while (simfs_unsettled(f->fs) && clock_ns() < end)
         (void)usleep(500);
@@ -591,7 +590,8 @@ static void look_again(struct fixture *f)
     f->direct = NULL;
     for (i = 0; i < ALL; i++) {
         (void)transfer(f, c, i, 1, false, CISTERN_HIT, results);
-        if (f->promised[i] && !f->given_up[i] && !f->evicted && results[0] != CISTERN_HIT)
+        lost += f->promised[i] && !f->given_up[i] && results[0] != CISTERN_HIT;
+        if (lost > f->evicted * FULL) /* what an evicted segment held may be gone */
             simfs_violate(f->fs, "block %u was stored and is not there (%u)", i, results[0]);
     }
     if (cistern_close(c))
@@ -599,11 +599,12 @@ static void look_again(struct fixture *f)
 }
 
 /* False: nothing fired. */
-static bool round_of(const struct operation *op, uint32_t kind, uint64_t n, bool sticky,
-                     char *finding, size_t size)
+static bool round_of(uint32_t number, uint32_t kind, uint64_t n, bool sticky, char *finding,
+                     size_t size)
 {
+    const struct operation *op = &operations[number];
     struct fixture f = {.part = {.name = "kv", .bytes = BYTES}};
-    bool good, fired, synced_only = kind == POWER;
+    bool good, fired, synced_only = kind == FAILAT_POWER;
     uint32_t i;
 
     f.space = (struct cistern_space){.size = sizeof f.space,
@@ -621,9 +622,9 @@ static bool round_of(const struct operation *op, uint32_t kind, uint64_t n, bool
     if (synced_only && op->before == with_unsynced)
         memset(f.promised, 0, sizeof f.promised);
     if (!simfs_violation(f.fs)[0]) {
-        arm(&f, kind, n, sticky);
+        failat_arm(f.fs, f.kind = kind, n, sticky);
         good = op->run(&f);
-        fired = disarm(&f, kind);
+        fired = failat_disarm(f.fs, kind);
         wait_for_memory(&f);
         for (i = BLOCKS; i < ALL && synced_only && fired; i++)
             f.promised[i] = false;
@@ -645,118 +646,35 @@ static bool round_of(const struct operation *op, uint32_t kind, uint64_t n, bool
     return fired;
 }
 
-static const char *kind_name(uint32_t kind)
+static const char *name_of(uint32_t op)
 {
-    return kind == ALLOC ? "allocation" : kind == POWER ? "power_cut" : sim_fault_names[kind];
+    return operations[op].name;
 }
 
-/* How many call sites it hit more often than `before` says; brings that up to date. */
-static uint32_t sites_hit(uint32_t kind, uint64_t before[SIM_SITES_MAX + ALLOC_SITES])
+static uint32_t kinds_of(uint32_t op)
 {
-    uint32_t n, i, hit = 0;
-    const struct sim_site *s = simfs_sites(&n);
-
-    for (i = 0; i < n && kind < SIM_FAULT_KINDS; i++) {
-        hit += s[i].hits[kind] != before[i];
-        before[i] = s[i].hits[kind];
-    }
-    for (i = 0; i < nalloc_sites && kind == ALLOC; i++) {
-        hit += alloc_sites[i].hits != before[SIM_SITES_MAX + i];
-        before[SIM_SITES_MAX + i] = alloc_sites[i].hits;
-    }
-    return hit;
+    return operations[op].kinds;
 }
 
-/* True: the loop came to an end and found nothing. */
-static bool loop(const struct operation *op, uint32_t kind, bool sticky)
+/* What waits for a fault's end, or tries again all the time by itself. */
+static bool waits(uint32_t op)
 {
-    static uint64_t before[SIM_SITES_MAX + ALLOC_SITES];
-    char finding[512] = "";
-    uint64_t n = 0, start = clock_ns();
-
-    (void)sites_hit(kind, before);
-    while (n < ROUNDS && !finding[0] && round_of(op, kind, n + 1, sticky, finding, sizeof finding))
-        n++;
-    printf("%-14s %-12s %-6s n = %-4llu %2u sites %6llu ms%s%s\n", op->name, kind_name(kind),
-           sticky ? "sticky" : "", (unsigned long long)n, sites_hit(kind, before),
-           (unsigned long long)((clock_ns() - start) / NS_PER_MS), finding[0] ? "  WRONG: " : "",
-           finding);
-    if (!finding[0] && n == 0)
-        printf("  never fired\n");
-    if (n == ROUNDS)
-        printf("  no end\n");
-    (void)fflush(stdout);
-    return !finding[0] && n > 0 && n < ROUNDS;
-}
-
-/* An answer that stays wrong, where one call alone may be hidden by a second try. */
-static bool stays(uint32_t kind)
-{
-    return kind < SIM_FAULT_KINDS &&
-           ((1u << kind) & (K(READ_ERROR) | K(WRITE_ERROR) | K(SYNC_ERROR) | K(OPEN_ERROR) |
-                            K(ALLOC_ERROR) | K(VERB_ERROR) | K(RING_ERROR) | K(UNLINK_ERROR))) != 0;
-}
-
-static int write_sites(const char *path)
-{
-    FILE *f = fopen(path, "w");
-    uint32_t n, i, k;
-    const struct sim_site *s = simfs_sites(&n);
-
-    if (!f)
-        return 1;
-    for (i = 0; i < n; i++) {
-        uint64_t hits = 0;
-
-        for (k = 0; k < SIM_FAULT_KINDS; k++)
-            hits += s[i].hits[k];
-        fprintf(f, "%s %p %llu %llu\n", s[i].verb, s[i].caller, (unsigned long long)s[i].calls,
-                (unsigned long long)hits);
-    }
-    for (i = 0; i < nalloc_sites; i++)
-        fprintf(f, "alloc %p %lu %lu\n", alloc_sites[i].caller, alloc_sites[i].hits,
-                alloc_sites[i].hits);
-    return fclose(f);
-}
-
-static int list_operations(void)
-{
-    uint32_t i;
-
-    for (i = 0; i < sizeof operations / sizeof operations[0]; i++)
-        printf("%s\n", operations[i].name);
-    return 0;
+    return operations[op].run == do_probe || operations[op].run == do_evict ||
+           operations[op].run == do_collect;
 }
 
 int main(int argc, char **argv)
 {
-    const char *only = NULL, *sites = NULL;
-    uint32_t passed = 0, failed = 0, i, k;
-    int a;
+    /* An answer that stays wrong, where one call alone may be hidden by a second try. */
+    static const uint32_t stays = K(READ_ERROR) | K(WRITE_ERROR) | K(SYNC_ERROR) | K(OPEN_ERROR) |
+                                  K(ALLOC_ERROR) | K(VERB_ERROR) | K(RING_ERROR) | K(UNLINK_ERROR);
+    const struct failat f = {.count = sizeof operations / sizeof operations[0],
+                             .rounds = ROUNDS,
+                             .stays = stays,
+                             .name = name_of,
+                             .kinds = kinds_of,
+                             .stays_not = waits,
+                             .round = round_of};
 
-    for (a = 1; a < argc; a++) {
-        if (strcmp(argv[a], "--sites") == 0 && a + 1 < argc)
-            sites = argv[++a];
-        else if (strcmp(argv[a], "--list") != 0)
-            only = argv[a];
-        else
-            return list_operations();
-    }
-    for (i = 0; i < sizeof operations / sizeof operations[0]; i++) {
-        const struct operation *op = &operations[i];
-
-        if (only && strcmp(only, op->name) != 0)
-            continue;
-        for (k = 0; k < KINDS; k++) {
-            if (!(op->kinds & (1u << k)))
-                continue;
-            loop(op, k, false) ? passed++ : failed++;
-            if (stays(k) && op->run != do_probe) /* which waits for a fault's end */
-                loop(op, k, true) ? passed++ : failed++;
-        }
-    }
-    if (sites && write_sites(sites))
-        failed++;
-    printf("\n%u passed, %u failed\n", passed, failed);
-    return failed != 0;
+    return failat_main(&f, argc, argv);
 }
