@@ -443,7 +443,7 @@ int main(int argc, char **argv)
                         .seed = 1,
                         .capacity = {1000, 5000, 10000, 20000, 50000},
                         .capacities = 5,
-                        .segments = 64,
+                        .segments = 128,
                         .block = 16384};
     struct row rows[CAPACITIES_MAX] = {0};
     struct trace t;

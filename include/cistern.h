@@ -336,7 +336,8 @@ CISTERN_API CISTERN_MUST int64_t cistern_delete(cistern *c, const cistern_key *k
 /*
  * Writes another capacity of the root, 0 = not limited, to its cistern.json. Every process that
  * writes takes it up within its next look, half a second to half a minute. Blocks, at most
- * open_timeout_ms.
+ * open_timeout_ms. -EINVAL: less than two segments of this handle (`segment_bytes` of
+ * cistern_describe()); nothing was changed. A root that is to be smaller still is opened anew.
  */
 CISTERN_API CISTERN_MUST int cistern_set_capacity(cistern *c, uint64_t bytes);
 /* Takes up what other writers published since. Blocks, at most timeout_ms (0 = read_timeout_ms);

@@ -11,7 +11,7 @@ bench-policy: $(REPLAY_POLICY)
 	@$(REPLAY_POLICY) $(if $(TRACE),--trace $(TRACE)) $(POLICY_ARGS)
 
 # What it must be worth. Real traces: $CISTERN_TRACES, by default beside the repository; without them a synthetic one.
-test-policy: setup-test $(REPLAY_POLICY)
+test-policy: setup-test $(REPLAY_POLICY) $(O)/bench/replay_store $(USRBIO_SO)
 	@$(PYTEST) -rs tests/trace
 
 # The same choices on every machine: no fused multiply-add in what is compared.

@@ -30,6 +30,7 @@
 #define RATE_NS        NS_PER_S
 #define AHEAD_SEGMENTS 2u
 #define AHEAD_PART     4u /* of the capacity is kept free ahead at most: one part in so many */
+#define CAPACITY_LEAST 2u /* segments: one grows, one can be read */
 #define URGENT_NS      (100 * NS_PER_MS)
 #define PRESSED_NS     NS_PER_S
 #define RETRY_NS       (50 * NS_PER_MS)
@@ -382,6 +383,11 @@ int cistern_set_capacity(cistern *c, uint64_t bytes)
         return rc;
     if (!c->writer)
         return err_set(-EROFS, "this handle was opened without writing: it sets no capacity");
+    if (bytes && bytes < CAPACITY_LEAST * c->cfg.segment_bytes)
+        return err_set(
+            -EINVAL,
+            "a capacity of %llu bytes is less than %u segments of %llu: nothing could stay",
+            (unsigned long long)bytes, CAPACITY_LEAST, (unsigned long long)c->cfg.segment_bytes);
     rc = keeper_capacity_wait(c, bytes, clock_ns() + c->cfg.open_timeout_ms * NS_PER_MS);
     return rc ? err_set(rc, "the capacity could not be written to cistern.json: %s",
                         cistern_error_string(rc))

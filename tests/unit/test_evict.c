@@ -207,6 +207,10 @@ static void a_smaller_capacity_is_taken_up(void **state)
     assert_int_equal(cistern_set_capacity(f->c, 6 * SEGMENT), 0);
     WAIT_FOR(du(f) <= 6 * SEGMENT);
     assert_int_equal(metric(f->c, "capacity_bytes"), 6 * SEGMENT);
+    assert_int_equal(cistern_set_capacity(f->c, 2 * SEGMENT - 1), -EINVAL);
+    assert_non_null(strstr(cistern_error_text(), "less than 2 segments"));
+    assert_int_equal(metric(f->c, "capacity_bytes"), 6 * SEGMENT);
+    assert_true(get_one(f, 191));
     reopen(f);
     assert_int_equal(metric(f->c, "capacity_bytes"), 6 * SEGMENT);
     assert_int_equal(cistern_set_capacity(f->c, 0), 0);
@@ -474,14 +478,16 @@ static void live_writers_keep_their_files(void **state)
     struct fixture *f = *state;
     cistern *other;
     uint64_t end;
+    uint32_t i;
 
     f->s.space.shards = 2;
     f->s.o.silence_ms = 5 * QUIET_MS;
     open_store(f);
-    put_all(f, 0, BATCH);
+    for (i = 0; i < 40; i += BATCH)
+        put_all(f, i, BATCH);
     f->s.o.shard = 1;
     assert_int_equal(cistern_open(&f->s.o, &other), 0);
-    assert_int_equal(cistern_set_capacity(other, SEGMENT), 0);
+    assert_int_equal(cistern_set_capacity(other, 2 * SEGMENT), 0);
     for (end = now_ms() + 7 * QUIET_MS; now_ms() < end;)
         (void)usleep(10000);
     assert_int_equal(cistern_close(other), 0);
@@ -489,7 +495,7 @@ static void live_writers_keep_their_files(void **state)
         print_message("skipped: the machine stood still, the writer gave its name up\n");
         skip();
     }
-    assert_int_equal(get_hits(f, 0, BATCH), BATCH);
+    assert_int_equal(get_hits(f, 40 - BATCH, 40), BATCH);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
