@@ -184,8 +184,9 @@ struct cistern_options {
     void *log_arg;
     uint32_t poll_ms;    /* how often the heads of other live writers are read; 1,000 */
     uint32_t list_ms;    /* how often directories are listed for new writers; 5,000 */
-    uint32_t silence_ms; /* a writer whose head did not change for so long has ended; 60,000. The
-                            same for all who share a root */
+    uint32_t silence_ms; /* a writer whose head did not change for so long has ended; 60,000. Of
+                            the root: it is written into cistern.json when that is made, and goes
+                            before what later handles ask for, who are told by a warning */
     int32_t breaker; /* 0 or 1 = on, -1 = off: when storage fails again and again, everything is a
                         miss at once until it answers again */
     uint32_t breaker_failures; /* timeouts or errors in a row that open it; 4 */

@@ -46,9 +46,10 @@ struct cistern_admin {
     /* Required; mount, root, provider, provider_path, read_timeout_ms, write_timeout_ms, log are
      * used. */
     const struct cistern_options *store;
-    const char *space;   /* only spaces whose directory's name begins so; NULL = all */
-    uint32_t flags;      /* enum cistern_admin_flags */
-    uint32_t silence_ms; /* how long a head must not change; 60,000 */
+    const char *space; /* only spaces whose directory's name begins so; NULL = all */
+    uint32_t flags;    /* enum cistern_admin_flags */
+    uint32_t
+        silence_ms; /* how long a head must not change; 0 = as cistern.json says, else 60,000 */
     uint64_t rate_bytes; /* most bytes of payload that are read a second; 0 = no limit */
     int (*progress)(void *arg, const struct cistern_progress *p); /* NULL = not asked for */
     void *progress_arg;

@@ -15,6 +15,7 @@
 #include "base/bits.h"
 #include "base/clock.h"
 #include "key/grow.h"
+#include "segment/root.h"
 
 #define SILENCE_MS   60000u
 #define READ_PATIENT 10u /* times read_timeout_ms: nobody's request waits for us */
@@ -31,8 +32,6 @@ int admin_open(struct admin *ad, const struct cistern_admin *a)
         return err_set(-EINVAL, "admin: NULL, size is not set, unknown fields are, or no store");
     if ((rc = config_make(ad->opt.store, 0, &ad->cfg)))
         return rc;
-    if (!ad->opt.silence_ms)
-        ad->opt.silence_ms = SILENCE_MS;
     ad->timeout_ns = (uint64_t)READ_PATIENT * ad->cfg.read_timeout_ms * NS_PER_MS;
     io = (struct io_options){.mount = ad->cfg.mount,
                              .provider = ad->cfg.provider,
@@ -44,6 +43,9 @@ int admin_open(struct admin *ad, const struct cistern_admin *a)
     if (!rc && ad->crypt)
         rc = cipher_open(&ad->cipher);
     rc = rc ? rc : io_open(&io, &ad->io);
+    if (!rc && !ad->opt.silence_ms &&
+        (root_silence(ad->io, ad->cfg.root, &ad->opt.silence_ms) || !ad->opt.silence_ms))
+        ad->opt.silence_ms = SILENCE_MS;
     if (!rc)
         rc = io_mem_reserve(ad->io, &ad->mem, (size_t)(ADMIN_WINDOW + 1) * ADMIN_PIECE, 0);
     if (!rc) {

@@ -116,6 +116,7 @@ static int root_take(struct import *m, const struct container_header *h)
 {
     struct root_params params = {.capacity_bytes = m->ad.cfg.capacity_bytes,
                                  .segment_bytes = m->ad.cfg.segment_bytes,
+                                 .silence_ms = m->ad.cfg.silence_ms,
                                  .crypt = m->ad.crypt};
     char path[ADMIN_PATH];
     struct root_info root;

@@ -148,6 +148,7 @@ static int take_numbers(const struct cistern_options *o, struct config *c)
     /* Until then every reader either ended or noticed that the contents are gone. */
     c->evict_grace_ms =
         o->evict_grace_ms ? o->evict_grace_ms : c->get_timeout_ms + c->list_ms + c->poll_ms;
+    c->silence_asked = o->silence_ms != 0;
     c->free_floor_bytes = o->free_floor_bytes;
     c->carry_over = o->carry_over >= 0 && !o->ttl_seconds;
     c->ttl_seconds = o->ttl_seconds;

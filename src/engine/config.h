@@ -30,6 +30,7 @@ struct config {
     uint32_t negative_ms, aside_failures;
     uint32_t prefill_rate, block_tokens, shadow_every;
     uint32_t poll_ms, list_ms, silence_ms;
+    bool silence_asked; /* not the default */
     uint64_t free_floor_bytes;
     uint32_t evict_grace_ms;
     bool carry_over;

@@ -160,11 +160,26 @@ static void fit_segments(cistern *c, uint64_t capacity)
              (unsigned long long)c->cfg.segment_bytes, (unsigned long long)capacity);
 }
 
+/* All who share a root have to tell the dead from the living by one time: a writer gives itself up
+ * after half of its own. A root of a version before says none, and each goes by its option. */
+static void take_silence(cistern *c, uint32_t root_ms)
+{
+    if (!root_ms || root_ms == c->cfg.silence_ms)
+        return;
+    if (c->cfg.silence_asked)
+        log_line(&c->cfg.log, LOG_WARN,
+                 "silence_ms is %u in cistern.json, as all who share the root must have it: it is "
+                 "used instead of %u",
+                 root_ms, c->cfg.silence_ms);
+    c->cfg.silence_ms = root_ms;
+}
+
 static int prepare_files(cistern *c, const struct cistern_space *s)
 {
     bool may_write = !(c->cfg.flags & (CISTERN_OPEN_MATCH_ONLY | CISTERN_OPEN_READ_ONLY));
     struct root_params params = {.capacity_bytes = c->cfg.capacity_bytes,
                                  .segment_bytes = c->cfg.segment_bytes,
+                                 .silence_ms = c->cfg.silence_ms,
                                  .may_write = may_write,
                                  .crypt = c->crypt};
     struct root_info root;
@@ -174,6 +189,7 @@ static int prepare_files(cistern *c, const struct cistern_space *s)
         return rc;
     fault_point("open.root_made");
     memcpy(c->salt, root.salt, sizeof c->salt);
+    take_silence(c, root.silence_ms);
     if ((rc = prepare_space(c, s, may_write)))
         return rc;
     retire_look(c);

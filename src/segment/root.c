@@ -17,10 +17,12 @@
 #include "key/key.h"
 #include "segment/format.h"
 
-#define ROOT_JSON_MAX 4096
-#define ENCRYPTION    "aes-256-gcm"
-#define PATH_BYTES    768
-#define TRIES         4
+#define ROOT_JSON_MAX    4096
+#define ENCRYPTION       "aes-256-gcm"
+#define PATH_BYTES       768
+#define SILENCE_LEAST_MS 100u
+#define SILENCE_MOST_MS  3600000u
+#define TRIES            4
 
 /* Joins what is not empty with slashes. */
 static int path_join(char out[PATH_BYTES], const char *a, const char *b, const char *c)
@@ -128,7 +130,7 @@ static int root_parse(const char *text, size_t len, struct root_info *info)
 {
     json_error_t error;
     json_t *object = json_loadb(text, len, 0, &error);
-    uint64_t format;
+    uint64_t format, silence;
     int rc = -EBADMSG;
 
     if (!object)
@@ -141,6 +143,10 @@ static int root_parse(const char *text, size_t len, struct root_info *info)
                      format, ROOT_ENCRYPTED, format == ROOT_ENCRYPTED ? " with " ENCRYPTION : "");
         goto out;
     }
+    info->silence_ms = 0;
+    if (json_u64(object, "silence_ms", &silence) && silence >= SILENCE_LEAST_MS &&
+        silence <= SILENCE_MOST_MS)
+        info->silence_ms = (uint32_t)silence;
     if (json_u64(object, "capacity_bytes", &info->capacity_bytes) &&
         json_u64(object, "segment_bytes", &info->segment_bytes) &&
         json_u64(object, "created_s", &info->created_s))
@@ -167,15 +173,17 @@ static void key_members(const struct crypt *crypt, char out[80])
 static int root_write(struct io *io, const char *path, const struct root_params *params,
                       bool exclusive)
 {
-    char text[256], more[80];
+    char text[256], more[80], silence[32] = "";
     int n;
 
     key_members(params->crypt, more);
+    if (params->silence_ms)
+        (void)snprintf(silence, sizeof silence, ",\"silence_ms\":%" PRIu32, params->silence_ms);
     n = snprintf(text, sizeof text,
                  "{\"format\":%d,\"capacity_bytes\":%" PRIu64 ",\"created_s\":%" PRIu64
-                 ",\"segment_bytes\":%" PRIu64 "%s}\n",
+                 ",\"segment_bytes\":%" PRIu64 "%s%s}\n",
                  params->crypt ? ROOT_ENCRYPTED : ROOT_PLAIN, params->capacity_bytes,
-                 clock_wall_s(), params->segment_bytes, more);
+                 clock_wall_s(), params->segment_bytes, silence, more);
     return io->ops->small_write(io, path, text, (size_t)n, exclusive);
 }
 
@@ -272,6 +280,7 @@ static int root_file_prepare(struct io *io, const char *root, const struct root_
             info->encrypted = params->crypt != NULL;
             info->capacity_bytes = params->capacity_bytes;
             info->segment_bytes = params->segment_bytes;
+            info->silence_ms = params->silence_ms;
             info->created_s = 0;
             if (!params->may_write)
                 return 0;
@@ -302,19 +311,36 @@ int root_prepare(struct io *io, const char *root, const struct root_params *para
     return rc;
 }
 
-int root_capacity(struct io *io, const char *root, uint64_t *bytes)
+/* What cistern.json says now. */
+static int root_read(struct io *io, const char *root, struct root_info *info)
 {
     char path[PATH_BYTES], text[ROOT_JSON_MAX];
-    struct root_info info = {0};
     int64_t n;
     int rc = path_join(path, root, "", ROOT_FILE);
 
     if (rc)
         return rc;
     n = io->ops->small_read(io, path, text, sizeof text);
-    rc = n < 0 ? (int)n : root_parse(text, (size_t)n, &info);
+    return n < 0 ? (int)n : root_parse(text, (size_t)n, info);
+}
+
+int root_capacity(struct io *io, const char *root, uint64_t *bytes)
+{
+    struct root_info info = {0};
+    int rc = root_read(io, root, &info);
+
     if (rc == 0)
         *bytes = info.capacity_bytes;
+    return rc;
+}
+
+int root_silence(struct io *io, const char *root, uint32_t *silence_ms)
+{
+    struct root_info info = {0};
+    int rc = root_read(io, root, &info);
+
+    if (rc == 0)
+        *silence_ms = info.silence_ms;
     return rc;
 }
 

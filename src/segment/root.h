@@ -29,7 +29,8 @@
 struct root_params {
     uint64_t capacity_bytes; /* 0 = none */
     uint64_t segment_bytes;
-    bool may_write; /* false: nothing is made or mended */
+    uint32_t silence_ms; /* 0 = not said */
+    bool may_write;      /* false: nothing is made or mended */
     /* Not NULL: the root becomes an encrypted one if it is not, its current key this one's. */
     const struct crypt *crypt;
     bool look; /* an encrypted root is no error without its key: for tools that say what is there */
@@ -37,6 +38,7 @@ struct root_params {
 
 struct root_info {
     uint64_t capacity_bytes, segment_bytes, created_s; /* as cistern.json has them */
+    uint32_t silence_ms; /* likewise; 0 = it says none, or none that can be */
     uint8_t salt[32];
     bool created; /* by this call */
     bool healed;  /* cistern.json could not be read as such and stands for params again */
@@ -55,6 +57,8 @@ int root_prepare(struct io *io, const char *root, const struct root_params *para
 
 /* What cistern.json says now. Any error: it could not be told. */
 int root_capacity(struct io *io, const char *root, uint64_t *bytes) MUST_CHECK;
+/* Likewise; *silence_ms 0: it says none. */
+int root_silence(struct io *io, const char *root, uint32_t *silence_ms) MUST_CHECK;
 /* Writes it with another capacity; the other members stay, also those that are not known. */
 int root_set_capacity(struct io *io, const char *root, uint64_t bytes) MUST_CHECK;
 

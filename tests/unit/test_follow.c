@@ -642,8 +642,8 @@ static void an_idle_writer_is_heard_of(void **state)
 static void a_killed_writer_is_read_to_the_end_once(void **state)
 {
     struct fixture *f = *state;
-    struct setting set = {0, 1, CISTERN_OPEN_NO_BELL | CISTERN_OPEN_READ_ONLY, HOUR, HOUR, 300},
-                   writes = {0, 1, CISTERN_OPEN_NO_BELL, HOUR, HOUR, HOUR};
+    struct setting set = {0, 1, CISTERN_OPEN_NO_BELL | CISTERN_OPEN_READ_ONLY, HOUR, HOUR, 6000},
+                   writes = {0, 1, CISTERN_OPEN_NO_BELL, HOUR, HOUR, 6000};
     struct kid *a = spawn(f, &writes);
     time_t since = time(NULL);
     uint64_t reads;

@@ -191,6 +191,41 @@ static const struct root_params params = {
     .capacity_bytes = 1ull << 40, .segment_bytes = 1ull << 30, .may_write = true};
 static const struct root_params look = {.segment_bytes = 77, .may_write = false};
 
+/* What of a file is believed. */
+static void silence_is(const char *text, uint32_t wanted)
+{
+    uint32_t ms = 7;
+
+    assert_int_equal(fake.ops->small_write(&fake, "r/cistern.json", text, strlen(text), false), 0);
+    assert_int_equal(root_silence(&fake, "r", &ms), 0);
+    assert_int_equal(ms, wanted);
+}
+
+#define SAYS(more) "{\"format\":1,\"capacity_bytes\":5,\"created_s\":6,\"segment_bytes\":7" more "}"
+
+/* That of who made it; a root of a version before has none. */
+static void test_root_has_one_silence(void **state)
+{
+    struct root_params p = params;
+    struct root_info info;
+    uint32_t ms = 0;
+
+    (void)state;
+    p.silence_ms = 1234;
+    assert_int_equal(root_prepare(&fake, "r", &p, &info), 0);
+    p.silence_ms = 99999;
+    assert_int_equal(root_prepare(&fake, "r", &p, &info), 0);
+    assert_int_equal(info.silence_ms, 1234);
+    assert_int_equal(root_set_capacity(&fake, "r", 5), 0);
+    assert_int_equal(root_silence(&fake, "r", &ms), 0);
+    assert_int_equal(ms, 1234);
+    silence_is(SAYS(""), 0);
+    silence_is(SAYS(",\"silence_ms\":100"), 100);
+    silence_is(SAYS(",\"silence_ms\":99"), 0);
+    silence_is(SAYS(",\"silence_ms\":3600001"), 0);
+    silence_is(SAYS(",\"silence_ms\":\"60\""), 0);
+}
+
 static void test_root_is_made_once_and_read_again(void **state)
 {
     struct root_info a, b;
@@ -640,6 +675,7 @@ static void test_processes_that_race_agree(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(test_root_has_one_silence),
         TEST(test_root_is_made_once_and_read_again),
         TEST(test_root_may_be_the_mount),
         TEST(test_root_is_not_made_by_who_may_not_write),

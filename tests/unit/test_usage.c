@@ -90,7 +90,8 @@ static void note_told(void *arg, int level, const char *text)
 {
     (void)arg;
     (void)level;
-    if (strstr(text, "cannot be removed") || strstr(text, "cannot be looked at"))
+    if (strstr(text, "silence_ms is") || strstr(text, "cannot be removed") ||
+        strstr(text, "cannot be looked at"))
         (void)atomic_fetch_add(&told, 1);
 }
 
@@ -287,6 +288,27 @@ static void a_head_of_a_later_version_is_never_silent(void **state)
     assert_int_equal(count(f, "00000000000000b1*"), 5);
 }
 
+/* A writer gives itself up after half of its own silence: all go by the root's. */
+static void all_who_share_a_root_have_one_silence(void **state)
+{
+    struct fixture *f = *state;
+    cistern *other;
+
+    open_store(f);
+    f->s.o.shard = 1;
+    f->s.o.silence_ms = NEVER_MS;
+    assert_int_equal(cistern_open(&f->s.o, &other), 0);
+    assert_int_equal(other->cfg.silence_ms, QUIET_MS);
+    assert_int_equal(other->capacity->silence_ns, (uint64_t)QUIET_MS * 1000000);
+    assert_int_equal(atomic_load(&told), 1);
+    assert_int_equal(cistern_close(other), 0);
+    f->s.o.silence_ms = 0; /* whatever it is: nothing to tell */
+    assert_int_equal(cistern_open(&f->s.o, &other), 0);
+    assert_int_equal(other->cfg.silence_ms, QUIET_MS);
+    assert_int_equal(atomic_load(&told), 1);
+    assert_int_equal(cistern_close(other), 0);
+}
+
 /* ---- What cannot be removed ---- */
 
 static void what_cannot_be_removed_counts_as_used(void **state)
@@ -418,6 +440,7 @@ int main(int argc, char **argv)
         TEST(its_own_directory_is_another_matter),
         TEST(sizes_that_are_not_told_stop_nobody),
         TEST(a_head_of_a_later_version_is_never_silent),
+        TEST(all_who_share_a_root_have_one_silence),
         TEST(what_cannot_be_removed_counts_as_used),
         TEST(a_torn_listing_costs_nothing),
         TEST(a_full_file_system_takes_no_more_than_it_needs),
