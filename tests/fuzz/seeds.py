@@ -257,8 +257,23 @@ def usrbio():
         + call("extract", 0, 7, 0) + call("is", 0) + call("info", 0, 200, 0) + call("roots", 2) + call("sizes", 0, 9, 0, 0)
 
 
+def sealed():
+    def change(*places):
+        return b"".join(u16(at) + bytes([by]) for at, by in places)
+
+    hexes = b"# keys\n" + b"ab" * 32 + b"\n" + b"CD" * 32 + b"\n"
+    yield "untouched", b"\0" + u16(len(hexes)) + hexes
+    yield "raw", b"\0" + u16(32) + bytes(range(32))
+    yield "short", b"\0" + u16(4) + b"abcd"
+    yield "wrapped", b"\0" + u16(0) + change((152, 1))
+    yield "free", b"\0" + u16(0) + change((121, 1), (149, 2))
+    yield "record", b"\1" + u16(0) + change((4096 + 128 + 32, 1))
+    yield "serial", b"\1" + u16(0) + change((4096 + 64 + 16, 1))
+    yield "torn", b"\0" + u16(0) + change((4096 + 60, 1))
+
+
 TARGETS = {f.__name__.replace("importing", "import"): f for f in (importing, toc_header, pin, head, frames, growing, contents, root, space_text, space_struct, options, cli, names,
-                                   usrbio)}
+                                   usrbio, sealed)}
 
 
 def main():
