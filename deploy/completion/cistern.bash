@@ -9,7 +9,7 @@ _cistern()
         mapfile -t COMPREPLY < <(compgen -d -- "$cur")
         return
         ;;
-    --provider-path | --key-file)
+    --provider-path | --key-file | --hf-config)
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         return
         ;;
@@ -19,12 +19,12 @@ _cistern()
         ;;
     esac
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "bench stat ls fsck verify gc wipe export import pin unpin pins warm explain version help --help --version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "bench stat ls fsck verify gc wipe retire export import pin unpin pins warm explain doctor plan replay version" -- "$cur")
         return
     fi
     case $verb in
     help)
-        mapfile -t COMPREPLY < <(compgen -W "bench stat ls fsck verify gc wipe export import pin unpin pins warm explain version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "bench stat ls fsck verify gc wipe retire export import pin unpin pins warm explain doctor plan replay version" -- "$cur")
         ;;
     stat)
         mapfile -t COMPREPLY < <(compgen -W "$target --json --help" -- "$cur")
@@ -44,6 +44,9 @@ _cistern()
     wipe)
         mapfile -t COMPREPLY < <(compgen -d -W "$target --space --model --older-than --all --yes --dry-run --force --silence --verbose --json --help" -- "$cur")
         ;;
+    retire)
+        mapfile -t COMPREPLY < <(compgen -d -W "$target --space --undo --json --help" -- "$cur")
+        ;;
     export)
         mapfile -t COMPREPLY < <(compgen -f -W "$target --with-salt --json --help" -- "$cur")
         ;;
@@ -61,6 +64,22 @@ _cistern()
         ;;
     explain)
         mapfile -t COMPREPLY < <(compgen -d -W "$target --space --prompt --tenant --lora --key --keys --read --prefill-rate --read-rate --verbose --json --help" -- "$cur")
+        ;;
+    doctor)
+        mapfile -t COMPREPLY < <(compgen -d -W "--mount --root --tp --only --list --clean --quiet --strict --timeout --sysroot --json
+            --help" -- "$cur")
+        ;;
+    plan)
+        mapfile -t COMPREPLY < <(compgen -f -W "--hf-config --layers --kv-heads --head-dim --mla-rank --mla-rope --dtype --tp
+            --block-tokens --context --concurrency --ttft --hours --request-seconds --new
+            --prefill-rate --bandwidth --read-latency --lane-rate --read-staging --write-staging
+            --host-memory --arithmetic --json --emit --name --image --mount --root --fuse-service
+            --storage-release --help" -- "$cur")
+        ;;
+    replay)
+        mapfile -t COMPREPLY < <(compgen -f -W "--mount --root --provider --key-file --provider-path --tp --block-bytes --token-bytes
+            --hf-config --prefill-rate --speed --limit --capacity --segment --staging --keep --html
+            --json --help" -- "$cur")
         ;;
     bench)
         if [ "$COMP_CWORD" -eq 2 ] && [ "${cur:0:1}" != - ]; then

@@ -103,7 +103,7 @@ static void root_check(struct fuzz_in *in, struct fake_dir *d)
     rc = root_prepare(&d->io, "r", &params, &info);
     FUZZ_CHECK(params.may_write || d->writes == 0);
     if (rc) {
-        FUZZ_CHECK(rc == -EBADMSG || rc == CISTERN_EFORMAT ||
+        FUZZ_CHECK(rc == -EBADMSG || rc == CISTERN_EFORMAT || rc == CISTERN_EKEY ||
                    (!params.may_write && rc == -ENOENT) ||
                    (faults && (rc == -EIO || rc == -ENOSPC)));
         FUZZ_CHECK(memcmp(&info, &untouched, sizeof info) == 0);

@@ -46,7 +46,6 @@ PLANTS = {
     "sealed-tag": ("sealed", "src/segment/reader.c", "cipher_check(c->cipher, tag, sizeof tag) == 0", "true"),
     "sealed-wrap": ("sealed", "src/segment/crypt.c",
                     "    if (!rc)\n        rc = cipher_check(c, WRAP(copy, tag), CRYPT_TAG);\n", ""),
-    "sealed-keys": ("sealed", "src/segment/crypt.c", "if (len != 2 * CRYPT_KEY)", "if (len < 2)"),
     "salt-length": ("root", "src/segment/root.c", "if (n == 32) {", "if (n >= 32) {"),
     "root-version": ("root", "src/segment/root.c", "if (format > ROOT_ENCRYPTED ||", "if (format > ROOT_ENCRYPTED + 1 ||"),
     "json-order": ("space_text", "src/key/space.c", "(JSON_SORT_KEYS | JSON_COMPACT)", "JSON_COMPACT"),
