@@ -66,7 +66,8 @@ void capacity_set(cistern *c);
 
 /* ---- merge.c; the keeper's ---- */
 
-/* Some of the work of merging small segments, if there is any; true: there is, and when to go on. */
+/* Some of the work of merging small segments, if there is any; true: there is, and when to go on.
+ */
 bool merge_step(cistern *c, uint64_t *again_ns);
 
 /* ---- victims.c; the keeper's ---- */

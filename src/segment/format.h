@@ -192,7 +192,8 @@ struct check_identity {
 };
 _Static_assert(sizeof(struct check_identity) == 96, "check identity");
 
-/* A pin: this, then the keys, 32 bytes each. checksum = XXH3-64 of the file with this field zero. */
+/* A pin: this, then the keys, 32 bytes each. checksum = XXH3-64 of the file with this field zero.
+ */
 #define PIN_LABEL 64u
 struct pin_header {
     uint64_t magic;

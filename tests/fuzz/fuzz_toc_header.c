@@ -38,7 +38,8 @@ static void taken_check(const uint8_t *page, const struct toc_header *h)
     struct toc_header second;
 
     FUZZ_CHECK(le64_load(page + AT(checksum)) == fuzz_checksum(page, FORMAT_PAGE, AT(checksum)));
-    FUZZ_CHECK(h->magic == FORMAT_TOC_MAGIC && h->version == FORMAT_VERSION && !(h->flags & ~TOC_ENCRYPTED));
+    FUZZ_CHECK(h->magic == FORMAT_TOC_MAGIC && h->version == FORMAT_VERSION &&
+               !(h->flags & ~TOC_ENCRYPTED));
     FUZZ_CHECK(h->shards >= 1 && h->shards <= 256 && h->shard < h->shards);
     FUZZ_CHECK(h->seq < SEQ_END && h->header_bytes == FORMAT_PAGE);
     FUZZ_CHECK(memcmp(page + AT(space), h->space, 32) == 0);
