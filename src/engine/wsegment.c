@@ -165,19 +165,22 @@ static int make(cistern *c, struct writer *w, struct wstream *st)
         pass_over(w, st, seg.seq);
     if (rc)
         return rc;
+    allocated = allocate_step(c, &seg.data, 0); /* before anybody else knows the file */
+    /* From the table on, files may be exchanged (renew.h): not before ours is known to be in use. */
+    (void)pthread_mutex_lock(&c->renew->files);
     number = segtab_add(&c->segs, &seg);
     if (number >= 0 && c->crypt) /* nobody asks for it before something is published */
         memcpy(crypt_slot(c->crypt, (uint32_t)number), key, sizeof key);
     crypt_wipe(key, sizeof key);
-    if (number < 0) {
+    if (number < 0 || !HOLDS(c, segment_hold(&c->segs, (uint32_t)number))) { /* until it is sealed */
+        (void)pthread_mutex_unlock(&c->renew->files);
+        if (number >= 0)
+            return -EIO;
         c->io->ops->file_close(c->io, &toc);
         c->io->ops->file_close(c->io, &seg.data);
         remove_files(c, seg.writer, seg.seq);
         return (int)number;
     }
-    if (!HOLDS(c, segment_hold(&c->segs, (uint32_t)number))) /* until it is sealed */
-        return -EIO;
-    allocated = allocate_step(c, &seg.data, 0); /* before anybody else knows the file */
     (void)pthread_mutex_lock(&w->lock);
     s->stream = st;
     s->stage = WSEG_READY;
@@ -201,6 +204,7 @@ static int make(cistern *c, struct writer *w, struct wstream *st)
     st->seq = seg.seq + 1;
     st->next = s;
     (void)pthread_mutex_unlock(&w->lock);
+    (void)pthread_mutex_unlock(&c->renew->files);
     return 0;
 }
 
