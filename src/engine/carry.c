@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/hash.h"
+#include "base/le.h"
 #include "engine/capacity.h"
 #include "engine/renew.h"
 #include "engine/sealed.h"
@@ -30,6 +31,7 @@ struct unit {
     uint32_t len, count;
     bool copies; /* the segment stays: the index has these blocks already */
     enum policy_generation to;
+    uint32_t erased;                         /* of the job */
     struct block_info blocks[WGROUP_BLOCKS]; /* check: the hash of the payload, not mixed */
     uint32_t at[WGROUP_BLOCKS];              /* place in the slot */
 };
@@ -41,7 +43,10 @@ struct job {
     size_t count, room, next;
     bool copies; /* of pinned blocks; the segment is not evicted */
     enum policy_generation to;
+    uint32_t erased; /* of struct carry, when the choice began */
 };
+
+#define MARKS (64u << 10) /* bits; 8 KiB */
 
 struct carry {
     struct job jobs[JOBS];
@@ -50,6 +55,11 @@ struct carry {
     uint32_t epoch; /* of the handle, when the ring was made */
     struct unit unit;
     _Atomic bool ready; /* the unit is the lane's, else the keeper's */
+    /* The index does not have what is on its way, so a deletion does not find it there. Each block
+     * chosen leaves a mark; a deletion that meets one counts `erased` up, and everything chosen
+     * before is dropped: now and then too much, which costs a hit. */
+    _Atomic uint64_t marks[MARKS / 64];
+    _Atomic uint32_t erased;
     /* Of carry_begin(). */
     struct job *choosing;
     const struct policy_segment *victim;
@@ -104,6 +114,51 @@ void carry_close(cistern *c)
     c->capacity->carry = NULL;
 }
 
+static bool has_jobs(const struct carry *y)
+{
+    uint32_t i;
+
+    for (i = 0; i < JOBS && !y->jobs[i].blocks; i++)
+        ;
+    return i < JOBS;
+}
+
+/* ---- Deletions of what is on its way ---- */
+
+static uint32_t mark_of(const uint8_t key[32])
+{
+    return le32_load(key) % MARKS;
+}
+
+/* False: it was deleted just now. */
+static bool mark(cistern *c, struct carry *y, const struct block_info *b)
+{
+    uint32_t bit = mark_of(b->key);
+    cistern_key key;
+
+    (void)atomic_fetch_or(&y->marks[bit / 64], UINT64_C(1) << bit % 64);
+    memcpy(key.b, b->key, sizeof key.b);
+    return index_mask(c->index, &key) != 0; /* after the mark: a deletion sees it from here on */
+}
+
+void carry_erase(cistern *c, const cistern_key *key)
+{
+    struct carry *y = c->capacity ? atomic_load(&c->capacity->carry) : NULL;
+    uint32_t bit = mark_of(key->b);
+
+    if (y && (atomic_load(&y->marks[bit / 64]) & UINT64_C(1) << bit % 64))
+        (void)atomic_fetch_add(&y->erased, 1);
+}
+
+/* Nothing is on its way that a mark could stand for. */
+static void clear_marks(struct carry *y)
+{
+    uint32_t i;
+
+    for (i = 0; i < MARKS / 64; i++)
+        atomic_store_explicit(&y->marks[i], 0, memory_order_relaxed);
+}
+
 /* ---- Choosing ---- */
 
 static int by_offset(const void *x, const void *y)
@@ -125,7 +180,7 @@ static int consider(void *arg, const struct index_place *p, bool others)
                              .copied = others};
     struct block_info *grown;
 
-    if (!policy_carry(y->victim, &b, &k->params, &k->history))
+    if (!policy_carry(y->victim, &b, &k->params, &k->history) || !mark(c, y, &p->info))
         return 0;
     if (job->count == job->room) {
         size_t room = job->room ? 2 * job->room : 64;
@@ -166,6 +221,9 @@ void carry_begin(cistern *c, uint32_t number, const struct policy_segment *victi
         ;
     if (!y || y->lost || i == JOBS || !segment_hold(&c->segs, number))
         return;
+    if (!has_jobs(y) && !atomic_load(&y->ready))
+        clear_marks(y);
+    job.erased = atomic_load(&y->erased);
     y->choosing = &job;
     y->victim = victim;
     if (index_walk_segment(c->index, number, consider, c)) /* short of memory */
@@ -253,6 +311,7 @@ static uint64_t take_run(const cistern *c, struct job *job, struct unit *u)
     u->len = u->count = 0;
     u->copies = job->copies;
     u->to = job->to;
+    u->erased = job->erased;
     while (job->next < job->count && u->count < c->cfg.io_blocks) {
         const struct block_info *b = &job->blocks[job->next];
 
@@ -415,6 +474,10 @@ static bool step(cistern *c, struct carry *y)
         end_job(c, job);
         return false;
     }
+    if (!job->copies && job->erased != atomic_load(&y->erased)) {
+        end_job(c, job);
+        return true;
+    }
     if (!pace_reads(c) || !(y->unit.slot = spare_slot(c)))
         return true;
     if (read_unit(c, job)) {
@@ -488,13 +551,16 @@ static int place_block(struct writer *w, struct wgroup *g, const struct unit *u,
     return 0;
 }
 
-static bool still_wanted(struct writer *w, const struct block_info *b, bool copy)
+static bool still_wanted(struct writer *w, const struct unit *u, const struct block_info *b)
 {
+    const struct carry *y = w->c->capacity->carry;
     cistern_key key;
 
     memcpy(key.b, b->key, sizeof key.b);
-    if (copy) /* unless it was deleted meanwhile */
+    if (u->copies) /* unless it was deleted meanwhile */
         return index_mask(w->c->index, &key) && !underway_find(w, b->key);
+    if (u->erased != atomic_load(&y->erased))
+        return false;
     return (index_mask(w->c->index, &key) & b->mask) != b->mask && !underway_find(w, b->key);
 }
 
@@ -512,7 +578,7 @@ static void take_unit(struct writer *w, struct wstream *st, struct unit *u)
                          .blocks = g->blocks,
                          .deadline_ns = UINT64_MAX};
     for (i = 0; i < u->count; i++) {
-        if (!still_wanted(w, &u->blocks[i], u->copies))
+        if (!still_wanted(w, u, &u->blocks[i]))
             continue;
         if (place_block(w, g, u, i)) {
             writer_end_segment(w, st); /* nothing else may be encrypted for this place */

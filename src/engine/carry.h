@@ -7,7 +7,8 @@
  * put again meanwhile is not carried. All of it is best effort: a crash or slow storage loses what
  * an eviction without it would have lost.
  *
- * Threads: the keeper, but for carry_lay_out() and carry_waits(), which are the write lane's.
+ * Threads: the keeper, but for carry_lay_out() and carry_waits(), which are the write lane's, and
+ * carry_erase().
  */
 #ifndef ENGINE_CARRY_H
 #define ENGINE_CARRY_H
@@ -27,6 +28,9 @@ void carry_begin(cistern *c, uint32_t number, const struct policy_segment *victi
  * the index has a newer copy; nothing happens when there is no room for it now. */
 void carry_copies(cistern *c, uint32_t number, struct block_info *blocks, size_t count,
                   enum policy_generation to);
+/* This block was deleted: it is not to come back. After it was taken out of the index; any thread.
+ */
+void carry_erase(cistern *c, const cistern_key *key);
 /* Some of them are on their way. */
 bool carry_copying(const cistern *c);
 /* Reads some of what was chosen, and hands it to the write lane. True: there is more. */

@@ -10,6 +10,7 @@
 
 #include "base/bits.h"
 #include "base/clock.h"
+#include "engine/carry.h"
 #include "engine/capacity.h"
 #include "engine/engine.h"
 
@@ -149,6 +150,7 @@ static int delete_one(cistern *c, const cistern_key *key)
         heat_lost(&c->segs.at[place.segment], 1);
         copies++;
     }
+    carry_erase(c, key);
     return copies;
 }
 

@@ -166,13 +166,15 @@ static int make(cistern *c, struct writer *w, struct wstream *st)
     if (rc)
         return rc;
     allocated = allocate_step(c, &seg.data, 0); /* before anybody else knows the file */
-    /* From the table on, files may be exchanged (renew.h): not before ours is known to be in use. */
+    /* From the table on, files may be exchanged (renew.h): not before ours is known to be in use.
+     */
     (void)pthread_mutex_lock(&c->renew->files);
     number = segtab_add(&c->segs, &seg);
     if (number >= 0 && c->crypt) /* nobody asks for it before something is published */
         memcpy(crypt_slot(c->crypt, (uint32_t)number), key, sizeof key);
     crypt_wipe(key, sizeof key);
-    if (number < 0 || !HOLDS(c, segment_hold(&c->segs, (uint32_t)number))) { /* until it is sealed */
+    if (number < 0 ||
+        !HOLDS(c, segment_hold(&c->segs, (uint32_t)number))) { /* until it is sealed */
         (void)pthread_mutex_unlock(&c->renew->files);
         if (number >= 0)
             return -EIO;

@@ -339,6 +339,47 @@ static void used_blocks_are_carried_over(void **state)
     assert_int_equal(metric(f->c, "bad_checksum_blocks"), 0);
 }
 
+static struct fixture *deleting; /* by the hook, once */
+static int64_t deleted;
+
+/* A block of an evicted segment was read to be carried over: it is in no index now. */
+static void delete_while_carried(const char *name)
+{
+    struct fixture *f = deleting;
+    uint32_t i;
+
+    if (!f || strcmp(name, "carry.read") != 0)
+        return;
+    deleting = NULL;
+    deleted = 0;
+    for (i = 3; i < 256; i += 64)
+        deleted += cistern_delete(f->c, &f->keys[i], 1);
+}
+
+static void what_is_deleted_while_it_is_carried_stays_away(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t i, hits = 0;
+
+    open_store(f);
+    deleting = f;
+    deleted = -1;
+    fault_hook = delete_while_carried;
+    for (i = 0; i < MANY; i += BATCH) {
+        put_all(f, i, BATCH);
+        if (i % 64 == 0 && deleting)
+            read_some(f, &hits);
+    }
+    fault_hook = NULL;
+    assert_null(deleting);
+    assert_true(deleted >= 0 && deleted < 4); /* one at least was on its way */
+    for (i = 3; i < 256; i += 64)
+        assert_false(get_one(f, i));
+    reopen(f);
+    for (i = 3; i < 256; i += 64)
+        assert_false(get_one(f, i));
+}
+
 static void nothing_is_carried_when_it_is_off(void **state)
 {
     struct fixture *f = *state;
@@ -512,6 +553,7 @@ int main(int argc, char **argv)
         TEST(segments_of_ended_writers_are_evicted),
         TEST(a_run_that_was_matched_is_not_chosen),
         TEST(used_blocks_are_carried_over),
+        TEST(what_is_deleted_while_it_is_carried_stays_away),
         TEST(nothing_is_carried_when_it_is_off),
         TEST(deletions_outlive_their_segment),
         TEST(killed_before_the_first_step),
