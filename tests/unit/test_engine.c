@@ -420,6 +420,8 @@ static void segments_roll(void **state)
             store_key(&f->keys[i], 1000 * round + i);
         put_all(f, CISTERN_STORED);
     }
+    for (i = 0; i < 2000 && metric(f->c, "segments_sealed") < 20; i++)
+        (void)usleep(5000); /* seals are the syncer's, behind the puts */
     assert_true(metric(f->c, "segments_sealed") >= 20);
     reopen(f);
     for (round = 0; round < 10; round++) {
