@@ -162,7 +162,9 @@ static void read_all(cistern *c, uint32_t count, char *out)
         for (b = 0; b < n; b++)
             out[at + b] = verdict(&t, b, at + b);
     }
-    (void)cistern_refresh(c, 60000); /* reads that fell short are looked into before it */
+    /* Reads that fell short are looked into before it returns. */
+    if (cistern_refresh(c, 60000))
+        fprintf(stderr, "refresh: %s\n", cistern_error_text());
     out[count] = '\0';
 }
 
