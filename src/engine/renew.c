@@ -19,6 +19,9 @@
 #define STALE_LOOKS   8u
 #define REFUSED_NS    (60 * NS_PER_S)
 
+/* Of closed handles: storage may still write to what they asked with, so it is never let go. */
+static struct renew *_Atomic left_behind;
+
 bool renew_sleep(struct renew *r, uint64_t ns)
 {
     struct timespec until = clock_timespec(clock_ns() + ns);
@@ -266,7 +269,13 @@ int renew_close(cistern *c)
         left |= r->scratch[i].out;
         renew_drop_scratch(c, &r->scratch[i]);
     }
-    free(r);
     c->renew = NULL;
-    return left ? -EBUSY : 0;
+    if (!left) {
+        free(r);
+        return 0;
+    }
+    r->left = atomic_load(&left_behind);
+    while (!atomic_compare_exchange_weak(&left_behind, &r->left, r))
+        ;
+    return -EBUSY;
 }

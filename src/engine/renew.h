@@ -60,6 +60,7 @@ struct renew {
     uint64_t refused_ns;     /* when it was last called for in vain */
     bool died;               /* the mount was gone meanwhile */
     bool used, told;
+    struct renew *left; /* one of a handle that was closed before */
 };
 
 int renew_open(cistern *c) MUST_CHECK; /* before the lanes */
@@ -79,7 +80,7 @@ void renew_writer_turn(struct writer *w);
 /* Whether a read through a new ring, of new memory and a new descriptor is answered; waits for it.
  */
 bool renew_storage_answers(cistern *c) MUST_CHECK;
-/* Everything of it that is not storage's. */
+/* Everything of it that is not storage's; memory that is stays where it was. */
 void renew_drop_scratch(cistern *c, struct scratch *s);
 /* Takes late answers of such reads. */
 void renew_reap_scratch(cistern *c);

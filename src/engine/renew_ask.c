@@ -39,12 +39,16 @@ static int open_page(cistern *c, struct io_file *f, uint64_t *offset)
 
 void renew_drop_scratch(cistern *c, struct scratch *s)
 {
+    struct scratch none = {.file = {.fd = -1}};
+
     c->io->ops->ring_destroy(c->io, &s->ring);
-    if (s->mem.base && !s->out)
+    if (s->out)
+        none.mem = s->mem;
+    else if (s->mem.base)
         c->io->ops->mem_destroy(c->io, &s->mem);
     if (s->file.fd >= 0)
         c->io->ops->file_close(c->io, &s->file);
-    *s = (struct scratch){.file = {.fd = -1}};
+    *s = none;
 }
 
 static int make(cistern *c, struct scratch *s, uint64_t *offset)
