@@ -62,11 +62,13 @@ static uint8_t *read_file(const char *path, size_t *len)
 static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
+    char dir[256];
     int i, j;
 
     assert_non_null(f);
     store_init(&f->s);
     assert_true(f->s.dir[0]);
+    (void)snprintf(dir, sizeof dir, "%.255s", f->s.dir);
     f->parts[0] = (struct cistern_part){.name = "kv", .bytes = KV};
     f->parts[1] = (struct cistern_part){.name = "tail", .bytes = TAIL};
     f->s.space.parts = f->parts;
@@ -75,7 +77,7 @@ static int setup(void **state)
     for (i = 0; i < 3; i++) {
         for (j = 0; j < 64; j++)
             f->hex[i][j] = "0123456789abcdef"[(j * 7 + i * 5 + j / 3) % 16];
-        (void)snprintf(f->key[i], sizeof f->key[i], "%s/key%d", f->s.dir, i);
+        (void)snprintf(f->key[i], sizeof f->key[i], "%.200s/key%d", dir, i);
         write_file(f->key[i], f->hex[i], 64);
     }
     f->s.o.encryption_key_file = f->key[0];
