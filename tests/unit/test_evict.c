@@ -339,21 +339,22 @@ static void used_blocks_are_carried_over(void **state)
     assert_int_equal(metric(f->c, "bad_checksum_blocks"), 0);
 }
 
-static struct fixture *deleting; /* by the hook, once */
-static int64_t deleted;
+static struct fixture *_Atomic deleting; /* by the hook, once; main() sets the hook */
+static _Atomic int64_t deleted;
 
 /* A block of an evicted segment was read to be carried over: it is in no index now. */
 static void delete_while_carried(const char *name)
 {
     struct fixture *f = deleting;
+    int64_t found = 0;
     uint32_t i;
 
     if (!f || strcmp(name, "carry.read") != 0)
         return;
-    deleting = NULL;
-    deleted = 0;
     for (i = 3; i < 256; i += 64)
-        deleted += cistern_delete(f->c, &f->keys[i], 1);
+        found += cistern_delete(f->c, &f->keys[i], 1);
+    deleted = found;
+    deleting = NULL;
 }
 
 static void what_is_deleted_while_it_is_carried_stays_away(void **state)
@@ -362,15 +363,13 @@ static void what_is_deleted_while_it_is_carried_stays_away(void **state)
     uint32_t i, hits = 0;
 
     open_store(f);
-    deleting = f;
     deleted = -1;
-    fault_hook = delete_while_carried;
+    deleting = f;
     for (i = 0; i < MANY; i += BATCH) {
         put_all(f, i, BATCH);
         if (i % 64 == 0 && deleting)
             read_some(f, &hits);
     }
-    fault_hook = NULL;
     assert_null(deleting);
     assert_true(deleted >= 0 && deleted < 4); /* one at least was on its way */
     for (i = 3; i < 256; i += 64)
@@ -565,5 +564,6 @@ int main(int argc, char **argv)
 
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
+    fault_hook = delete_while_carried;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

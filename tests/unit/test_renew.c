@@ -9,7 +9,7 @@
 
 enum { LIMIT = 3, PROBE_MS = 50 };
 
-static int lost_logs, anew_logs;
+static _Atomic int lost_logs, anew_logs;
 static long left_bytes, own_bytes; /* of handles before, storage's; of this one */
 
 static void listen(void *arg, int level, const char *text)
