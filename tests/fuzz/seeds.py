@@ -146,10 +146,12 @@ def root():
     salt, store, space = golden(STORE, "salt"), golden(STORE, "cistern.json"), golden(STORE, SPACE, "space.json")
     yield "golden", b"\0\x0d" + u32(7) + blob(salt) + store
     yield "new", b"\0\x01" + u32(1 << 30)
-    yield "later", b"\0\x0c" + u32(7) + blob(salt) + b'{"format":2}'
+    yield "later", b"\0\x0c" + u32(7) + blob(salt) + b'{"format":3}'
     yield "damaged", b"\0\x0d" + u32(7) + blob(salt) + store[:20]
     yield "small", b"\0\x0d" + u32(7) + blob(salt) + b'{"format":1,"capacity_bytes":0,"segment_bytes":1,"created_s":2}'
-    yield "later-whole", b"\0\x0d" + u32(7) + blob(salt) + b'{"format":2,"capacity_bytes":0,"segment_bytes":1,"created_s":2}'
+    yield "later-whole", b"\0\x0d" + u32(7) + blob(salt) + b'{"format":3,"capacity_bytes":0,"segment_bytes":1,"created_s":2}'
+    yield "encrypted", b"\0\x0d" + u32(7) + blob(salt) + \
+        b'{"format":2,"encryption":"aes-256-gcm","key_id":"0123456789abcdef","capacity_bytes":0,"segment_bytes":1,"created_s":2}'
     yield "short-salt", b"\0\x0d" + u32(7) + blob(salt[:31]) + store
     yield "faults", b"\0\x0f" + u32(7) + b"\x46" + blob(salt) + b"[]"
     yield "space", b"\1\x0d" + b"s0of1".ljust(15, b"\0") + space
