@@ -41,7 +41,8 @@ $(O)/tests/harness/%: $(O)/obj/tests/harness/%.o
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -o $@ $< $(ALL_LDFLAGS)
 
-PYTEST := /usr/bin/python3 -m pytest -q -p no:cacheprovider
+# -rs: why a test was left out is part of the output.
+PYTEST := /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider
 .PHONY: test-harness
 test-harness: setup-test $(O)/tests/harness/no_uring
 	@$(PYTEST) tests/harness

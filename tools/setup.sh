@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs what a Debian or Ubuntu machine lacks for one need: build, test, lint, fuzz or fresh. Asks nothing.
+# Installs what a Debian or Ubuntu machine lacks for one need: build, test, lint, fuzz, fresh or validators. Asks
+# nothing.
 #
 # Root uses apt-get, anybody else needs sudo without a password. Nothing is touched when nothing is missing.
 set -eu
@@ -14,7 +15,9 @@ test) packages=$test ;;
 lint) packages=$lint ;;
 fuzz) packages="$build python3 clang" optional="libclang-rt-dev" ;; # part of clang itself in older releases
 fresh) packages="debootstrap" ;;
-*) echo "setup.sh: unknown need '$need' (build, test, lint, fuzz or fresh)" >&2; exit 2 ;;
+# What others read emitted configuration with; kubernetes-validate comes by pip, see .ci/run.
+validators) packages="docker-compose python3-pip" ;;
+*) echo "setup.sh: unknown need '$need' (build, test, lint, fuzz, fresh or validators)" >&2; exit 2 ;;
 esac
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then

@@ -21,6 +21,7 @@
  *   15  crossing a block           crossing_is_no_error_at_prep; test_strict.c
  *   16  overlapping reads          overlapping_reads_are_accepted; test_strict.c
  */
+#include "../harness/skip.h"
 #include "conform.h"
 
 #include <dlfcn.h>
@@ -510,7 +511,7 @@ static void overlapping_reads_are_accepted(void **state)
 
     (void)state;
 #ifdef __SANITIZE_THREAD__
-    skip(); /* it would see what this test does on purpose */
+    SKIP("ThreadSanitizer would see what this test does on purpose");
 #endif
     CHECK_EQ(ftruncate(fd, 8192), 0);
     CHECK(hf3fs_reg_fd(fd, 0) <= 0);

@@ -2,6 +2,7 @@
  * test_checklist_files.c - items 10 (reads), 11 (writes) and 12 (reg_fd) of the check list in
  * section 8.1 of the specification; the table is in test_checklist.c.
  */
+#include "../harness/skip.h"
 #include "conform.h"
 
 #include <sched.h>
@@ -159,7 +160,7 @@ static void direct_with_odd_alignment(void **state)
 
     (void)state;
     if (fd < 0)
-        skip(); /* this file system has no O_DIRECT */
+        SKIP("this file system has no O_DIRECT");
     CHECK(hf3fs_reg_fd(fd, 0) <= 0);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         uint8_t *from = iov.base + cases[i].ptr, *to = iov.base + 512 * KIB + cases[i].ptr;

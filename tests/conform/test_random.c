@@ -3,6 +3,7 @@
  * memory: lengths, offsets and memory of any alignment, on plain, O_DIRECT and O_APPEND
  * descriptors. $CONFORM_SEED repeats a run.
  */
+#include "../harness/skip.h"
 #include "conform.h"
 
 #define FILE_MAX  (MIB + 12345)
@@ -130,7 +131,7 @@ static void run_random(int flags)
     int fd = open(in_mount("random"), O_CREAT | O_TRUNC | O_RDWR | flags, 0644);
 
     if (fd < 0 && errno == EINVAL)
-        skip(); /* this file system has no O_DIRECT */
+        SKIP("this file system has no O_DIRECT");
     CHECK(model != NULL);
     seed_now = text != NULL ? strtoull(text, NULL, 0) : (uint64_t)now_ms() * 2654435761u + 1;
     print_message("CONFORM_SEED=%llu\n", (unsigned long long)seed_now);

@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <sys/wait.h>
 
+#include "../harness/skip.h"
 #include "../fakes/fakes.h"
 #include "base/hash.h"
 #include "cistern.h"
@@ -40,7 +41,7 @@ static void in_child(int (*body)(void))
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_true(WIFEXITED(status));
     if (WEXITSTATUS(status) == 77)
-        skip(); /* a real driver is here: its absence cannot be shown */
+        SKIP("a real CUDA driver is here: its absence cannot be shown");
     assert_int_equal(WEXITSTATUS(status), 0);
 }
 

@@ -19,6 +19,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "../harness/skip.h"
 #include "../fakes/fakes.h"
 #include "base/clock.h"
 #include "cistern.h"
@@ -491,7 +492,7 @@ static void backend_is_told(void **state)
     (void)state;
     assert_non_null(strstr(io->backend, "backend="));
     if (getenv("CISTERN_USRBIO_BACKEND"))
-        skip(); /* somebody has chosen */
+        SKIP("CISTERN_USRBIO_BACKEND is set");
     assert_int_equal(io->inline_reads, strncmp(dir, "/dev/shm", 8) == 0);
 }
 
@@ -584,7 +585,7 @@ static void real_files_of_another_mount_are_refused(void **state)
 
     (void)state;
     if (stat(dir, &here) || stat("/proc/self/status", &there) || here.st_dev == there.st_dev)
-        skip(); /* there is no second file system to point at */
+        SKIP("there is no second file system to point at");
     path_in(path, "elsewhere");
     assert_int_equal(symlink("/proc/self/status", path), 0);
     assert_int_equal(io->ops->file_open(io, "elsewhere", IO_READ, &f), -EXDEV);
@@ -678,7 +679,7 @@ static void real_things_are_made_in_a_child_too(void **state)
 
     (void)state;
 #if defined(__SANITIZE_THREAD__)
-    skip(); /* it allows no threads in a child */
+    SKIP("ThreadSanitizer allows no threads in a child");
 #endif
     assert_int_equal(io->ops->ring_create(io, &r, 4, true), 0);
     fake->makers = 0;

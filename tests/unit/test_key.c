@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../harness/skip.h"
 #include "key/key.h"
 #include "key/sha.h"
 #include "key/sha_wide.h"
@@ -293,7 +294,7 @@ static void test_wide_hashes_agree_with_openssl(void **state)
 
     (void)state;
     if (!sha_wide_usable())
-        skip(); /* there is nothing to compare: every key comes from OpenSSL on this CPU */
+        SKIP("nothing to compare: every key comes from OpenSSL on this CPU");
     for (i = 0; i < sizeof data; i++)
         data[i] = (uint8_t)(i * 31 + i / 256);
     for (n = 1; n <= SHA_LANES; n++) {
