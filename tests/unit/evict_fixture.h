@@ -5,6 +5,7 @@
 #ifndef EVICT_FIXTURE_H
 #define EVICT_FIXTURE_H
 
+#include <glob.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -142,6 +143,31 @@ static inline struct fixture *fixture_new(uint64_t capacity, uint32_t silence_ms
     f->s.o.silence_ms = silence_ms;
     f->s.o.sync_ms = 50;
     return f;
+}
+
+/* A teardown. */
+static inline int fixture_end(void **state)
+{
+    struct fixture *f = *state;
+
+    if (f->c)
+        assert_int_equal(cistern_close(f->c), 0);
+    store_rmdir(&f->s);
+    free(f);
+    return 0;
+}
+
+/* Files in the directories of all shards. */
+static inline size_t count_files(const struct fixture *f, const char *pattern)
+{
+    char path[512];
+    glob_t g;
+    size_t n;
+
+    (void)snprintf(path, sizeof path, "%s/rtp_llm/*-*/s*/%s", f->s.dir, pattern);
+    n = glob(path, 0, NULL, &g) == 0 ? g.gl_pathc : 0;
+    globfree(&g);
+    return n;
 }
 
 static inline void open_store(struct fixture *f)

@@ -10,36 +10,12 @@
 
 enum { CAPACITY = 16 * SEGMENT, TRACE = 400, SHARED = 8, RUN = 4 };
 
-static uint64_t metric(cistern *c, const char *name)
-{
-    struct cistern_metric m[METRIC_COUNT];
-    int i, n = cistern_metrics(c, m, METRIC_COUNT);
-
-    for (i = 0; i < n; i++) {
-        if (strcmp(m[i].name, name) == 0)
-            return m[i].value;
-    }
-    fail_msg("no metric %s", name);
-    return 0;
-}
-
 static int setup(void **state)
 {
     struct fixture *f = fixture_new(CAPACITY, 60000);
 
     f->s.o.admission = "reused";
     *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-
-    if (f->c)
-        assert_int_equal(cistern_close(f->c), 0);
-    store_rmdir(&f->s);
-    free(f);
     return 0;
 }
 
@@ -64,7 +40,7 @@ static void the_second_put_stores(void **state)
     assert_int_equal(f->ev.misses, 4);
     assert_int_equal(f->ev.errors, 0);
     assert_false(get_one(f, 0));
-    assert_int_equal(metric(f->c, "segments_created"), 0); /* nothing was even made for it */
+    assert_int_equal(metric_of(f->c, "segments_created"), 0); /* nothing was even made for it */
     expect(f, 0, 2, CISTERN_STORED);
     assert_true(get_one(f, 0));
     put_once(f, 0, 4); /* two that are there, two that were asked for twice now */
@@ -72,9 +48,9 @@ static void the_second_put_stores(void **state)
     assert_int_equal(f->results[1], CISTERN_PRESENT);
     assert_int_equal(f->results[2], CISTERN_STORED);
     assert_int_equal(f->results[3], CISTERN_STORED);
-    assert_int_equal(metric(f->c, "put_not_admitted_blocks"), 4);
-    assert_int_equal(metric(f->c, "put_stored_blocks"), 4);
-    assert_int_equal(metric(f->c, "put_dropped_blocks"), 0);
+    assert_int_equal(metric_of(f->c, "put_not_admitted_blocks"), 4);
+    assert_int_equal(metric_of(f->c, "put_stored_blocks"), 4);
+    assert_int_equal(metric_of(f->c, "put_dropped_blocks"), 0);
 }
 
 /* Of one put some blocks go in and some do not; what goes in is not disturbed. */
@@ -220,7 +196,7 @@ static void replay(struct fixture *f, struct sums *s)
             put_once(f, from + m.blocks, RUN - m.blocks);
     }
     assert_int_equal(cistern_flush(f->c, SOON_MS), 0);
-    s->written = metric(f->c, "put_bytes") + metric(f->c, "carried_bytes");
+    s->written = metric_of(f->c, "put_bytes") + metric_of(f->c, "carried_bytes");
     assert_int_equal(cistern_close(f->c), 0);
     f->c = NULL;
 }
@@ -252,14 +228,15 @@ static void reused_writes_at_most_half(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(the_second_put_stores, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_put_is_admitted_block_by_block, setup, teardown),
-        cmocka_unit_test_setup_teardown(reopening_forgets_what_was_asked_for, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_dropped_block_is_admitted_the_next_time, setup, teardown),
-        cmocka_unit_test_setup_teardown(one_process_decides_for_all_shards, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_mask_counts_with_admission_of_all, setup, teardown),
-        cmocka_unit_test_setup_teardown(bad_values_are_refused, setup, teardown),
-        cmocka_unit_test_setup_teardown(reused_writes_at_most_half, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_second_put_stores, setup, fixture_end),
+        cmocka_unit_test_setup_teardown(a_put_is_admitted_block_by_block, setup, fixture_end),
+        cmocka_unit_test_setup_teardown(reopening_forgets_what_was_asked_for, setup, fixture_end),
+        cmocka_unit_test_setup_teardown(a_dropped_block_is_admitted_the_next_time, setup,
+                                        fixture_end),
+        cmocka_unit_test_setup_teardown(one_process_decides_for_all_shards, setup, fixture_end),
+        cmocka_unit_test_setup_teardown(a_mask_counts_with_admission_of_all, setup, fixture_end),
+        cmocka_unit_test_setup_teardown(bad_values_are_refused, setup, fixture_end),
+        cmocka_unit_test_setup_teardown(reused_writes_at_most_half, setup, fixture_end),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

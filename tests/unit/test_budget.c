@@ -11,33 +11,9 @@
 #include "engine/capacity.h"
 #include "engine/engine.h"
 
-static uint64_t metric(cistern *c, const char *name)
-{
-    struct cistern_metric m[METRIC_COUNT];
-    int i, n = cistern_metrics(c, m, METRIC_COUNT);
-
-    for (i = 0; i < n; i++) {
-        if (strcmp(m[i].name, name) == 0)
-            return m[i].value;
-    }
-    fail_msg("no metric %s", name);
-    return 0;
-}
-
 static int setup(void **state)
 {
     *state = fixture_new(16 * SEGMENT, 60000);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-
-    if (f->c)
-        assert_int_equal(cistern_close(f->c), 0);
-    store_rmdir(&f->s);
-    free(f);
     return 0;
 }
 
@@ -69,9 +45,9 @@ static void puts_beyond_the_budget_are_dropped(void **state)
     f->s.o.write_budget_bytes_per_day = 16 * STORE_BLOCK;
     open_store(f);
     expect(f, 0, 2, none); /* nothing is saved up at the open */
-    assert_int_equal(metric(f->c, "put_dropped_budget_blocks"), 2);
+    assert_int_equal(metric_of(f->c, "put_dropped_budget_blocks"), 2);
     save_up(f, 4 * STORE_BLOCK);
-    assert_int_equal(metric(f->c, "write_budget_left_bytes"), 4 * STORE_BLOCK);
+    assert_int_equal(metric_of(f->c, "write_budget_left_bytes"), 4 * STORE_BLOCK);
     expect(f, 0, 3, stored);
     expect(f, 4, 3, cut);
     assert_int_equal(f->ev.status, 0);
@@ -79,10 +55,10 @@ static void puts_beyond_the_budget_are_dropped(void **state)
     assert_int_equal(f->ev.misses, 2);
     expect(f, 0, 2, there); /* what is there costs nothing */
     expect(f, 8, 2, none);
-    assert_int_equal(metric(f->c, "put_dropped_budget_blocks"), 6);
-    assert_int_equal(metric(f->c, "put_dropped_blocks"), 6);
+    assert_int_equal(metric_of(f->c, "put_dropped_budget_blocks"), 6);
+    assert_int_equal(metric_of(f->c, "put_dropped_blocks"), 6);
     assert_int_equal(get_hits(f, 0, 10), 4);
-    assert_int_equal(metric(f->c, "write_slots_free") + 2, metric(f->c, "write_slots"));
+    assert_int_equal(metric_of(f->c, "write_slots_free") + 2, metric_of(f->c, "write_slots"));
 }
 
 /* A block behind one that was dropped is of no use: it is not stored, though it would fit. */
@@ -115,7 +91,7 @@ static void a_large_budget_drops_nothing(void **state)
     for (i = 0; i < 64; i += BATCH)
         put_all(f, i, BATCH);
     assert_int_equal(get_hits(f, 0, 64), 64);
-    assert_int_equal(metric(f->c, "put_dropped_budget_blocks"), 0);
+    assert_int_equal(metric_of(f->c, "put_dropped_budget_blocks"), 0);
 }
 
 /* More than the root holds, with one block of every fourth segment read now and then: what is worth
@@ -149,10 +125,10 @@ static void carrying_over_counts(void **state)
             (void)get_one(f, b);
     }
     assert_int_equal(i, MANY);
-    assert_true(metric(f->c, "evicted_segments") > 20);
-    assert_true(metric(f->c, "carry_dropped_budget_blocks") > 0);
+    assert_true(metric_of(f->c, "evicted_segments") > 20);
+    assert_true(metric_of(f->c, "carry_dropped_budget_blocks") > 0);
     assert_int_equal(cistern_flush(f->c, SOON_MS), 0);
-    assert_true(metric(f->c, "put_bytes") + metric(f->c, "carried_bytes") <= given);
+    assert_true(metric_of(f->c, "put_bytes") + metric_of(f->c, "carried_bytes") <= given);
 }
 
 static void carrying_over_keeps_its_pace(void **state)
@@ -162,8 +138,8 @@ static void carrying_over_keeps_its_pace(void **state)
     f->s.o.read_bandwidth = 1; /* one unit, then none for a day */
     open_store(f);
     work(f);
-    assert_true(metric(f->c, "evicted_segments") > 20);
-    assert_in_range(metric(f->c, "carried_blocks"), 1, 16);
+    assert_true(metric_of(f->c, "evicted_segments") > 20);
+    assert_in_range(metric_of(f->c, "carried_blocks"), 1, 16);
     assert_false(pace_reads(f->c));
     assert_true(get_one(f, MANY - 1)); /* gets do not wait for it */
 }
@@ -177,16 +153,16 @@ static void a_put_waits_with_its_caller(void **state)
     f->s.o.write_bandwidth = 1;
     f->s.o.put_timeout_ms = 300;
     open_store(f);
-    slots = metric(f->c, "write_slots_free");
+    slots = metric_of(f->c, "write_slots_free");
     put_all(f, 0, 1);
     put_once(f, 4, 4);
     assert_int_equal(f->ev.status, -ETIMEDOUT);
     assert_int_equal(f->ev.misses, 4);
     assert_int_equal(f->ev.errors, 0);
     assert_int_equal(f->results[0], CISTERN_DROPPED);
-    assert_int_equal(metric(f->c, "put_timeouts"), 1);
-    assert_int_equal(metric(f->c, "write_bandwidth_waits"), 1);
-    assert_int_equal(metric(f->c, "write_slots_free"), slots);
+    assert_int_equal(metric_of(f->c, "put_timeouts"), 1);
+    assert_int_equal(metric_of(f->c, "write_bandwidth_waits"), 1);
+    assert_int_equal(metric_of(f->c, "write_slots_free"), slots);
     assert_true(get_one(f, 0));
 }
 
@@ -208,13 +184,13 @@ static void numbers_are_checked(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(puts_beyond_the_budget_are_dropped, setup, teardown),
-        cmocka_unit_test_setup_teardown(children_of_the_dropped_are_dropped, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_large_budget_drops_nothing, setup, teardown),
-        cmocka_unit_test_setup_teardown(carrying_over_counts, setup, teardown),
-        cmocka_unit_test_setup_teardown(carrying_over_keeps_its_pace, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_put_waits_with_its_caller, setup, teardown),
-        cmocka_unit_test_setup_teardown(numbers_are_checked, setup, teardown),
+        cmocka_unit_test_setup_teardown(puts_beyond_the_budget_are_dropped, setup, fixture_end),
+        cmocka_unit_test_setup_teardown(children_of_the_dropped_are_dropped, setup, fixture_end),
+        cmocka_unit_test_setup_teardown(a_large_budget_drops_nothing, setup, fixture_end),
+        cmocka_unit_test_setup_teardown(carrying_over_counts, setup, fixture_end),
+        cmocka_unit_test_setup_teardown(carrying_over_keeps_its_pace, setup, fixture_end),
+        cmocka_unit_test_setup_teardown(a_put_waits_with_its_caller, setup, fixture_end),
+        cmocka_unit_test_setup_teardown(numbers_are_checked, setup, fixture_end),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
-#include <glob.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -25,19 +24,6 @@
 #include "evict_fixture.h"
 
 enum { QUIET_MS = 400 };
-
-static uint64_t metric(cistern *c, const char *name)
-{
-    struct cistern_metric m[METRIC_COUNT];
-    int i, n = cistern_metrics(c, m, METRIC_COUNT);
-
-    for (i = 0; i < n; i++) {
-        if (strcmp(m[i].name, name) == 0)
-            return m[i].value;
-    }
-    fail_msg("no metric %s", name);
-    return 0;
-}
 
 /* ---- Files ---- */
 
@@ -61,18 +47,6 @@ static uint64_t du(const struct fixture *f)
     du_bytes = du_files = 0;
     (void)nftw(f->s.dir, du_one, 16, FTW_PHYS);
     return du_bytes;
-}
-
-static size_t count(const struct fixture *f, const char *pattern)
-{
-    char path[512];
-    glob_t g;
-    size_t n;
-
-    (void)snprintf(path, sizeof path, "%s/rtp_llm/*-*/s*/%s", f->s.dir, pattern);
-    n = glob(path, 0, NULL, &g) == 0 ? g.gl_pathc : 0;
-    globfree(&g);
-    return n;
 }
 
 /* Removes the first that matches, or makes a file of that name beside it. */
@@ -117,17 +91,6 @@ static int setup(void **state)
     return setup_with(state, 16 * SEGMENT);
 }
 
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-
-    if (f->c)
-        assert_int_equal(cistern_close(f->c), 0);
-    store_rmdir(&f->s);
-    free(f);
-    return 0;
-}
-
 /* ---- The bound ---- */
 
 static void bytes_stay_within_the_capacity(void **state)
@@ -140,17 +103,17 @@ static void bytes_stay_within_the_capacity(void **state)
         put_all(f, i, BATCH);
         assert_true(du(f) <= 17 * SEGMENT);
     }
-    assert_true(metric(f->c, "evicted_segments") >= MANY / 16 - 17);
+    assert_true(metric_of(f->c, "evicted_segments") >= MANY / 16 - 17);
     assert_true(get_one(f, MANY - 1));
     assert_false(get_one(f, 0));
     hits = get_hits(f, 0, MANY);
     assert_in_range(hits, 4 * 16, 17 * 16);
-    WAIT_FOR(metric(f->c, "usage_bytes") <= 16 * SEGMENT);
-    assert_true(count(f, "*.toc") <= 18);
+    WAIT_FOR(metric_of(f->c, "usage_bytes") <= 16 * SEGMENT);
+    assert_true(count_files(f, "*.toc") <= 18);
     reopen(f);
     /* A segment may have gone since, and blocks may have been on their way out of another. */
     assert_in_range(get_hits(f, 0, MANY), hits - 2 * 16, hits + 16);
-    assert_int_equal(metric(f->c, "bad_checksum_blocks"), 0);
+    assert_int_equal(metric_of(f->c, "bad_checksum_blocks"), 0);
 }
 
 static void what_was_evicted_can_be_put_again(void **state)
@@ -178,7 +141,7 @@ static void a_segment_that_is_held_stays_open(void **state)
     open_store(f);
     for (i = 0; i < 32; i += BATCH)
         put_all(f, i, BATCH);
-    WAIT_FOR(metric(f->c, "segments_sealed") > 0);
+    WAIT_FOR(metric_of(f->c, "segments_sealed") > 0);
     assert_true(index_find(f->c->index, &f->keys[0], &place));
     number = place.segment;
     assert_true(segment_hold(&f->c->segs, number));
@@ -206,13 +169,13 @@ static void a_smaller_capacity_is_taken_up(void **state)
     assert_true(du(f) > 10 * SEGMENT);
     assert_int_equal(cistern_set_capacity(f->c, 6 * SEGMENT), 0);
     WAIT_FOR(du(f) <= 6 * SEGMENT);
-    assert_int_equal(metric(f->c, "capacity_bytes"), 6 * SEGMENT);
+    assert_int_equal(metric_of(f->c, "capacity_bytes"), 6 * SEGMENT);
     assert_int_equal(cistern_set_capacity(f->c, 2 * SEGMENT - 1), -EINVAL);
     assert_non_null(strstr(cistern_error_text(), "less than 2 segments"));
-    assert_int_equal(metric(f->c, "capacity_bytes"), 6 * SEGMENT);
+    assert_int_equal(metric_of(f->c, "capacity_bytes"), 6 * SEGMENT);
     assert_true(get_one(f, 191));
     reopen(f);
-    assert_int_equal(metric(f->c, "capacity_bytes"), 6 * SEGMENT);
+    assert_int_equal(metric_of(f->c, "capacity_bytes"), 6 * SEGMENT);
     assert_int_equal(cistern_set_capacity(f->c, 0), 0);
     for (i = 256; i < 512; i += BATCH)
         put_all(f, i, BATCH);
@@ -232,7 +195,7 @@ static void a_capacity_that_another_wrote_is_taken_up(void **state)
     f->s.o.shard = 1;
     assert_int_equal(cistern_open(&f->s.o, &other), 0);
     assert_int_equal(cistern_set_capacity(other, 9 * SEGMENT), 0);
-    WAIT_FOR(metric(f->c, "capacity_bytes") == 9 * SEGMENT);
+    WAIT_FOR(metric_of(f->c, "capacity_bytes") == 9 * SEGMENT);
     assert_int_equal(cistern_close(other), 0);
     (void)snprintf(path, sizeof path, "%s/rtp_llm/cistern.json", f->s.dir);
     fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -259,7 +222,7 @@ static void old_models_go_first(void **state)
         put_all(f, i, BATCH);
     WAIT_FOR(du(f) <= 16 * SEGMENT);
     assert_int_equal(get_hits(f, 0, 144), 144);
-    assert_true(metric(f->c, "evicted_segments") > 0);
+    assert_true(metric_of(f->c, "evicted_segments") > 0);
 }
 
 /* The segments of a writer that closed may be evicted by the next. */
@@ -279,7 +242,7 @@ static void segments_of_ended_writers_are_evicted(void **state)
     assert_true(get_one(f, 6 * 64 - 1));
     assert_false(get_one(f, 0));
     /* Heads of writers that have nothing any more go as well. */
-    WAIT_FOR(count(f, "*.head") <= 5);
+    WAIT_FOR(count_files(f, "*.head") <= 5);
 }
 
 static void a_run_that_was_matched_is_not_chosen(void **state)
@@ -299,7 +262,7 @@ static void a_run_that_was_matched_is_not_chosen(void **state)
         assert_int_equal(cistern_match(f->c, f->keys, 16, &m), 0);
     }
     assert_int_equal(get_hits(f, 0, 16), 16);
-    assert_true(metric(f->c, "evicted_segments") > 4);
+    assert_true(metric_of(f->c, "evicted_segments") > 4);
 }
 
 /* ---- What outlives its segment ---- */
@@ -324,10 +287,11 @@ static void used_blocks_are_carried_over(void **state)
         if (i % 64 == 0)
             read_some(f, &hits);
     }
-    assert_true(metric(f->c, "evicted_segments") > 20);
-    assert_true(metric(f->c, "carried_blocks") > 0);
-    assert_int_equal(metric(f->c, "carried_bytes"), metric(f->c, "carried_blocks") * STORE_BLOCK);
-    assert_true(metric(f->c, "carried_bytes") * 4 < metric(f->c, "put_bytes"));
+    assert_true(metric_of(f->c, "evicted_segments") > 20);
+    assert_true(metric_of(f->c, "carried_blocks") > 0);
+    assert_int_equal(metric_of(f->c, "carried_bytes"),
+                     metric_of(f->c, "carried_blocks") * STORE_BLOCK);
+    assert_true(metric_of(f->c, "carried_bytes") * 4 < metric_of(f->c, "put_bytes"));
     assert_true(du(f) <= 17 * SEGMENT);
     hits = 0;
     read_some(f, &hits);
@@ -336,7 +300,7 @@ static void used_blocks_are_carried_over(void **state)
     reopen(f);
     read_some(f, &again);
     assert_true(again > 0);
-    assert_int_equal(metric(f->c, "bad_checksum_blocks"), 0);
+    assert_int_equal(metric_of(f->c, "bad_checksum_blocks"), 0);
 }
 
 static struct fixture *_Atomic deleting; /* by the hook, once; main() sets the hook */
@@ -391,8 +355,8 @@ static void nothing_is_carried_when_it_is_off(void **state)
         if (i >= 16)
             (void)get_one(f, 3 + i / BATCH % 8);
     }
-    assert_true(metric(f->c, "evicted_segments") > 8);
-    assert_int_equal(metric(f->c, "carried_blocks"), 0);
+    assert_true(metric_of(f->c, "evicted_segments") > 8);
+    assert_int_equal(metric_of(f->c, "carried_blocks"), 0);
 }
 
 /* A deletion is noted in the segment that is being written; it holds for as long as the block's own
@@ -407,7 +371,7 @@ static void deletions_outlive_their_segment(void **state)
     open_store(f);
     for (i = 0; i < 64; i += BATCH)
         put_all(f, i, BATCH);
-    WAIT_FOR(metric(f->c, "segments_sealed") > 0);
+    WAIT_FOR(metric_of(f->c, "segments_sealed") > 0);
     assert_int_equal(cistern_delete(f->c, &f->keys[5], 1), 1);
     for (; i < 512; i += BATCH) {
         assert_int_equal(cistern_match(f->c, f->keys, 4, &m), 0);
@@ -461,9 +425,9 @@ static void crash_at(struct fixture *f, const char *point)
     open_store(f);
     hits = get_hits(f, 0, MANY);
     assert_true(hits > 0);
-    assert_int_equal(metric(f->c, "bad_checksum_blocks"), 0);
+    assert_int_equal(metric_of(f->c, "bad_checksum_blocks"), 0);
     /* The dead writer is silent after a while; what it left without contents goes. */
-    WAIT_FOR(count(f, "*.seg") == count(f, "*.toc"));
+    WAIT_FOR(count_files(f, "*.seg") == count_files(f, "*.toc"));
     put_all(f, 0, BATCH);
     WAIT_FOR(du(f) <= 16 * SEGMENT);
     assert_true(get_hits(f, 0, MANY) >= BATCH);
@@ -506,9 +470,9 @@ static void litter_of_dead_writers_goes(void **state)
     make_file(path, 100);
     (void)snprintf(path, sizeof path, "%.400s/notes.txt", dir);
     make_file(path, 10);
-    WAIT_FOR(count(f, "00000000000000a*") == 0);
-    assert_int_equal(count(f, "notes.txt"), 1);
-    assert_true(metric(f->c, "orphans_removed") >= 3);
+    WAIT_FOR(count_files(f, "00000000000000a*") == 0);
+    assert_int_equal(count_files(f, "notes.txt"), 1);
+    assert_true(metric_of(f->c, "orphans_removed") >= 3);
     assert_int_equal(get_hits(f, 0, BATCH), BATCH);
 }
 
@@ -531,14 +495,14 @@ static void live_writers_keep_their_files(void **state)
     for (end = now_ms() + 7 * QUIET_MS; now_ms() < end;)
         (void)usleep(10000);
     assert_int_equal(cistern_close(other), 0);
-    if (metric(f->c, "writer_fences")) {
+    if (metric_of(f->c, "writer_fences")) {
         print_message("skipped: the machine stood still, the writer gave its name up\n");
         skip();
     }
     assert_int_equal(get_hits(f, 40 - BATCH, 40), BATCH);
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, fixture_end)
 
 int main(int argc, char **argv)
 {

@@ -17,17 +17,6 @@ static int setup(void **state)
     return 0;
 }
 
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-
-    if (f->c)
-        assert_int_equal(cistern_close(f->c), 0);
-    store_rmdir(&f->s);
-    free(f);
-    return 0;
-}
-
 static void shard_dir(const struct fixture *f, char out[900])
 {
     (void)snprintf(out, 900, "%s/%s", f->s.dir, f->c->shard_path);
@@ -164,7 +153,7 @@ static void a_fence_takes_both_names(void **state)
     assert_int_equal(get_hits(f, 0, BATCH), BATCH);
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, fixture_end)
 
 int main(int argc, char **argv)
 {

@@ -103,17 +103,6 @@ static int setup(void **state)
     return 0;
 }
 
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-
-    if (f->c)
-        assert_int_equal(cistern_close(f->c), 0);
-    store_rmdir(&f->s);
-    free(f);
-    return 0;
-}
-
 /* Blocks that are read all the time stay, though far more than the capacity goes by; those of the
  * same age that nobody reads go. */
 static void what_is_read_stays(void **state)
@@ -209,7 +198,7 @@ static void no_list_without_a_bound(void **state)
     WAIT_FOR(atomic_load(&f->c->capacity->heat.ghost));
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, fixture_end)
 
 int main(int argc, char **argv)
 {

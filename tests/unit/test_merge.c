@@ -2,7 +2,6 @@
  * test_merge.c - a crash loop: many short lives, each of which leaves a small segment, are merged
  * by whoever lives on. No block is lost, and few files are left.
  */
-#include <glob.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -15,29 +14,6 @@ static int setup(void **state)
 {
     *state = fixture_new(64 * SEGMENT, SILENCE_MS);
     return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-
-    if (f->c)
-        assert_int_equal(cistern_close(f->c), 0);
-    store_rmdir(&f->s);
-    free(f);
-    return 0;
-}
-
-static size_t count(const struct fixture *f, const char *pattern)
-{
-    char path[512];
-    glob_t g;
-    size_t n;
-
-    (void)snprintf(path, sizeof path, "%s/rtp_llm/*-*/s*/%s", f->s.dir, pattern);
-    n = glob(path, 0, NULL, &g) == 0 ? g.gl_pathc : 0;
-    globfree(&g);
-    return n;
 }
 
 /* Stores one block and is killed. */
@@ -65,9 +41,9 @@ static bool becomes_at_most(const struct fixture *f, const char *pattern, size_t
 {
     uint64_t end = now_ms() + LONG_MS;
 
-    while (count(f, pattern) > most && now_ms() < end)
+    while (count_files(f, pattern) > most && now_ms() < end)
         (void)usleep(20000);
-    return count(f, pattern) <= most;
+    return count_files(f, pattern) <= most;
 }
 
 static void a_crash_loop_is_merged(void **state)
@@ -77,7 +53,7 @@ static void a_crash_loop_is_merged(void **state)
 
     for (i = 0; i < LIVES; i++)
         one_life(f, i);
-    assert_in_range(count(f, "*.toc"), LIVES, 2 * LIVES);
+    assert_in_range(count_files(f, "*.toc"), LIVES, 2 * LIVES);
     open_store(f);
     assert_int_equal(get_hits(f, 0, LIVES), LIVES);
     /* 50 blocks are four segments; with one being written, one ahead of it, and three that are too
@@ -134,7 +110,7 @@ static void little_is_left_alone(void **state)
     assert_int_equal(get_hits(f, 0, 3), 3);
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, fixture_end)
 
 int main(int argc, char **argv)
 {

@@ -25,19 +25,6 @@
 
 enum { QUIET_MS = 400, CAPACITY = 16 };
 
-static uint64_t metric(cistern *c, const char *name)
-{
-    struct cistern_metric m[METRIC_COUNT];
-    int i, n = cistern_metrics(c, m, METRIC_COUNT);
-
-    for (i = 0; i < n; i++) {
-        if (strcmp(m[i].name, name) == 0)
-            return m[i].value;
-    }
-    fail_msg("no metric %s", name);
-    return 0;
-}
-
 static uint64_t disk_bytes(const struct fixture *f)
 {
     char path[512];
@@ -58,17 +45,6 @@ static uint64_t disk_bytes(const struct fixture *f)
 static int setup(void **state)
 {
     *state = fixture_new(CAPACITY * SEGMENT, QUIET_MS);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-
-    if (f->c)
-        assert_int_equal(cistern_close(f->c), 0);
-    store_rmdir(&f->s);
-    free(f);
     return 0;
 }
 
@@ -160,7 +136,7 @@ static void assert_kept(struct fixture *f, uint32_t from, uint32_t to, uint32_t 
     size_t i;
 
     for (i = 0; got != want && i < sizeof names / sizeof *names; i++)
-        print_message("%s %llu\n", names[i], (unsigned long long)metric(f->c, names[i]));
+        print_message("%s %llu\n", names[i], (unsigned long long)metric_of(f->c, names[i]));
     assert_int_equal(got, want);
 }
 
@@ -236,9 +212,9 @@ static void pinned_blocks_outlive_everything(void **state)
     put_range(f, 0, 32);
     pin(f, 1, 0, 20, 1);
     put_range(f, 32, 768);
-    assert_true(metric(f->c, "evicted_segments") > 20);
-    assert_int_equal(metric(f->c, "pinned_keys"), 20);
-    assert_true(metric(f->c, "pin_kept_segments") > 0);
+    assert_true(metric_of(f->c, "evicted_segments") > 20);
+    assert_int_equal(metric_of(f->c, "pinned_keys"), 20);
+    assert_true(metric_of(f->c, "pin_kept_segments") > 0);
     assert_kept(f, 0, 20, 1);
     assert_false(get_one(f, 40));
     /* Another process, later. */
@@ -246,7 +222,7 @@ static void pinned_blocks_outlive_everything(void **state)
     open_store(f);
     put_range(f, 768, MANY);
     assert_kept(f, 0, 20, 1);
-    assert_int_equal(metric(f->c, "bad_checksum_blocks"), 0);
+    assert_int_equal(metric_of(f->c, "bad_checksum_blocks"), 0);
 }
 
 /* What the pin is good for. Copies may still lie in a segment that grows: 16 of them. */
@@ -267,7 +243,7 @@ static void without_a_pin_they_go(void **state)
     unpin(f, "space", 1);
     put_range(f, 512, MANY);
     assert_in_range(hits_of(f, 0, 48, 1), 0, 16);
-    WAIT_FOR(metric(f->c, "pinned_keys") == 0);
+    WAIT_FOR(metric_of(f->c, "pinned_keys") == 0);
 }
 
 /* The operator's functions on a store that lives. */
@@ -295,7 +271,7 @@ static void pins_of_the_tool_hold(void **state)
     assert_int_equal(cistern_pin_remove(&a, "tool", NULL, NULL), 1);
     assert_int_equal(cistern_pin_remove(&a, "tool", NULL, NULL), 0);
     assert_int_equal(cistern_pin_remove(&a, sum.id, NULL, NULL), 1);
-    WAIT_FOR(metric(f->c, "pinned_keys") == 0);
+    WAIT_FOR(metric_of(f->c, "pinned_keys") == 0);
 }
 
 static void a_pin_expires(void **state)
@@ -307,7 +283,7 @@ static void a_pin_expires(void **state)
     pin_until(f, "space", 1, 0, 20, 1, clock_wall_s() + 3600);
     pin_until(f, "space", 2, 20, 28, 1, clock_wall_s() - 1);
     put_range(f, 32, MANY);
-    assert_int_equal(metric(f->c, "pinned_keys"), 20);
+    assert_int_equal(metric_of(f->c, "pinned_keys"), 20);
     assert_kept(f, 0, 20, 1);
     assert_int_equal(hits_of(f, 20, 28, 1), 0);
 }
@@ -389,7 +365,7 @@ static void pinned_blocks_of_a_dead_shard_stay(void **state)
     f->s.o.shard = 0;
     open_store(f);
     put_range(f, 0, 512);
-    assert_true(metric(f->c, "pin_kept_segments") > 0);
+    assert_true(metric_of(f->c, "pin_kept_segments") > 0);
     assert_int_equal(cistern_close(f->c), 0);
     f->s.o.shard = 1;
     open_store(f);
@@ -431,7 +407,7 @@ static void a_damaged_pin_keeps_nothing_and_stops_nothing(void **state)
     pin_path(f, "space", 3, path);
     write_file(f, path, "", 0);
     put_range(f, 32, 512);
-    assert_int_equal(metric(f->c, "pinned_keys"), 16);
+    assert_int_equal(metric_of(f->c, "pinned_keys"), 16);
     assert_kept(f, 0, 16, 1);
 }
 
@@ -466,7 +442,7 @@ static void a_pin_that_cannot_be_read(void **state)
     WAIT_FOR(refused >= 3);
     put_range(f, 128, 640); /* goes on without it */
     f->c->io->ops = was;
-    WAIT_FOR(metric(f->c, "pinned_keys") == 16);
+    WAIT_FOR(metric_of(f->c, "pinned_keys") == 16);
 }
 
 static int64_t refuse_contents(struct io *io, const char *path, void *buf, size_t size)
@@ -535,11 +511,11 @@ static void a_directory_that_cannot_be_listed(void **state)
     pin(f, 1, 0, 16, 1);
     put_range(f, 128, 640);
     assert_int_equal(refused, 2);
-    assert_int_equal(metric(f->c, "pinned_keys"), 16);
+    assert_int_equal(metric_of(f->c, "pinned_keys"), 16);
     assert_kept(f, 0, 16, 1);
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, fixture_end)
 
 int main(int argc, char **argv)
 {

@@ -9,33 +9,9 @@
 #include "cistern_admin.h"
 #include "metrics/metrics.h"
 
-static uint64_t metric(cistern *c, const char *name)
-{
-    struct cistern_metric m[METRIC_COUNT];
-    int i, n = cistern_metrics(c, m, METRIC_COUNT);
-
-    for (i = 0; i < n; i++) {
-        if (strcmp(m[i].name, name) == 0)
-            return m[i].value;
-    }
-    fail_msg("no metric %s", name);
-    return 0;
-}
-
 static int setup(void **state)
 {
     *state = fixture_new(16 * SEGMENT, 60000);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-
-    if (f->c)
-        assert_int_equal(cistern_close(f->c), 0);
-    store_rmdir(&f->s);
-    free(f);
     return 0;
 }
 
@@ -82,12 +58,12 @@ static void nothing_is_stored_until_it_is_taken_back(void **state)
     assert_int_equal(h.changed, 1);
     assert_int_equal(h.retired, 1);
     assert_int_equal(retire(f, NULL, 0, 0).changed, 0);
-    WAIT_FOR(metric(f->c, "retired") == 1);
+    WAIT_FOR(metric_of(f->c, "retired") == 1);
     put_once(f, 4, 4);
     assert_int_equal(f->ev.status, 0);
     assert_int_equal(f->ev.misses, 4);
     assert_int_equal(f->results[0], CISTERN_DROPPED);
-    assert_int_equal(metric(f->c, "put_dropped_retired_blocks"), 4);
+    assert_int_equal(metric_of(f->c, "put_dropped_retired_blocks"), 4);
     assert_int_equal(get_hits(f, 0, 8), 4);
     assert_int_equal(cistern_close(f->c), 0);
     open_store(f); /* knows it from the first put on */
@@ -98,7 +74,7 @@ static void nothing_is_stored_until_it_is_taken_back(void **state)
     assert_int_equal(get_hits(f, 0, 8), 4);
     assert_int_equal(retire(f, "another", 1, 0).spaces, 0);
     assert_int_equal(retire(f, "test", 1, 0).changed, 1);
-    WAIT_FOR(metric(f->c, "retired") == 0);
+    WAIT_FOR(metric_of(f->c, "retired") == 0);
     put_all(f, 4, 4);
     assert_int_equal(get_hits(f, 0, 8), 8);
 }
@@ -155,16 +131,17 @@ static void the_retired_goes_first(void **state)
     uint32_t i;
 
     (void)retire(f, "old", 0, 0);
-    WAIT_FOR(metric(young, "usage_files") > 0 && metric(old, "retired") == 1);
+    WAIT_FOR(metric_of(young, "usage_files") > 0 && metric_of(old, "retired") == 1);
     f->c = old;
     assert_true(get_hits(f, 0, 96) > 48); /* used after everything of the other */
     f->c = young;
-    for (i = 64; i < 160 && metric(old, "evicted_segments") + metric(young, "evicted_segments") < 2;
+    for (i = 64;
+         i < 160 && metric_of(old, "evicted_segments") + metric_of(young, "evicted_segments") < 2;
          i += BATCH)
         put_all(f, i, BATCH);
     WAIT_FOR(left_of(f, old, 96) <= 64); /* who did not evict them hears of it at the next list */
     assert_int_equal(left_of(f, young, i), i);
-    assert_int_equal(metric(old, "carried_blocks") + metric(young, "carried_blocks"), 0);
+    assert_int_equal(metric_of(old, "carried_blocks") + metric_of(young, "carried_blocks"), 0);
     assert_int_equal(cistern_close(old), 0);
 }
 
@@ -183,10 +160,11 @@ static void bad_calls_are_refused(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(nothing_is_stored_until_it_is_taken_back, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_root_without_a_capacity_sees_it_too, setup, teardown),
-        cmocka_unit_test_setup_teardown(the_retired_goes_first, setup, teardown),
-        cmocka_unit_test_setup_teardown(bad_calls_are_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(nothing_is_stored_until_it_is_taken_back, setup,
+                                        fixture_end),
+        cmocka_unit_test_setup_teardown(a_root_without_a_capacity_sees_it_too, setup, fixture_end),
+        cmocka_unit_test_setup_teardown(the_retired_goes_first, setup, fixture_end),
+        cmocka_unit_test_setup_teardown(bad_calls_are_refused, setup, fixture_end),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -39,19 +39,6 @@ static void on_log(void *arg, int level, const char *line)
     logged.lines++;
 }
 
-static uint64_t metric(cistern *c, const char *name)
-{
-    struct cistern_metric m[METRIC_COUNT];
-    int i, n = cistern_metrics(c, m, METRIC_COUNT);
-
-    for (i = 0; i < n; i++) {
-        if (strcmp(m[i].name, name) == 0)
-            return m[i].value;
-    }
-    fail_msg("no metric %s", name);
-    return 0;
-}
-
 /* Block `number` as it was put, in pieces. */
 static struct shadow *computed(struct fixture *f, uint32_t number)
 {
@@ -128,8 +115,8 @@ static void equal_bytes_clear_both(void **state)
         assert_int_equal(report(f, x), CISTERN_SHADOW_SAME);
         assert_int_equal(x->offset, 12345);
     }
-    assert_int_equal(metric(f->c, "shadow_checked"), 4);
-    assert_int_equal(metric(f->c, "shadow_differs"), 0);
+    assert_int_equal(metric_of(f->c, "shadow_checked"), 4);
+    assert_int_equal(metric_of(f->c, "shadow_differs"), 0);
     assert_int_equal(logged.lines, 0);
 }
 
@@ -149,7 +136,7 @@ static void the_first_difference_is_found(void **state)
         assert_int_equal(report(f, x), CISTERN_SHADOW_COMPUTED);
         assert_int_equal(x->offset, places[i]);
     }
-    assert_int_equal(metric(f->c, "shadow_differs"), i);
+    assert_int_equal(metric_of(f->c, "shadow_differs"), i);
     assert_int_equal(logged.lines, 1);
     assert_non_null(strstr(logged.line, "part 0: what was computed differs at byte 0 from what"));
 }
@@ -179,7 +166,7 @@ static void a_wrong_block_that_verifies_is_found(void **state)
     assert_int_equal(f->results[0], CISTERN_HIT);
     x = computed(f, 9);
     assert_int_equal(report(f, x), CISTERN_SHADOW_COMPUTED);
-    assert_int_equal(metric(f->c, "bad_checksum_blocks"), 0);
+    assert_int_equal(metric_of(f->c, "bad_checksum_blocks"), 0);
 }
 
 /* Bytes may be off by one. */
@@ -218,7 +205,7 @@ static void what_is_not_stored_says_nothing(void **state)
     struct shadow *x = computed(f, 20);
 
     assert_int_equal(report(f, x), CISTERN_SHADOW_GONE);
-    assert_int_equal(metric(f->c, "shadow_checked"), 0);
+    assert_int_equal(metric_of(f->c, "shadow_checked"), 0);
 }
 
 static void bad_calls(void **state)

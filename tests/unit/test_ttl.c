@@ -4,7 +4,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <glob.h>
 
 #include "../harness/skip.h"
 #include "evict_fixture.h"
@@ -87,46 +86,10 @@ static void a_clock_that_was_set_rests(void **state)
 
 /* ---- A handle ---- */
 
-static uint64_t metric(cistern *c, const char *name)
-{
-    struct cistern_metric m[METRIC_COUNT];
-    int i, n = cistern_metrics(c, m, METRIC_COUNT);
-
-    for (i = 0; i < n; i++) {
-        if (strcmp(m[i].name, name) == 0)
-            return m[i].value;
-    }
-    fail_msg("no metric %s", name);
-    return 0;
-}
-
 static int setup(void **state)
 {
     *state = fixture_new(0, 60000);
     return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-
-    if (f->c)
-        assert_int_equal(cistern_close(f->c), 0);
-    store_rmdir(&f->s);
-    free(f);
-    return 0;
-}
-
-static size_t count(const struct fixture *f, const char *pattern)
-{
-    char path[512];
-    glob_t g;
-    size_t n;
-
-    (void)snprintf(path, sizeof path, "%s/rtp_llm/*-*/s*/%s", f->s.dir, pattern);
-    n = glob(path, 0, NULL, &g) == 0 ? g.gl_pathc : 0;
-    globfree(&g);
-    return n;
 }
 
 /* Contents look as if the storage had taken them in at another time. */
@@ -156,12 +119,12 @@ static void old_blocks_go(void **state)
     for (i = 0; i < 40; i += BATCH)
         put_all(f, i, BATCH);
     WAIT_FOR(get_hits(f, 0, 40) == 0);
-    assert_true(metric(f->c, "expired_segments") >= 3);
-    assert_int_equal(metric(f->c, "expired_segments"), metric(f->c, "evicted_segments"));
-    assert_true(metric(f->c, "expired_bytes") > 0);
-    assert_int_equal(metric(f->c, "carried_blocks"), 0);
-    WAIT_FOR(count(f, "*.seg") <= 2); /* those that wait to be used */
-    assert_int_equal(count(f, ".tmp-*"), 0);
+    assert_true(metric_of(f->c, "expired_segments") >= 3);
+    assert_int_equal(metric_of(f->c, "expired_segments"), metric_of(f->c, "evicted_segments"));
+    assert_true(metric_of(f->c, "expired_bytes") > 0);
+    assert_int_equal(metric_of(f->c, "carried_blocks"), 0);
+    WAIT_FOR(count_files(f, "*.seg") <= 2); /* those that wait to be used */
+    assert_int_equal(count_files(f, ".tmp-*"), 0);
     put_all(f, 0, BATCH); /* and can be stored again */
 }
 
@@ -174,7 +137,7 @@ static void others_of_the_shard_age_too(void **state)
     assert_int_equal(cistern_close(f->c), 0);
     f->s.o.ttl_seconds = 1;
     open_store(f);
-    WAIT_FOR(metric(f->c, "expired_segments") == 1);
+    WAIT_FOR(metric_of(f->c, "expired_segments") == 1);
     assert_int_equal(get_hits(f, 0, BATCH), 0);
 }
 
@@ -195,7 +158,7 @@ static void encrypted_blocks_age(void **state)
     f->s.o.ttl_seconds = 1;
     open_store(f);
     put_all(f, 0, BATCH);
-    WAIT_FOR(metric(f->c, "expired_segments") == 1);
+    WAIT_FOR(metric_of(f->c, "expired_segments") == 1);
     assert_int_equal(get_hits(f, 0, BATCH), 0);
 }
 
@@ -210,10 +173,10 @@ static void one_clock_alone_takes_nothing(void **state)
     assert_int_equal(cistern_close(f->c), 0);
     date_contents(f, 1000000);
     open_store(f);
-    WAIT_FOR(metric(f->c, "ttl_doubted_segments") == 1);
+    WAIT_FOR(metric_of(f->c, "ttl_doubted_segments") == 1);
     assert_int_equal(get_hits(f, 0, BATCH), BATCH);
-    assert_int_equal(metric(f->c, "expired_segments"), 0);
-    assert_int_equal(count(f, ".tmp-*"), 0);
+    assert_int_equal(metric_of(f->c, "expired_segments"), 0);
+    assert_int_equal(count_files(f, ".tmp-*"), 0);
 }
 
 /* The other way round: who wrote it says long ago, the storage says that it is still to come. Two
@@ -231,10 +194,10 @@ static void the_other_clock_alone_takes_nothing(void **state)
     open_store(f);
     for (i = 1; i <= 2; i++) {
         put_all(f, i * BATCH, BATCH);
-        WAIT_FOR(metric(f->c, "expired_segments") >= i);
+        WAIT_FOR(metric_of(f->c, "expired_segments") >= i);
         assert_int_equal(get_hits(f, i * BATCH, (i + 1) * BATCH), 0);
     }
-    assert_int_equal(metric(f->c, "expired_segments"), 2);
+    assert_int_equal(metric_of(f->c, "expired_segments"), 2);
     assert_int_equal(get_hits(f, 0, BATCH), BATCH);
 }
 
@@ -301,10 +264,10 @@ static void what_cannot_be_told_takes_nothing(void **state)
         f->c->io->ops = &f->ops;
         put_all(f, 0, BATCH);
         WAIT_FOR(failed >= 2);
-        assert_int_equal(metric(f->c, "expired_segments"), 0);
+        assert_int_equal(metric_of(f->c, "expired_segments"), 0);
         assert_int_equal(get_hits(f, 0, BATCH), BATCH);
         failing = 0;
-        WAIT_FOR(metric(f->c, "expired_segments") == 1);
+        WAIT_FOR(metric_of(f->c, "expired_segments") == 1);
         f->c->io->ops = true_ops;
         assert_int_equal(cistern_close(f->c), 0);
         f->c = NULL;
@@ -317,12 +280,12 @@ int main(void)
         cmocka_unit_test(one_clock),
         cmocka_unit_test(a_shard_is_not_emptied_at_once),
         cmocka_unit_test(a_clock_that_was_set_rests),
-        cmocka_unit_test_setup_teardown(old_blocks_go, setup, teardown),
-        cmocka_unit_test_setup_teardown(others_of_the_shard_age_too, setup, teardown),
-        cmocka_unit_test_setup_teardown(encrypted_blocks_age, setup, teardown),
-        cmocka_unit_test_setup_teardown(one_clock_alone_takes_nothing, setup, teardown),
-        cmocka_unit_test_setup_teardown(the_other_clock_alone_takes_nothing, setup, teardown),
-        cmocka_unit_test_setup_teardown(what_cannot_be_told_takes_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(old_blocks_go, setup, fixture_end),
+        cmocka_unit_test_setup_teardown(others_of_the_shard_age_too, setup, fixture_end),
+        cmocka_unit_test_setup_teardown(encrypted_blocks_age, setup, fixture_end),
+        cmocka_unit_test_setup_teardown(one_clock_alone_takes_nothing, setup, fixture_end),
+        cmocka_unit_test_setup_teardown(the_other_clock_alone_takes_nothing, setup, fixture_end),
+        cmocka_unit_test_setup_teardown(what_cannot_be_told_takes_nothing, setup, fixture_end),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,7 +8,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <glob.h>
 #include <stdlib.h>
 
 #include "engine/capacity.h"
@@ -100,18 +99,6 @@ static uint64_t metric(const struct fixture *f, int which)
     return metric_get(&f->c->metrics, which);
 }
 
-static size_t count(const struct fixture *f, const char *pattern)
-{
-    char path[512];
-    glob_t g;
-    size_t n;
-
-    (void)snprintf(path, sizeof path, "%s/rtp_llm/*-*/s*/%s", f->s.dir, pattern);
-    n = glob(path, 0, NULL, &g) == 0 ? g.gl_pathc : 0;
-    globfree(&g);
-    return n;
-}
-
 /* A file of `len` bytes in the directory of a shard, which is made if need be. */
 static void make_file(const struct fixture *f, uint32_t shard, const char *name, size_t len)
 {
@@ -192,11 +179,11 @@ static void a_head_that_cannot_be_read_stops_nobody(void **state)
         put_all(f, i, BATCH);
     wait_scans(f, 3);
     assert_true(metric(f, METRIC_evicted_segments) > 4);
-    assert_int_equal(count(f, "00000000000000b1*"), 5);
+    assert_int_equal(count_files(f, "00000000000000b1*"), 5);
     assert_int_equal(metric(f, METRIC_usage_blind), 1);
     assert_int_equal(atomic_load(&told), 1);
     atomic_store(&refuse, NULL); /* it can be read, and says nothing: silence tells */
-    for (; count(f, "00000000000000b1*.seg"); i += BATCH)
+    for (; count_files(f, "00000000000000b1*.seg"); i += BATCH)
         put_all(f, i % MANY, BATCH);
     assert_int_equal(metric(f, METRIC_usage_blind), 0);
 }
@@ -218,7 +205,7 @@ static void a_directory_that_cannot_be_listed_stops_nobody(void **state)
         assert_true(metric(f, METRIC_usage_bytes) > 2 * SEGMENT);
     }
     assert_true(metric(f, METRIC_evicted_segments) > 4);
-    assert_int_equal(count(f, "00000000000000b1*"), 4);
+    assert_int_equal(count_files(f, "00000000000000b1*"), 4);
     assert_int_equal(metric(f, METRIC_usage_blind), 1);
 }
 
@@ -235,7 +222,7 @@ static void its_own_directory_is_another_matter(void **state)
     atomic_store(&refuse, "s0of2");
     for (i = BATCH; i < 64; i += BATCH)
         put_once(f, i, BATCH);
-    assert_true(count(f, "*.seg") <= 3);
+    assert_true(count_files(f, "*.seg") <= 3);
     atomic_store(&refuse, NULL);
     put_all(f, 64, BATCH);
 }
@@ -253,7 +240,7 @@ static void sizes_that_are_not_told_stop_nobody(void **state)
     for (i = 0; i < 400; i += BATCH)
         put_all(f, i, BATCH);
     assert_true(metric(f, METRIC_evicted_segments) > 4);
-    assert_int_equal(count(f, "00000000000000b1*"), 4);
+    assert_int_equal(count_files(f, "00000000000000b1*"), 4);
     assert_int_equal(metric(f, METRIC_usage_blind), 2);
 }
 
@@ -285,7 +272,7 @@ static void a_head_of_a_later_version_is_never_silent(void **state)
     for (i = 0; i < 400; i += BATCH)
         put_all(f, i, BATCH);
     wait_scans(f, 3);
-    assert_int_equal(count(f, "00000000000000b1*"), 5);
+    assert_int_equal(count_files(f, "00000000000000b1*"), 5);
 }
 
 /* A writer gives itself up after half of its own silence: all go by the root's. */
@@ -350,7 +337,7 @@ static void a_torn_listing_costs_nothing(void **state)
     atomic_store(&refuse, ".toc");
     wait_scans(f, 4);
     assert_int_equal(get_hits(f, 0, 64), 64);
-    assert_int_equal(count(f, "*.seg"), count(f, "*.toc"));
+    assert_int_equal(count_files(f, "*.seg"), count_files(f, "*.toc"));
 }
 
 /* ---- Directly: what a scan saw is this thread's own, and the keeper has nothing to do ---- */
