@@ -9,6 +9,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "../../tests/harness/metric.h"
 #include "base/clock.h"
 #include "engine/capacity.h"
 #include "engine/evict.h"
@@ -53,18 +54,6 @@ static int failed_count(const char *what, uint64_t got, uint64_t wanted)
     return -1;
 }
 
-static uint64_t metric(const cistern *c, const char *name)
-{
-    struct cistern_metric m[256];
-    int i, n = cistern_metrics(c, m, 256);
-
-    for (i = 0; i < n && i < 256; i++) {
-        if (strcmp(m[i].name, name) == 0)
-            return m[i].value;
-    }
-    return 0;
-}
-
 static int measure_open(struct cistern_options o, const struct growth_size *size,
                         struct growth_result *out)
 {
@@ -80,8 +69,8 @@ static int measure_open(struct cistern_options o, const struct growth_size *size
             return failed("open");
         wall[i] = (double)(clock_ns() - t) / 1e9;
         cpu[i] = (double)(cpu_ns(CLOCK_PROCESS_CPUTIME_ID) - used) / 1e9;
-        if (metric(c, "index_blocks") != size->blocks)
-            return failed_count("an open", metric(c, "index_blocks"), size->blocks);
+        if (metric_of(c, "index_blocks") != size->blocks)
+            return failed_count("an open", metric_of(c, "index_blocks"), size->blocks);
         (void)cistern_close(c);
     }
     out->open_s = rank(wall, OPENS, 0.5);
@@ -125,15 +114,15 @@ static int measure_follow(cistern *c, const struct growth_size *size, struct gro
     if (growth_add(c, size->blocks, 1, seq++) || look_run(c, LOOK_LIST, UINT32_MAX))
         return failed("a new writer");
     for (i = 0; i < ROUNDS; i++) {
-        before = metric(c, "index_blocks");
+        before = metric_of(c, "index_blocks");
         if (growth_add(c, size->blocks + 1 + (uint64_t)i * GROWTH_NEW, GROWTH_NEW, seq++))
             return -1;
         t = cpu_ns(CLOCK_PROCESS_CPUTIME_ID);
         if (look_run(c, LOOK_HEADS, UINT32_MAX))
             return failed("a look");
         heads[i] = (double)(cpu_ns(CLOCK_PROCESS_CPUTIME_ID) - t);
-        if (metric(c, "index_blocks") != before + GROWTH_NEW)
-            return failed_count("a look", metric(c, "index_blocks") - before, GROWTH_NEW);
+        if (metric_of(c, "index_blocks") != before + GROWTH_NEW)
+            return failed_count("a look", metric_of(c, "index_blocks") - before, GROWTH_NEW);
         t = cpu_ns(CLOCK_PROCESS_CPUTIME_ID);
         if (look_run(c, LOOK_LIST, UINT32_MAX))
             return failed("a listing");
@@ -166,7 +155,7 @@ static int measure_evict(cistern *c, struct growth_result *out)
         scans[i] = (double)(cpu_ns(CLOCK_PROCESS_CPUTIME_ID) - t);
     }
     out->scan_ns = rank(scans, ROUNDS, 0.5);
-    before = metric(c, "index_blocks");
+    before = metric_of(c, "index_blocks");
     for (i = 0; i < ROUNDS; i++) {
         size_t at = u.nsegs * (size_t)i / ROUNDS;
 
@@ -180,7 +169,7 @@ static int measure_evict(cistern *c, struct growth_result *out)
         ns[i] = (double)(cpu_ns(CLOCK_PROCESS_CPUTIME_ID) - t);
     }
     out->evict_ns = rank(ns, ROUNDS, 0.5);
-    out->evicted = (double)(before - metric(c, "index_blocks")) / ROUNDS;
+    out->evicted = (double)(before - metric_of(c, "index_blocks")) / ROUNDS;
     usage_free(&u);
     return out->evicted > 0 ? 0 : failed("an eviction forgot nothing");
 }
@@ -200,7 +189,7 @@ int growth_measure(const char *dir, const struct growth_size *size, struct growt
     if (cistern_open(&o, &c))
         return failed("open");
     out->writing_s = (double)(cpu_ns(CLOCK_PROCESS_CPUTIME_ID) - t) / 1e9;
-    out->bytes = (double)metric(c, "index_bytes") / (double)(size->blocks * size->shards);
+    out->bytes = (double)metric_of(c, "index_bytes") / (double)(size->blocks * size->shards);
     rc = measure_match(c, size, out);
     if (!rc)
         rc = measure_follow(c, size, out);

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../harness/metric.h"
 #include "base/clock.h"
 #include "cistern.h"
 #include "simfs.h"
@@ -36,19 +37,6 @@ struct fixture {
     struct cistern_vec vecs[2 * BLOCKS];
     struct cistern_span spans[2 * BLOCKS];
 };
-
-static uint64_t metric(const cistern *c, const char *name)
-{
-    struct cistern_metric m[256];
-    int i, n = cistern_metrics(c, m, 256);
-
-    for (i = 0; i < n && i < 256; i++) {
-        if (strcmp(m[i].name, name) == 0)
-            return m[i].value;
-    }
-    fail_msg("no metric %s", name);
-    return 0;
-}
 
 #define WAIT_FOR(condition)                                                                        \
     do {                                                                                           \
@@ -176,7 +164,7 @@ static void teardown(struct fixture *f)
 static void lose(struct fixture *f)
 {
     simfs_daemon_dies(f->fs, 1);
-    WAIT_FOR(transfer(f, false, 0, CISTERN_HIT) == 0 && metric(f->c, "breaker_open"));
+    WAIT_FOR(transfer(f, false, 0, CISTERN_HIT) == 0 && metric_of(f->c, "breaker_open"));
 }
 
 static void comes_back(struct fixture *f)
@@ -187,7 +175,7 @@ static void comes_back(struct fixture *f)
              transfer(f, true, BLOCKS, CISTERN_STORED) == BLOCKS);
     simfs_calm(f->fs);
     assert_int_equal(transfer(f, false, 0, CISTERN_HIT), BLOCKS);
-    assert_int_equal(metric(f->c, "renewals"), 1);
+    assert_int_equal(metric_of(f->c, "renewals"), 1);
 }
 
 static void back_by_itself(const struct sim_manners *manners)
@@ -222,7 +210,7 @@ static void back_after_a_restart_in_between(void **state)
     setup(&f, &sim_manners_3fs);
     simfs_daemon_dies(f.fs, 1);
     simfs_daemon_returns(f.fs, 1);
-    WAIT_FOR(transfer(&f, false, 0, CISTERN_HIT) == 0 && metric(f.c, "breaker_open"));
+    WAIT_FOR(transfer(&f, false, 0, CISTERN_HIT) == 0 && metric_of(f.c, "breaker_open"));
     comes_back(&f);
     teardown(&f);
 }

@@ -18,6 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../harness/metric.h"
 #include "base/clock.h"
 #include "cistern.h"
 #include "failat.h"
@@ -194,34 +195,22 @@ static void with_blocks_of_before(struct fixture *f)
     f->c = NULL;
 }
 
-static uint64_t metric(const cistern *c, const char *name)
-{
-    struct cistern_metric m[256];
-    int i, n = cistern_metrics(c, m, 256);
-
-    for (i = 0; i < n && i < 256; i++) {
-        if (strcmp(m[i].name, name) == 0)
-            return m[i].value;
-    }
-    return 0;
-}
-
 static bool becomes(const cistern *c, const char *name, uint64_t value)
 {
     uint64_t end = clock_ns() + 20 * NS_PER_S;
 
-    while (metric(c, name) != value && clock_ns() < end)
+    while (metric_of(c, name) != value && clock_ns() < end)
         (void)usleep(300);
-    return metric(c, name) == value;
+    return metric_of(c, name) == value;
 }
 
 static bool rises(const cistern *c, const char *name)
 {
     uint64_t end = clock_ns() + 20 * NS_PER_S;
 
-    while (!metric(c, name) && clock_ns() < end)
+    while (!metric_of(c, name) && clock_ns() < end)
         (void)usleep(300);
-    return metric(c, name) != 0;
+    return metric_of(c, name) != 0;
 }
 
 /* So many that the next segment is made and not begun. */
@@ -262,9 +251,9 @@ static void with_open_breaker(struct fixture *f)
 
     with_blocks(f);
     simfs_rate(f->fs, SIM_READ_ERROR, 10000);
-    for (tries = 0; f->c && tries < 50 && !metric(f->c, "breaker_open"); tries++)
+    for (tries = 0; f->c && tries < 50 && !metric_of(f->c, "breaker_open"); tries++)
         (void)transfer(f, f->c, 0, BLOCKS, false, CISTERN_HIT, results);
-    need(f, f->c && metric(f->c, "breaker_open"), "the breaker");
+    need(f, f->c && metric_of(f->c, "breaker_open"), "the breaker");
     simfs_rate(f->fs, SIM_READ_ERROR, 0);
 }
 
@@ -392,7 +381,7 @@ static bool keeper_does(struct fixture *f, bool (*done)(struct fixture *f))
 
 static bool was_evicted(struct fixture *f)
 {
-    return metric(f->c, "evicted_segments") != 0;
+    return metric_of(f->c, "evicted_segments") != 0;
 }
 
 static bool do_evict(struct fixture *f)

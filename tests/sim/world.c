@@ -1,6 +1,7 @@
 /*
  * world.c - the three stores of a scenario and its operations. See world.h for the model.
  */
+#include "../harness/metric.h"
 #include "world.h"
 
 #include <errno.h>
@@ -292,14 +293,7 @@ cistern *store_look(struct world *w, uint32_t shard)
 
 uint64_t store_metric(const cistern *c, const char *name)
 {
-    struct cistern_metric m[256];
-    int i, n = cistern_metrics(c, m, 256);
-
-    for (i = 0; i < n && i < 256; i++) {
-        if (strcmp(m[i].name, name) == 0)
-            return m[i].value;
-    }
-    return 0;
+    return metric_of(c, name);
 }
 
 /* ---- Puts and gets ---- */

@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <sys/mman.h>
 
+#include "../harness/metric.h"
 #include "../harness/store.h"
 #include "stress.h"
 
@@ -38,19 +39,6 @@ static void die(const char *what, int rc)
 {
     (void)printf("%s: %s: %s\n", what, cistern_error_name(rc), cistern_error_text());
     (void)fflush(stdout);
-    exit(1);
-}
-
-static uint64_t metric(const cistern *c, const char *name)
-{
-    struct cistern_metric m[256];
-    int i, n = cistern_metrics(c, m, 256);
-
-    for (i = 0; i < n && i < 256; i++) {
-        if (strcmp(m[i].name, name) == 0)
-            return m[i].value;
-    }
-    (void)printf("no metric %s\n", name);
     exit(1);
 }
 
@@ -114,7 +102,7 @@ static void put(cistern *c, uint64_t first, uint32_t n)
         (void)atomic_fetch_add(&progress->stored, results[i] == CISTERN_STORED);
     if (!ev.hits) /* no room now: it comes with the grace of something */
         (void)usleep(5000);
-    atomic_store(&progress->evicted, metric(c, "evicted_segments"));
+    atomic_store(&progress->evicted, metric_of(c, "evicted_segments"));
 }
 
 static uint32_t get(cistern *c, uint64_t first, uint32_t n)
@@ -168,8 +156,9 @@ static int check(cistern *c)
 
     for (i = 0; i + BATCH <= numbers; i += BATCH)
         hits += get(c, i, BATCH);
-    (void)printf("%llu hits, %llu bad\n", (unsigned long long)hits,
-                 (unsigned long long)(metric(c, "bad_checksum_blocks") + metric(c, "tripped")));
+    (void)printf(
+        "%llu hits, %llu bad\n", (unsigned long long)hits,
+        (unsigned long long)(metric_of(c, "bad_checksum_blocks") + metric_of(c, "tripped")));
     return cistern_close(c);
 }
 

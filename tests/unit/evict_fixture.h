@@ -15,6 +15,7 @@
 
 #include <cmocka.h>
 
+#include "../harness/metric.h"
 #include "../harness/nonces.h"
 #include "../harness/store.h"
 #include "io/io.h"
@@ -51,19 +52,6 @@ static inline uint64_t now_ms(void)
             (void)usleep(5000);                                                                    \
         assert_true(came_);                                                                        \
     } while (0)
-
-static inline uint64_t metric_of(cistern *c, const char *name)
-{
-    struct cistern_metric m[METRIC_COUNT];
-    int i, n = cistern_metrics(c, m, METRIC_COUNT);
-
-    for (i = 0; i < n; i++) {
-        if (strcmp(m[i].name, name) == 0)
-            return m[i].value;
-    }
-    fail_msg("no metric %s", name);
-    return 0;
-}
 
 static inline struct cistern_request request(struct fixture *f, uint32_t from, uint32_t n)
 {

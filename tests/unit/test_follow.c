@@ -21,6 +21,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "../harness/metric.h"
 #include "base/fault.h"
 #include "engine/peers.h"
 #include "../harness/store.h"
@@ -93,19 +94,6 @@ static int get(cistern *c, uint64_t number)
     return result == CISTERN_HIT && memcmp(bytes, expect, sizeof bytes) != 0 ? LIKE : result;
 }
 
-static uint64_t metric(const cistern *c, const char *name)
-{
-    struct cistern_metric m[256];
-    int i, n = cistern_metrics(c, m, 256);
-
-    for (i = 0; i < n && i < 256; i++) {
-        if (strcmp(m[i].name, name) == 0)
-            return m[i].value;
-    }
-    fail_msg("no metric %s", name);
-    return 0;
-}
-
 static bool described(const cistern *c, const char *key, char out[128])
 {
     char text[4096], *at;
@@ -127,7 +115,7 @@ static int answer(cistern *c, const char *word, uint64_t number)
     if (strcmp(word, "get") == 0)
         return get(c, number);
     if (strcmp(word, "fences") == 0)
-        return (int)metric(c, "writer_fences");
+        return (int)metric_of(c, "writer_fences");
     if (strcmp(word, "writer") == 0 && described(c, "writer=", line))
         return (int)(strtoull(line + 7, NULL, 16) >> 33);
     return -1;
@@ -292,7 +280,7 @@ static void wait_metric(cistern *c, const char *name, uint64_t wanted)
 {
     time_t since = time(NULL);
 
-    while (metric(c, name) != wanted)
+    while (metric_of(c, name) != wanted)
         assert_false(waited(since));
 }
 
@@ -331,7 +319,7 @@ static void the_bell_is_enough(void **state)
     assert_int_equal(ask(a, "put", 2), CISTERN_STORED);
     wait_exists(f->c, 2, true);
     assert_int_equal(get(f->c, 2), CISTERN_HIT);
-    assert_int_equal(metric(f->c, "refreshes"), 0);
+    assert_int_equal(metric_of(f->c, "refreshes"), 0);
     assert_int_equal(state_of_kid(f), PEER_LIVE);
     assert_int_equal(peers_writer_state(f->c, 0, 1), PEER_UNKNOWN);
 }
@@ -363,7 +351,7 @@ static void a_ring_during_the_open_is_heard(void **state)
     assert_int_equal(put_result, CISTERN_STORED);
     wait_exists(f->c, 1, true);
     assert_int_equal(get(f->c, 1), CISTERN_HIT);
-    assert_int_equal(metric(f->c, "refreshes"), 0);
+    assert_int_equal(metric_of(f->c, "refreshes"), 0);
 }
 
 /* A handle that does not follow shows that nothing else takes blocks up. */
@@ -393,7 +381,7 @@ static void polling_is_enough(void **state)
     assert_int_equal(cistern_refresh(still, LIMIT_S * 1000), 0);
     assert_true(exists(still, 3));
     assert_int_equal(cistern_close(still), 0);
-    assert_int_equal(metric(f->c, "refreshes"), 0);
+    assert_int_equal(metric_of(f->c, "refreshes"), 0);
 }
 
 /* More than a segment holds: the next ones are found from the head, directories are not listed. */
@@ -412,7 +400,7 @@ static void new_segments_are_found_by_the_head(void **state)
     wait_exists(f->c, 200, true);
     for (n = 1; n <= 200; n++)
         assert_int_equal(get(f->c, n), CISTERN_HIT);
-    assert_true(metric(f->c, "segments_opened") >= 3);
+    assert_true(metric_of(f->c, "segments_opened") >= 3);
 }
 
 static void other_shards_count_in_a_match(void **state)
@@ -463,7 +451,7 @@ static void the_same_block_twice_is_no_harm(void **state)
         assert_int_equal(ask(a, "get", n), CISTERN_HIT);
         assert_int_equal(ask(b, "get", n), CISTERN_HIT);
     }
-    assert_int_equal(metric(f->c, "bad_checksum_blocks"), 0);
+    assert_int_equal(metric_of(f->c, "bad_checksum_blocks"), 0);
 }
 
 /* ---- Taking away ---- */
@@ -518,7 +506,7 @@ static void evicted_segments_are_forgotten_and_closed(void **state)
     assert_true(holds_deleted_file());
     wait_exists(f->c, 1, false);
     assert_int_equal(get(f->c, 1), CISTERN_MISS);
-    assert_int_equal(metric(f->c, "segments_gone"), 1);
+    assert_int_equal(metric_of(f->c, "segments_gone"), 1);
     while (holds_deleted_file())
         assert_false(waited(since));
     assert_int_equal(put(f->c, 1), CISTERN_STORED);
@@ -565,7 +553,7 @@ static void other_shards_come_and_go(void **state)
         assert_int_equal(ask(b, "put", n), CISTERN_STORED);
     while (run_of(f->c, 1, N) || run_of(f->c, N + 1, 20) != 20)
         assert_false(waited(since));
-    assert_true(metric(f->c, "presence_rebuilds") >= 1);
+    assert_true(metric_of(f->c, "presence_rebuilds") >= 1);
     assert_int_equal(get(f->c, 1), CISTERN_HIT); /* our own shard has it */
     assert_int_equal(ask(b, "put", 1), CISTERN_STORED);
     while (run_of(f->c, 1, 1) != 1)
@@ -651,20 +639,20 @@ static void a_killed_writer_is_read_to_the_end_once(void **state)
 
     assert_int_equal(ask(a, "put", 1), CISTERN_STORED);
     open_here(f, &set);
-    reads = metric(f->c, "contents_reads");
+    reads = metric_of(f->c, "contents_reads");
     assert_int_equal(cistern_refresh(f->c, LIMIT_S * 1000), 0);
-    assert_true(metric(f->c, "contents_reads") > reads); /* it may have more to say */
+    assert_true(metric_of(f->c, "contents_reads") > reads); /* it may have more to say */
     assert_int_equal(ask(a, "put", 2), CISTERN_STORED);
     (void)kid_end(a, SIGKILL);
-    while (metric(f->c, "peers_silent") != 1) {
+    while (metric_of(f->c, "peers_silent") != 1) {
         assert_int_equal(cistern_refresh(f->c, LIMIT_S * 1000), 0);
         assert_false(waited(since));
     }
-    reads = metric(f->c, "contents_reads");
+    reads = metric_of(f->c, "contents_reads");
     for (i = 0; i < 20; i++)
         assert_int_equal(cistern_refresh(f->c, LIMIT_S * 1000), 0);
-    assert_int_equal(metric(f->c, "contents_reads"), reads);
-    assert_int_equal(metric(f->c, "peers_live"), 0);
+    assert_int_equal(metric_of(f->c, "contents_reads"), reads);
+    assert_int_equal(metric_of(f->c, "peers_live"), 0);
     assert_int_equal(state_of_kid(f), PEER_SILENT);
     assert_int_equal(get(f->c, 1), CISTERN_HIT);
     assert_int_equal(get(f->c, 2), CISTERN_HIT);
