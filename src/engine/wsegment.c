@@ -434,8 +434,8 @@ static int seal(cistern *c, struct wseg *s)
     fault_point("seal.truncated");
     rc = sync_segment(c, s);
     c->io->ops->file_close(c->io, &s->toc);
-    metric_add(&c->metrics, METRIC_segments_sealed, 1);
     free_stage(c->writer, s);
+    metric_add(&c->metrics, METRIC_segments_sealed, 1); /* whoever waits for it may evict it */
     fault_point("seal.done");
     return rc;
 }
