@@ -39,6 +39,7 @@ const struct doctor_check doctor_checks[] = {
     {"writers", "writers and what they left", check_writers},
     {"shm-size", "/dev/shm is large enough", check_shm_size},
     {"shm-free", "/dev/shm has room", check_shm_free},
+    {"shm-pages", "/dev/shm has large pages", check_shm_pages},
     {"shm-stale", "no staging of dead processes", check_shm_stale},
     {"memory", "the memory limit is not below /dev/shm", check_memory},
     {"memlock", "memory can be pinned", check_memlock},

@@ -82,7 +82,8 @@ static bool is_below(const char *path, const char *point)
     return strncmp(path, point, n) == 0 && (path[n] == '/' || path[n] == '\0');
 }
 
-/* One line of mountinfo: id parent major:minor root point options optional... - type source ... */
+/* One line of mountinfo: id parent major:minor root point options optional... - type source super
+ */
 static bool take_line(char *line, const char *path, struct doctor_mount *out)
 {
     char *field[5], *rest = line, *dash, *type, *source;
@@ -105,6 +106,7 @@ static bool take_line(char *line, const char *path, struct doctor_mount *out)
     (void)snprintf(out->point, sizeof(out->point), "%s", field[4]);
     (void)snprintf(out->type, sizeof(out->type), "%s", type ? type : "");
     (void)snprintf(out->source, sizeof(out->source), "%s", source ? source : "");
+    (void)snprintf(out->super, sizeof(out->super), "%s", dash ? dash : "");
     return true;
 }
 

@@ -58,7 +58,7 @@ long doctor_read(const struct doctor *d, const char *path, char *out, size_t siz
 
 /* Where a path is mounted, as the kernel says; strings are cut to fit. */
 struct doctor_mount {
-    char point[PATH_MAX], type[64], source[256], optional[128];
+    char point[PATH_MAX], type[64], source[256], optional[128], super[256];
     uint32_t found;
 };
 int doctor_mount_of(const struct doctor *d, const char *path, struct doctor_mount *out);
@@ -80,6 +80,7 @@ void check_room(const struct doctor *d, struct doctor_finding *f);
 void check_writers(const struct doctor *d, struct doctor_finding *f);
 void check_shm_size(const struct doctor *d, struct doctor_finding *f);
 void check_shm_free(const struct doctor *d, struct doctor_finding *f);
+void check_shm_pages(const struct doctor *d, struct doctor_finding *f);
 void check_shm_stale(const struct doctor *d, struct doctor_finding *f);
 void check_memory(const struct doctor *d, struct doctor_finding *f);
 void check_memlock(const struct doctor *d, struct doctor_finding *f);

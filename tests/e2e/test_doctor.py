@@ -22,6 +22,7 @@ ROOT = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not ROOT, reason="a tmpfs of its own size is mounted, which takes root")
 GIB = 1 << 30
 
+SHM_LINE = "41 21 0:26 / /dev/shm rw,nosuid,nodev shared:9 - tmpfs tmpfs {}\n"
 LIMITS = """Limit                     Soft Limit           Hard Limit           Units
 Max open files            {files:<20} {files:<20} files
 Max locked memory         {memlock:<20} {memlock:<20} bytes
@@ -63,7 +64,7 @@ class Machine:
         """What /proc/self/mountinfo says of the mount, below a root of ext4."""
         self.file("/proc/self/mountinfo", f"21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
                   f"40 21 0:50 / {at or self.mount} rw,relatime {optional + ' ' if optional else ''}- {kind} "
-                  f"{kind} rw\n")
+                  f"{kind} rw\n" + SHM_LINE.format("rw,size=32g,huge=within_size"))
 
     def run(self, *args, launcher=(), **more):
         return subprocess.run([*launcher, CISTERN, "doctor", "--sysroot", str(self.sys), *map(str, args)],
@@ -97,7 +98,7 @@ def test_a_good_machine_passes(m):
     forbidden = m.state("io-uring") == "warn"  # where these tests run; everything else can be described
     r = m.run("--strict")
     assert r.returncode == forbidden, r.stdout
-    assert f"\n{22 - forbidden} pass, {forbidden:d} warn, 0 fail, 0 unknown\n" in r.stdout
+    assert f"\n{23 - forbidden} pass, {forbidden:d} warn, 0 fail, 0 unknown\n" in r.stdout
     assert sorted(p.name for p in m.mount.iterdir()) == [], "a check left something behind"
 
 
@@ -355,6 +356,33 @@ def test_shm_is_named_as_the_reference_counts_it(m, ranks, size):
     m.file("/sys/fs/cgroup/memory.max", str(size * GIB))
     m.file("/proc/meminfo", "MemTotal: 335544320 kB\n")
     assert m.state("memory", "--tp", ranks) == "pass"
+
+
+@needs_root
+def test_shm_pages(m):
+    shm = m.sys / "dev" / "shm"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m,huge=never", "tmpfs", str(shm)], check=True)
+
+    def seen():
+        """The kernel's own line, with the place that stands in for /dev/shm."""
+        line = next(x for x in open("/proc/self/mountinfo") if f" {shm} " in x)
+        m.file("/proc/self/mountinfo", line.replace(str(shm), "/dev/shm"))
+        return m.ask("shm-pages")
+
+    try:
+        answer = seen()
+        assert answer["state"] == "warn" and answer["remedy"] == "mount -o remount,huge=within_size /dev/shm"
+        subprocess.run(answer["remedy"].replace("/dev/shm", str(shm)).split(), check=True)
+        assert seen()["state"] == "pass"
+        subprocess.run(["mount", "-o", "remount,huge=advise", str(shm)], check=True)
+        assert seen()["state"] == "warn"  # nobody advises
+    finally:
+        subprocess.run(["umount", str(shm)], check=True)
+    m.file("/.dockerenv", "")
+    m.file("/proc/self/mountinfo", SHM_LINE.format("rw,size=64m"))
+    assert "by root of the node" in m.ask("shm-pages")["remedy"]
+    m.file("/proc/self/mountinfo", "21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n")
+    assert m.state("shm-pages") == "unknown"
 
 
 def test_shm_unknown(m):
