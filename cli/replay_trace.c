@@ -11,7 +11,7 @@
 #include <jansson.h>
 
 #include "cli.h"
-#include "replay.h"
+#include "replay_trace.h"
 
 #define MOONCAKE_TOKENS 512
 #define ID_LIMIT        (1u << 30)

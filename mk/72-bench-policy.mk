@@ -2,7 +2,7 @@
 #   make bench-policy TRACE=FILE.jsonl POLICY_ARGS="--capacity 1000,5000"
 # Without TRACE: a synthetic trace.
 REPLAY_POLICY := $(O)/bench/replay_policy
-$(REPLAY_POLICY): $(call objs,bench/replay_policy.c $(wildcard bench/replay/*.c) src/engine/policy.c src/engine/ghost.c)
+$(REPLAY_POLICY): $(call objs,bench/replay_policy.c $(wildcard bench/replay/*.c) cli/replay_trace.c src/engine/policy.c src/engine/ghost.c)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -o $@ $^ $(ALL_LDFLAGS) -ljansson
 
@@ -19,7 +19,7 @@ CFLAGS_src_engine_policy := -ffp-contract=off
 
 #   make bench-policy-store TRACE=FILE.jsonl     the same through the store itself, in /dev/shm
 REPLAY_STORE := $(O)/bench/replay_store
-$(REPLAY_STORE): $(call objs,bench/replay_store.c $(wildcard bench/replay/*.c)) $(O)/libcistern_internal.a | $(O)/bench/hf3fs
+$(REPLAY_STORE): $(call objs,bench/replay_store.c $(wildcard bench/replay/*.c) cli/replay_trace.c) $(O)/libcistern_internal.a | $(O)/bench/hf3fs
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -o $@ $(filter %.o %.a,$^) $(ALL_LDFLAGS) $(CISTERN_LIBS)
 

@@ -26,8 +26,7 @@ struct trace {
     uint32_t distinct;
 };
 
-/* A .jsonl file with "hash_ids" in each line, or a folder of .json files with "requests", merged by
- * their times. */
+/* A file or a folder as cli/replay_trace.h reads them. */
 void trace_load(struct trace *t, const char *path);
 /* Conversations of several turns over shared prompts, the same for a seed on every machine. */
 void trace_synthetic(struct trace *t, uint64_t seed);
