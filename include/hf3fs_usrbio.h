@@ -8,17 +8,19 @@
  * Words
  *   iov      memory that I/O may touch; an object in /dev/shm, or any memory given to hf3fs_iovwrap
  *   ior      one request ring, for reading or for writing, never both
- *   mount    a directory named in the environment variable CISTERN_USRBIO_ROOT (colon separated),
- * or one that holds a file `.cistern-mount`, or one in which `3fs-virt/iovs` is a directory. Every
- * directory inside a mount may be passed where a mount point is asked for.
+ *   mount    a directory named in the environment variable CISTERN_USRBIO_ROOT (colon
+ *            separated), or one that holds a file `.cistern-mount`, or one in which
+ *            `3fs-virt/iovs` is a directory
+ * Every directory inside a mount may be passed where a mount point is asked for.
  *
  * Signs differ between families of functions. They are part of the interface:
- *   iovcreate, iovopen, iovwrap, iorcreate*, submit_ios   0, or a negative errno
- *   prep_io                                               slot number >= 0, or a negative errno
- *   wait_for_ios                                          count >= 0, or -EINVAL; a timeout is no
- * error reg_fd                                                a handle <= 0, or a POSITIVE errno
- *   hardlink, punchhole                                   0, or a POSITIVE errno
- *   extract_mount_point                                   strlen + 1, or -1
+ *   iovcreate, iovopen, iovwrap   0, or a negative errno
+ *   iorcreate*, submit_ios        0, or a negative errno
+ *   prep_io                       slot number >= 0, or a negative errno
+ *   wait_for_ios                  count >= 0, or -EINVAL; a timeout is no error
+ *   reg_fd                        a handle <= 0, or a POSITIVE errno
+ *   hardlink, punchhole           0, or a POSITIVE errno
+ *   extract_mount_point           strlen + 1, or -1
  * errno is not part of the interface; only after hardlink and punchhole does it equal the result,
  * because clients read it there.
  *

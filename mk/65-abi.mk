@@ -1,4 +1,4 @@
-# make test-abi: symbols, what release objects refer to, load and unload, the installed tree. See tests/abi/test_abi.py.
+# make test-abi: symbols, what release objects refer to, load and unload, the installed tree, manual pages; tests/abi/*.py.
 ABI_PROGS := $(patsubst tests/abi/%.c,$(O)/tests/abi/%,$(wildcard tests/abi/unload_*.c))
 
 # Linked with neither library: they load what their first argument names.

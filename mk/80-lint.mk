@@ -23,7 +23,7 @@ lint-layout: | setup-lint
 	    if [ -n "$$bad" ]; then printf 'layout differs from .clang-format, see make format:\n'; \
 	    printf '  %s\n' $$bad; exit 1; fi
 lint-docs:
-	@tools/doc_tables --check
+	@tools/doc_tables --check; tables=$$?; tools/api_man --check && exit $$tables
 
 # Public headers as strict C and as C++, each alone; internal ones as what they are, each alone.
 lint-headers: | setup-lint
@@ -43,3 +43,4 @@ format: setup-lint
 	$(CLANG_FORMAT) -i $(LINT_C)
 docs:
 	tools/doc_tables
+	tools/api_man

@@ -6,7 +6,7 @@
 set -eu
 need=${1:-build}
 build="gcc make pkg-config libc6-dev liburing-dev libxxhash-dev libssl-dev libjansson-dev libopenblas-dev"
-test="$build g++ libcmocka-dev python3 python3-pytest python3-numpy python3-yaml python3-cryptography"
+test="$build g++ libcmocka-dev python3 python3-pytest python3-numpy python3-yaml python3-cryptography mandoc"
 lint="$build g++ git python3 clang-format shellcheck"
 optional=
 case $need in
