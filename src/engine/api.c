@@ -29,6 +29,18 @@ static void ticket_drop(cistern *c, uint64_t ticket)
         (void)atomic_compare_exchange_strong(&c->tickets[ticket % TICKETS], &mine, 0);
 }
 
+/* What a run that was delivered would have cost to compute, and what it cost. */
+static void count_saved(cistern *c, const struct op *op)
+{
+    uint64_t tokens = (uint64_t)op->event.run * c->cfg.block_tokens, rate = c->cfg.prefill_rate;
+
+    metric_add(&c->metrics, METRIC_saved_tokens, tokens);
+    if (rate)
+        metric_add(&c->metrics, METRIC_saved_ns,
+                   tokens / rate * NS_PER_S + tokens % rate * NS_PER_S / rate);
+    metric_add(&c->metrics, METRIC_spent_ns, op->event.nanoseconds);
+}
+
 void engine_get_done(cistern *c, struct op *op)
 {
     struct metrics *m = &c->metrics;
@@ -43,7 +55,11 @@ void engine_get_done(cistern *c, struct op *op)
     metric_add(m, METRIC_get_error_blocks, op->event.errors);
     metric_add(m, METRIC_get_bytes, op->event.bytes);
     metric_add(m, METRIC_get_timeouts, op->event.status == -ETIMEDOUT);
+    metric_add(m, METRIC_get_failed_ops, op->event.status != 0 || op->event.errors);
     metric_add(m, METRIC_get_ns, op->event.nanoseconds);
+    metric_record(m, HISTOGRAM_get_latency_ns, op->event.nanoseconds);
+    metric_record(m, HISTOGRAM_get_length_blocks, op->r.blocks);
+    count_saved(c, op);
     ticket_drop(c, op->r.ticket);
     op_tell(&c->ops, op);
     if (direct)
@@ -70,7 +86,10 @@ void engine_put_done(cistern *c, struct op *op)
     metric_add(m, METRIC_put_dropped_blocks, dropped / c->cfg.nparts);
     metric_add(m, METRIC_put_error_blocks, failed / c->cfg.nparts);
     metric_add(m, METRIC_put_timeouts, op->event.status == -ETIMEDOUT);
+    metric_add(m, METRIC_put_failed_ops, op->event.status != 0 || op->event.errors);
     metric_add(m, METRIC_put_ns, op->event.nanoseconds);
+    metric_record(m, HISTOGRAM_put_latency_ns, op->event.nanoseconds);
+    metric_record(m, HISTOGRAM_put_length_blocks, op->r.blocks);
     op_tell(&c->ops, op);
 }
 

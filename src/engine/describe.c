@@ -1,4 +1,4 @@
-/* describe.c - a handle in numbers and in words. */
+/* describe.c - a handle in words. */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -6,59 +6,6 @@
 #include "base/hash.h"
 #include "engine/engine.h"
 #include "engine/policy.h"
-
-static void refresh_gauges(cistern *c)
-{
-    struct metrics *m = &c->metrics;
-    struct pool_counts n = {0};
-    uint64_t tickets = 0;
-    struct presence *others = others_enter(c);
-    uint32_t i;
-
-    metric_set(m, METRIC_index_blocks, index_blocks(c->index));
-    metric_set(m, METRIC_index_bytes,
-               index_memory_bytes(c->index) + (others ? presence_memory_bytes(others) : 0));
-    others_leave(c);
-    metric_set(m, METRIC_segments, atomic_load(&c->segs.live));
-    if (c->cfg.write_budget_bytes_per_day)
-        metric_set(m, METRIC_write_budget_left_bytes,
-                   bucket_left(&c->budget.day, budget_clock_ns()));
-    metric_set(m, METRIC_ops_open, ops_open_count(&c->ops));
-    for (i = 0; i < TICKETS; i++)
-        tickets += atomic_load_explicit(&c->tickets[i], memory_order_relaxed) != 0;
-    metric_set(m, METRIC_tickets_open, tickets);
-    if (c->read_pool)
-        pool_count(c->read_pool, &n);
-    metric_set(m, METRIC_read_slots, n.slots);
-    metric_set(m, METRIC_read_slots_free, n.free);
-    metric_set(m, METRIC_read_slots_quarantined, n.quarantined);
-    metric_set(m, METRIC_read_slots_old, n.old);
-    n = (struct pool_counts){0};
-    if (c->write_pool)
-        pool_count(c->write_pool, &n);
-    metric_set(m, METRIC_write_slots, n.slots);
-    metric_set(m, METRIC_write_slots_free, n.free);
-    metric_set(m, METRIC_write_slots_quarantined, n.quarantined);
-    metric_set(m, METRIC_write_slots_old, n.old);
-}
-
-int cistern_metrics(const cistern *c, struct cistern_metric *out, int max)
-{
-    int i, rc = guard_check(c);
-
-    if (rc)
-        return rc;
-    if (max < 0 || (max && !out))
-        return err_set(-EINVAL, "out is NULL or max is negative");
-    refresh_gauges((cistern *)(uintptr_t)c);
-    for (i = 0; i < max && i < METRIC_COUNT; i++) {
-        out[i] = (struct cistern_metric){.name = metric_name((enum metric)i),
-                                         .help = metric_help((enum metric)i),
-                                         .value = metric_get(&c->metrics, (enum metric)i),
-                                         .is_gauge = (uint32_t)metric_is_gauge((enum metric)i)};
-    }
-    return METRIC_COUNT;
-}
 
 struct text {
     char *buf;

@@ -30,6 +30,7 @@
 #include "io/io.h"
 #include "key/key.h"
 #include "metrics/metrics.h"
+#include "metrics/window.h"
 #include "pool/pool.h"
 
 #define TICKETS 1024u
@@ -122,6 +123,10 @@ struct cistern {
     const struct mem_ops *_Atomic pinned; /* staging is pinned for this kind of memory */
     const struct mem_ops *pinned_before;  /* so was that of before; guarded by pin_lock */
     struct metrics metrics;
+    pthread_mutex_t hits_lock;
+    struct window hits; /* guarded by hits_lock */
+    uint64_t opened_ns; /* by the boot clock */
+    uint64_t room_ns;   /* the keeper's: when to ask for the size of the file system next */
     struct breaker breaker;
     _Atomic uint32_t probes;        /* of the breaker, tried so far */
     _Atomic uint32_t probe_answers; /* of these, answered through a lane's ring, also late */

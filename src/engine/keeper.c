@@ -14,6 +14,7 @@
 #include "engine/carry.h"
 #include "engine/engine.h"
 #include "engine/evict.h"
+#include "engine/gauges.h"
 
 #define CARRY_NS  (2 * NS_PER_MS) /* look again for a slot */
 #define SYNC_JOBS (KEEPER_SYNC | KEEPER_SEAL | KEEPER_ALLOCATE)
@@ -123,6 +124,7 @@ static void *keeper_main(void *arg)
             break;
         (void)pthread_mutex_unlock(&k->lock);
         run_jobs(c, jobs);
+        gauges_room(c, clock_ns());
         next = min_u64(capacity_tick(c), clock_ns() + c->cfg.sync_ms * NS_PER_MS);
         if (carry_step(c))
             next = min_u64(next, clock_ns() + CARRY_NS);

@@ -69,25 +69,42 @@ static void match_all(cistern *c, const cistern_key *keys, size_t n, struct matc
     others_leave(c);
 }
 
+static void count_match(cistern *c, size_t keys, uint32_t blocks, uint64_t ns)
+{
+    struct metrics *m = &c->metrics;
+
+    metric_add(m, METRIC_match_calls, 1);
+    metric_add(m, METRIC_match_keys, keys);
+    metric_add(m, METRIC_match_blocks, blocks);
+    metric_add(m, METRIC_match_hit_calls, blocks != 0);
+    metric_add(m, METRIC_match_ns, ns);
+    metric_add(m, METRIC_spent_ns, ns);
+    metric_record(m, HISTOGRAM_match_latency_ns, ns);
+    metric_record(m, HISTOGRAM_match_asked_blocks, keys);
+    metric_record(m, HISTOGRAM_match_found_blocks, blocks);
+}
+
 int cistern_match(cistern *c, const cistern_key *keys, size_t n, struct cistern_match *out)
 {
+    uint64_t start = clock_ns();
     struct match_answer answer = {0};
     int rc = check_keys(c, keys, n, out);
+    bool stopped;
 
     if (rc)
         return rc;
-    metric_add(&c->metrics, METRIC_breaker_matches, engine_stops_matches(c));
-    if (n && !engine_tripped(c) && !engine_stops_matches(c))
+    stopped = engine_stops_matches(c);
+    metric_add(&c->metrics, METRIC_breaker_matches, stopped);
+    metric_add(&c->metrics, METRIC_match_failed_calls, stopped || engine_tripped(c));
+    if (n && !engine_tripped(c) && !stopped)
         match_all(c, keys, n, &answer);
     if (engine_gates(c, answer.blocks))
         answer.blocks = 0;
-    metric_add(&c->metrics, METRIC_match_calls, 1);
-    metric_add(&c->metrics, METRIC_match_keys, n);
-    metric_add(&c->metrics, METRIC_match_blocks, answer.blocks);
     if (c->capacity)
         pin_run(c, keys, answer.blocks);
     *out = (struct cistern_match){
         .blocks = answer.blocks, .have = answer.have, .ticket = answer.blocks ? ticket_take(c) : 0};
+    count_match(c, n, answer.blocks, clock_ns() - start);
     return 0;
 }
 

@@ -18,6 +18,7 @@
 #include "engine/capacity.h"
 #include "engine/engine.h"
 #include "engine/follow.h"
+#include "engine/gauges.h"
 #include "engine/renew.h"
 #include "engine/retire.h"
 #include "engine/sealed.h"
@@ -370,6 +371,7 @@ int cistern_open(const struct cistern_options *o, cistern **out)
     breaker_init(&c->breaker, cfg.breaker_failures, cfg.breaker_probe_ms);
     c->ops.event_fd = -1;
     (void)pthread_mutex_init(&c->pin_lock, NULL);
+    gauges_open(c);
     if ((rc = space_copy_make(o->space, &e->space))) {
         errand_free(e);
         free(c);

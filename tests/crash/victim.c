@@ -303,10 +303,10 @@ _Noreturn static void run_reader(const char *dir, char **logs, int nlogs)
 
 static uint64_t metric(const cistern *c, const char *name)
 {
-    struct cistern_metric m[128];
-    int i, n = cistern_metrics(c, m, 128);
+    struct cistern_metric m[256];
+    int i, n = cistern_metrics(c, m, 256);
 
-    for (i = 0; i < n && i < 128; i++) {
+    for (i = 0; i < n && i < 256; i++) {
         if (strcmp(m[i].name, name) == 0)
             return m[i].value;
     }

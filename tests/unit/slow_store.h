@@ -284,10 +284,10 @@ static inline void reopen(struct fixture *f)
 
 static inline uint64_t metric(struct fixture *f, const char *name)
 {
-    struct cistern_metric m[128];
-    int i, n = cistern_metrics(f->c, m, 128);
+    struct cistern_metric m[256];
+    int i, n = cistern_metrics(f->c, m, 256);
 
-    for (i = 0; i < n && i < 128; i++) {
+    for (i = 0; i < n && i < 256; i++) {
         if (strcmp(m[i].name, name) == 0)
             return m[i].value;
     }

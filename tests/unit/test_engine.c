@@ -128,8 +128,8 @@ static void reopen(struct fixture *f)
 
 static uint64_t metric(cistern *c, const char *name)
 {
-    struct cistern_metric m[128];
-    int i, n = cistern_metrics(c, m, 128);
+    struct cistern_metric m[256];
+    int i, n = cistern_metrics(c, m, 256);
 
     for (i = 0; i < n; i++) {
         if (strcmp(m[i].name, name) == 0)
