@@ -37,6 +37,7 @@ enum cli_exit cli_exit_of(int error)
     case CISTERN_EFORMAT:
     case CISTERN_ESTAGING:
     case CISTERN_EMEMORY:
+    case CISTERN_ECLUSTER:
     case -ENOENT:
     case -ENOTDIR:
     case -EACCES:

@@ -43,6 +43,7 @@ int cmd_explain(int argc, char **argv);
 int cmd_plan(int argc, char **argv);
 int cmd_replay(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
+int cmd_clusters(int argc, char **argv);
 
 /* "cistern: <words>\n" on stderr. Returns `code`, so that callers can return what they say. */
 int cli_fail(enum cli_exit code, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -29,6 +29,7 @@ const struct doctor_check doctor_checks[] = {
     {"switches", "the second tier is switched on", check_switches},
     {"mount", "the mount is there", check_mount},
     {"provider", "the mount is what the provider needs", check_provider},
+    {"cluster", "the storage is that of this network cluster", check_cluster},
     {"client", "the 3FS client library", check_client},
     {"propagation", "mounts of the host reach this container", check_propagation},
     {"root", "the root directory can be written", check_root},
@@ -246,10 +247,11 @@ static void take_options(struct asked *a)
     d->sysroot = a->sysroot ? a->sysroot : "";
     if (a->mount)
         d->options.mount = a->mount;
-    if (!d->options.mount)
-        d->options.mount = "/3fs/stage/3fs/";
     if (a->root)
         d->options.root = a->root;
+    doctor_take_cluster(d);
+    if (!d->options.mount)
+        d->options.mount = "/3fs/stage/3fs/";
     if (!d->options.root)
         d->options.root = "rtp_llm/";
     (void)snprintf(d->mount, sizeof(d->mount), "%s", d->options.mount);
@@ -277,7 +279,7 @@ int cmd_doctor(int argc, char **argv)
     static struct asked a;
     const struct arg args[] = {
         {"mount", "DIR", ARG_STRING, &a.mount, 0, 0,
-         "mount directory (CISTERN_MOUNT, else /3fs/stage/3fs/)"},
+         "mount directory (CISTERN_MOUNT, else of the cluster, else /3fs/stage/3fs/)"},
         {"root", "DIR", ARG_STRING, &a.root, 0, 0,
          "directory below the mount (CISTERN_ROOT, else rtp_llm/)"},
         {"tp", "N", ARG_NUMBER, &a.d.ranks, 1, 256,

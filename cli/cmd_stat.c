@@ -284,6 +284,8 @@ static int print_json(const struct target *t, const struct tree *tree, char *han
     size_t i;
 
     json_out_text(o, "root", t->root_path);
+    if (t->cluster.verdict != CISTERN_CLUSTER_NONE)
+        json_out_text(o, "cluster", t->cluster.text);
     for (i = 0; i < tree->nspaces; i++)
         json_array_append_new(spaces, space_json(&tree->spaces[i]));
     json_object_set_new(o, "spaces", spaces);
@@ -336,6 +338,8 @@ static void print_text(const struct target *t, const struct tree *tree, const ch
     size_t i, j;
 
     printf("root %s\n", t->root_path);
+    if (t->cluster.verdict != CISTERN_CLUSTER_NONE)
+        printf("%s\n", t->cluster.text);
     for (i = 0; i < tree->nspaces; i++) {
         printf("\nspace %s\n", tree->spaces[i].path);
         if (tree->spaces[i].file.json != NULL)

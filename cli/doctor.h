@@ -28,6 +28,9 @@ struct doctor {
     char mount[PATH_MAX], root[PATH_MAX];
     uint64_t ranks, read_staging, write_staging;
     bool clean;
+    struct cistern_cluster cluster;
+    char cluster_text[512]; /* why there is none; "" = there is */
+    char clusters_file[PATH_MAX], host[256];
 };
 
 struct doctor_finding {
@@ -65,12 +68,15 @@ int doctor_mount_of(const struct doctor *d, const char *path, struct doctor_moun
 bool doctor_is_3fs(const struct doctor_mount *m);
 /* Whether this looks like a container, and which sort ("Kubernetes", "Docker", ...); NULL: no. */
 const char *doctor_container(const struct doctor *d);
+/* Asks for the network cluster, and takes its mount where none is given. */
+void doctor_take_cluster(struct doctor *d);
 /* /dev/shm that the ranks need, without head-room. */
 uint64_t doctor_staging(const struct doctor *d);
 
 void check_switches(const struct doctor *d, struct doctor_finding *f);
 void check_mount(const struct doctor *d, struct doctor_finding *f);
 void check_provider(const struct doctor *d, struct doctor_finding *f);
+void check_cluster(const struct doctor *d, struct doctor_finding *f);
 void check_client(const struct doctor *d, struct doctor_finding *f);
 void check_root(const struct doctor *d, struct doctor_finding *f);
 void check_ring(const struct doctor *d, struct doctor_finding *f);

@@ -28,6 +28,7 @@ static const struct cli_verb verbs[] = {
     {"warm", "read and check the blocks of a prompt ahead of their use", cmd_warm},
     {"explain", "which block ends the run of a prompt, and why", cmd_explain},
     {"doctor", "check this machine, its limits and its mount", cmd_doctor},
+    {"clusters", "which network cluster's storage this host uses, and why", cmd_clusters},
     {"plan", "sizes and configuration of a deployment", cmd_plan},
     {"replay", "run a trace of requests over a store", cmd_replay},
     {"version", "print the version", cmd_version},

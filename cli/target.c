@@ -46,6 +46,25 @@ static int root_check(const struct target *t, bool damaged)
     return CLI_OK;
 }
 
+/* Before the mount is touched: it may be another cluster's, or is to be found first. */
+static int take_cluster(struct target *t)
+{
+    struct cistern_cluster *c = &t->cluster;
+    int r;
+
+    c->size = sizeof(*c);
+    r = cistern_cluster_look(&t->options, c);
+    if (r != 0)
+        return cli_fail_lib(r, "network clusters");
+    if (c->verdict == CISTERN_CLUSTER_REFUSED || c->verdict == CISTERN_CLUSTER_UNKNOWN)
+        return cli_fail(CLI_ENVIRONMENT, "%s (CISTERN_ECLUSTER)", c->text);
+    if (c->verdict == CISTERN_CLUSTER_CROSSED)
+        cli_note("cistern: %s", c->text);
+    if (t->options.mount == NULL && c->mount[0] != '\0')
+        t->options.mount = c->mount;
+    return CLI_OK;
+}
+
 static int resolve(struct target *t)
 {
     struct cistern_options *o = &t->options;
@@ -58,10 +77,13 @@ static int resolve(struct target *t)
         return cli_fail_lib(r, "the environment");
     if (t->mount != NULL)
         o->mount = t->mount;
-    if (o->mount == NULL)
-        o->mount = "/3fs/stage/3fs/";
     if (t->root != NULL)
         o->root = t->root;
+    r = take_cluster(t);
+    if (r != CLI_OK)
+        return r;
+    if (o->mount == NULL)
+        o->mount = "/3fs/stage/3fs/";
     if (o->root == NULL)
         o->root = "rtp_llm/";
     if (t->provider != NULL)
@@ -123,15 +145,40 @@ static void mount_of(char *path)
     }
 }
 
+/* A word that names storage of another cluster is not even looked at. */
+static int word_is_ours(const char *word)
+{
+    struct cistern_options o = {.size = sizeof(o)};
+    struct cistern_cluster c = {.size = sizeof(c)};
+    int r = cistern_options_from_env(&o);
+
+    if (r != 0)
+        return cli_fail_lib(r, "the environment");
+    if (word[0] != '/')
+        return CLI_OK;
+    o.mount = word;
+    o.root = ".";
+    r = cistern_cluster_look(&o, &c);
+    if (r != 0)
+        return cli_fail_lib(r, "network clusters");
+    return c.verdict == CISTERN_CLUSTER_REFUSED
+               ? cli_fail(CLI_ENVIRONMENT, "%s (CISTERN_ECLUSTER)", c.text)
+               : CLI_OK;
+}
+
 int target_word(struct target *t, const char *word)
 {
     char *full;
     size_t skip;
+    int r;
 
     if (word == NULL)
         return CLI_OK;
     if (t->mount != NULL || t->root != NULL)
         return cli_fail(CLI_USAGE, "%s: give the root as a word, or with --mount and --root", word);
+    r = word_is_ours(word);
+    if (r != CLI_OK)
+        return r;
     full = realpath(word, NULL);
     if (full == NULL)
         return cli_fail(CLI_ENVIRONMENT, "root %s: %s", word, strerror(errno));

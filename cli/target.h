@@ -14,6 +14,7 @@ struct target {
     char mount_path[PATH_MAX]; /* absolute, once resolved */
     char root_path[PATH_MAX];
     char word_mount[PATH_MAX], word_root[PATH_MAX]; /* of target_word() */
+    struct cistern_cluster cluster;                 /* of this host */
     struct cistern_options options;                 /* points into this struct */
 };
 
@@ -25,7 +26,7 @@ struct target {
      &(t)->mount,                                                                                  \
      0,                                                                                            \
      0,                                                                                            \
-     "mount directory (CISTERN_MOUNT, else /3fs/stage/3fs/)"},                                     \
+     "mount directory (CISTERN_MOUNT, else of the cluster, else /3fs/stage/3fs/)"},                \
         {"root",                                                                                   \
          "DIR",                                                                                    \
          ARG_STRING,                                                                               \

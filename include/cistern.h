@@ -78,7 +78,9 @@ enum cistern_error {
     CISTERN_EFORKED = -5009,  /* the handle belongs to the parent process */
     CISTERN_ETRIPPED = -5010, /* a broken invariant was found; the handle answers misses only */
     CISTERN_EMEMORY = -5011,  /* registered memory of a kind that this provider cannot reach */
-    CISTERN_EKEY = -5012      /* encrypted with a key that was not given; the text names its id */
+    CISTERN_EKEY = -5012,     /* encrypted with a key that was not given; the text names its id */
+    CISTERN_ECLUSTER = -5013  /* storage of another network cluster, or the cluster of this host
+                                 cannot be told; the text names both and what to do */
 };
 
 /* The name ("CISTERN_ESPACE", "EIO") and the sentence of a negative code. Static strings; never
@@ -220,6 +222,13 @@ struct cistern_options {
                               same. 0 = blocks do not age */
     uint32_t shadow_every; /* every so manieth run of hits is to be computed as well and compared:
                               see cistern_shadow_due(); 0 = none */
+    int32_t cross_cluster; /* 1 = storage of another network cluster may be opened; 0 or -1 = it is
+                              refused (CISTERN_ECLUSTER). See cistern_cluster_look() */
+    const char *clusters;  /* file that describes network clusters; default
+                              /etc/cistern/clusters.json where there is one; "" = none */
+    const char *cluster;   /* the network cluster of this host; default: the one that has a pattern
+                              for its name */
+    const char *host;      /* that name; default: the machine's. In a container: of its node */
 };
 
 /*
@@ -237,6 +246,71 @@ CISTERN_API CISTERN_MUST int cistern_options_from_env(struct cistern_options *o)
  * is left. */
 CISTERN_API CISTERN_MUST int cistern_options_from_args(struct cistern_options *o, int *argc,
                                                        char **argv);
+
+/* ---- Network clusters
+ * ------------------------------------------------------------------------------------------- */
+
+/*
+ * Between RDMA networks a read loses what RDMA is for, so each network cluster has a 3FS cluster of
+ * its own, and a handle uses that of its host. A file, the same everywhere, says which that is:
+ *
+ *   {"clusters": [{"name": "na61", "hosts": ["web-1*", "*.na61.example"], "storage": "stor-a",
+ *                  "mount": "/3fs/a"}, ...]}
+ *
+ * `hosts` are patterns of fnmatch(3), without regard to case; `storage` is the cluster id of 3FS.
+ * Nothing else may stand there. With such a file every open, and every function that takes options
+ * and looks at a root, goes by it before any storage is touched: without a mount in the options the
+ * mount is that of the host's cluster; a path on the mount of another cluster, or where the kernel
+ * says that another 3FS cluster is mounted, is refused unless cross_cluster is 1, which is logged.
+ * A path on no cluster's mount may be used. Paths are compared as written, links not followed.
+ */
+enum cistern_cluster_verdict {
+    CISTERN_CLUSTER_NONE = 0, /* nothing describes clusters */
+    CISTERN_CLUSTER_OWN = 1,  /* the storage of this host's cluster */
+    CISTERN_CLUSTER_ELSEWHERE =
+        2,                       /* storage of no network cluster: a directory of this host, say */
+    CISTERN_CLUSTER_CROSSED = 3, /* of another cluster, and cross_cluster is 1 */
+    CISTERN_CLUSTER_REFUSED = 4, /* of another cluster: an open fails with CISTERN_ECLUSTER */
+    CISTERN_CLUSTER_UNKNOWN = 5  /* no mount is given, and no pattern fits: likewise */
+};
+
+/* Strings that do not apply are "". */
+struct cistern_cluster {
+    size_t size;
+    uint32_t verdict; /* enum cistern_cluster_verdict */
+    uint32_t unused;
+    char file[512];
+    char host[256];
+    char name[64]; /* of this host's cluster, its storage and its mount */
+    char storage[32];
+    char mount[256];
+    char pattern[256];      /* that matched; "" = the cluster was named */
+    char path[640];         /* what would be opened: mount and root */
+    char mounted[64];       /* the 3FS cluster that the kernel says is mounted there */
+    char other[64];         /* CROSSED, REFUSED: the cluster whose storage that is ... */
+    char other_storage[64]; /* ... and its 3FS cluster */
+    char text[512];         /* all of it in a sentence */
+};
+
+/*
+ * What an open with these options would go by. A refusal is an answer, not a failure;
+ * CISTERN_ECLUSTER: the file cannot be read or is wrong (the text names the line or the member),
+ * two clusters claim the host, or the one that was named does not exist. Reads the file and
+ * /proc/self/mountinfo, no storage.
+ */
+CISTERN_API CISTERN_MUST int cistern_cluster_look(const struct cistern_options *o,
+                                                  struct cistern_cluster *out);
+
+struct cistern_cluster_entry {
+    const char *name, *storage, *mount;
+    const char *const *patterns;
+    uint32_t npatterns;
+};
+/* Calls back for every cluster of the file, in its order, until a callback does not return 0, and
+ * returns that. Strings are valid during the callback. */
+CISTERN_API CISTERN_MUST int
+cistern_cluster_list(const struct cistern_options *o,
+                     int (*callback)(void *arg, const struct cistern_cluster_entry *e), void *arg);
 
 /* ---- Open and close
  * ------------------------------------------------------------------------------------------- */

@@ -32,6 +32,7 @@ int admin_open(struct admin *ad, const struct cistern_admin *a)
         return err_set(-EINVAL, "admin: NULL, size is not set, unknown fields are, or no store");
     if ((rc = config_make(ad->opt.store, 0, &ad->cfg)))
         return rc;
+    config_log_cluster(&ad->cfg);
     ad->timeout_ns = (uint64_t)READ_PATIENT * ad->cfg.read_timeout_ms * NS_PER_MS;
     io = (struct io_options){.mount = ad->cfg.mount,
                              .provider = ad->cfg.provider,

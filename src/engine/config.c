@@ -1,6 +1,6 @@
 /*
  * config.c - options to configuration: defaults, bounds, and the sums that staging is made of. Pure
- * functions.
+ * functions, but for the clusters file that cluster.c reads.
  */
 #include "engine/config.h"
 
@@ -10,15 +10,13 @@
 #include <unistd.h>
 
 #include "base/bits.h"
+#include "engine/cluster.h"
 #include "key/grow.h"
 #include "key/key.h"
 
 #define KIB 1024ull
 #define MIB (1024 * KIB)
 #define GIB (1024 * MIB)
-
-#define DEFAULT_MOUNT "/3fs/stage/3fs/"
-#define DEFAULT_ROOT  "rtp_llm/"
 
 int config_take_struct(void *own, size_t own_size, const void *theirs)
 {
@@ -75,9 +73,9 @@ static int take_names(const struct cistern_options *o, struct config *c)
 {
     int rc;
 
-    if ((rc = take_path(c->mount, sizeof c->mount, o->mount ? o->mount : DEFAULT_MOUNT,
+    if ((rc = take_path(c->mount, sizeof c->mount, o->mount ? o->mount : CONFIG_MOUNT,
                         "the mount point", 1)) ||
-        (rc = take_path(c->root, sizeof c->root, o->root ? o->root : DEFAULT_ROOT,
+        (rc = take_path(c->root, sizeof c->root, o->root ? o->root : CONFIG_ROOT,
                         "the root directory", 0)) ||
         (rc = take_name(c->provider, sizeof c->provider, o->provider ? o->provider : "auto",
                         "provider")) ||
@@ -98,6 +96,31 @@ static int take_names(const struct cistern_options *o, struct config *c)
         return err_set(CISTERN_ECONFIG, "space_dir '%s' must be the plain name of a directory",
                        c->space_dir);
     return 0;
+}
+
+/* Goes before everything that could touch storage: which mount this host is to use. */
+static int take_cluster(struct cistern_options *o, struct config *c, struct cistern_cluster *x)
+{
+    int rc = cluster_look(o, x);
+
+    if (rc)
+        return rc;
+    if (x->verdict == CISTERN_CLUSTER_REFUSED || x->verdict == CISTERN_CLUSTER_UNKNOWN)
+        return err_set(CISTERN_ECLUSTER, "%s", x->text);
+    if (!o->mount && x->mount[0])
+        o->mount = x->mount;
+    c->cluster_verdict = x->verdict;
+    (void)snprintf(c->cluster, sizeof c->cluster, "%s", x->name);
+    (void)snprintf(c->cluster_storage, sizeof c->cluster_storage, "%s", x->storage);
+    (void)snprintf(c->cluster_text, sizeof c->cluster_text, "%s", x->text);
+    return 0;
+}
+
+void config_log_cluster(const struct config *c)
+{
+    if (c->cluster_verdict != CISTERN_CLUSTER_NONE)
+        log_line(&c->log, c->cluster_verdict == CISTERN_CLUSTER_CROSSED ? LOG_WARN : LOG_INFO, "%s",
+                 c->cluster_text);
 }
 
 static int take_admission(const struct cistern_options *o, struct config *c)
@@ -227,6 +250,7 @@ int config_make(const struct cistern_options *options, int need_space, struct co
     struct cistern_options o;
     struct cistern_space s;
     struct config c = {0};
+    struct cistern_cluster cluster; /* o.mount may point into it */
     int rc = config_take_struct(&o, sizeof o, options);
 
     if (rc)
@@ -238,7 +262,8 @@ int config_make(const struct cistern_options *options, int need_space, struct co
         return err_set(
             CISTERN_ECONFIG,
             "enable_3fs needs reuse_cache: set REUSE_CACHE=1 or --reuse_cache True as well");
-    if ((rc = take_names(&o, &c)) || (rc = take_numbers(&o, &c)) || (rc = take_admission(&o, &c)))
+    if ((rc = take_cluster(&o, &c, &cluster)) || (rc = take_names(&o, &c)) ||
+        (rc = take_numbers(&o, &c)) || (rc = take_admission(&o, &c)))
         return rc;
     if (!need_space) {
         *out = c;

@@ -10,7 +10,9 @@
 #include "engine/policy.h"
 #include "index/index.h"
 
-#define SLOT_LEAST (256u * 1024u) /* most bytes of one write of frames */
+#define SLOT_LEAST   (256u * 1024u) /* most bytes of one write of frames */
+#define CONFIG_MOUNT "/3fs/stage/3fs/"
+#define CONFIG_ROOT  "rtp_llm/"
 
 struct config {
     char mount[256]; /* absolute, no slash at the end */
@@ -38,12 +40,18 @@ struct config {
     uint32_t ttl_seconds;
     uint64_t write_budget_bytes_per_day, write_bandwidth, read_bandwidth;
     uint64_t max_blocks, capacity_bytes, segment_bytes;
+    char cluster[64], cluster_storage[32]; /* of this host; "" = not known */
+    uint32_t cluster_verdict;
+    char cluster_text[512];
     struct logger log;
 };
 
-/* 0, CISTERN_EDISABLED, -EINVAL or CISTERN_ECONFIG with a text. `need_space` is false for a scan.
+/* 0, CISTERN_EDISABLED, -EINVAL, CISTERN_ECONFIG or CISTERN_ECLUSTER with a text. `need_space` is
+ * false for a scan.
  */
 int config_make(const struct cistern_options *o, int need_space, struct config *out) MUST_CHECK;
+/* One line about the network cluster: a warning when it is crossed; nothing without clusters. */
+void config_log_cluster(const struct config *c);
 /* Copies a struct that begins with `size` into one of our own size; -EINVAL when it is not usable.
  */
 int config_take_struct(void *own, size_t own_size, const void *theirs) MUST_CHECK;

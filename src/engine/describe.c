@@ -43,6 +43,10 @@ int cistern_describe(const cistern *c, char *buf, size_t size)
     line(&t, "provider=%s\n", c->io->ops->name);
     line(&t, "provider_path=%s\n", c->io->provider_path);
     line(&t, "usrbio=%s\n", c->io->backend);
+    if (c->cfg.cluster_verdict != CISTERN_CLUSTER_NONE)
+        line(&t, "cluster=%s\ncluster_storage=%s\ncluster_crossed=%d\ncluster_why=%s\n",
+             c->cfg.cluster, c->cfg.cluster_storage,
+             c->cfg.cluster_verdict == CISTERN_CLUSTER_CROSSED, c->cfg.cluster_text);
     line(&t, "mode=%s\n",
          c->cfg.flags & CISTERN_OPEN_MATCH_ONLY ? "match-only"
          : c->writer                            ? "read-write"

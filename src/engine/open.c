@@ -361,6 +361,7 @@ int cistern_open(const struct cistern_options *o, cistern **out)
         return err_set(-EINVAL, "out is NULL");
     if ((rc = config_make(o, 1, &cfg)))
         return rc;
+    config_log_cluster(&cfg);
     c = calloc(1, sizeof *c);
     e = c ? errand_new(c) : NULL;
     if (!e) {

@@ -82,6 +82,10 @@ static const struct option table[] = {
     {"read_bandwidth", KIND_U64, AT(read_bandwidth), 0},
     {"encryption_key_file", KIND_STRING, AT(encryption_key_file), 0},
     {"shadow_every", KIND_U32, AT(shadow_every), 0},
+    {"clusters", KIND_STRING, AT(clusters), 0},
+    {"cluster", KIND_STRING, AT(cluster), 0},
+    {"host", KIND_STRING, AT(host), 0},
+    {"cross_cluster", KIND_SWITCH, AT(cross_cluster), 0},
 };
 
 static int same_name(const char *given, size_t n, const char *name)

@@ -495,6 +495,7 @@ int cistern_scan(const struct cistern_options *o, uint32_t depth,
         return err_set(-EINVAL, "callback is NULL or depth is unknown");
     if ((rc = config_make(o, 0, &cfg)))
         return rc;
+    config_log_cluster(&cfg);
     io = (struct io_options){.mount = cfg.mount,
                              .provider = cfg.provider,
                              .log = cfg.log,
