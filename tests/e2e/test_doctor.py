@@ -184,6 +184,94 @@ def test_provider(m):
     assert m.state("provider") == "unknown"
 
 
+def shell(remedy, m, **more):
+    """Carries out a remedy that is a command of the shell on the machine that is described."""
+    line = remedy.replace("/etc/cistern", str(m.sys / "etc/cistern"))
+    (m.sys / "etc/cistern").mkdir(parents=True, exist_ok=True)
+    r = subprocess.run(["sh", "-ec", line + "; env -0"], env=m.env | more, stdout=subprocess.PIPE, text=True, check=True)
+    m.env = dict(pair.split("=", 1) for pair in r.stdout.split("\0") if "=" in pair)
+
+
+def clusters(m, *entries):
+    m.file("/etc/cistern/clusters.json", json.dumps({"clusters": [
+        {"name": name, "hosts": [hosts], "storage": storage, "mount": str(mount)}
+        for name, hosts, storage, mount in entries]}))
+
+
+def of_3fs(m, cluster_id):
+    """The mount is 3FS and says which cluster it is."""
+    m.mounted("fuse.hf3fs")
+    info = m.sys / "proc/self/mountinfo"
+    info.write_text(info.read_text().replace("- fuse.hf3fs fuse.hf3fs", f"- fuse.hf3fs hf3fs.{cluster_id}"))
+
+
+def test_cluster(m, tmp_path):
+    other = tmp_path / "other"
+    m.file("/proc/sys/kernel/hostname", "web-17\n")
+    assert m.state("cluster") == "pass", "no 3FS, nothing to be wrong"
+    of_3fs(m, "stor-a")
+    answer = m.ask("cluster")
+    assert answer["state"] == "unknown" and "stor-a" in answer["cause"]
+    shell(answer["remedy"].replace("HOST*", "web-1*"), m)  # writes the file that is asked for
+    answer = m.ask("cluster")
+    assert answer["state"] == "pass" and "because pattern web-1*" in answer["cause"]
+
+    of_3fs(m, "stor-b")
+    answer = m.ask("cluster")
+    assert answer["state"] == "fail" and "stor-b" in answer["cause"] and "stor-a" in answer["cause"]
+    of_3fs(m, "stor-a")  # what the remedy asks for
+    clusters(m, ("near", "web-1*", "stor-a", m.mount), ("far", "web-2*", "stor-b", other))
+    assert m.state("cluster") == "pass"
+
+    m.env["CISTERN_MOUNT"] = str(other)
+    answer = m.ask("cluster")
+    assert answer["state"] == "fail" and "near" in answer["cause"] and "far" in answer["cause"]
+    assert m.state("cluster", CISTERN_CROSS_CLUSTER="1") == "warn"
+    shell(answer["remedy"], m)  # export CISTERN_MOUNT=
+    assert m.state("cluster") == "pass" and m.env["CISTERN_MOUNT"] == str(m.mount)
+    del m.env["CISTERN_MOUNT"]
+    assert m.state("cluster") == "pass", "the mount of the cluster is taken"
+
+
+def test_cluster_of_a_host_that_none_has(m):
+    m.file("/proc/sys/kernel/hostname", "mail-1\n")
+    clusters(m, ("near", "web-1*", "stor-a", m.mount))
+    of_3fs(m, "stor-a")
+    answer = m.ask("cluster")
+    assert answer["state"] == "fail" and "mail-1" in answer["cause"]
+    shell(re.search(r"export CISTERN_CLUSTER=\S+[^, ]", answer["remedy"]).group(0), m)
+    assert m.state("cluster") == "pass"
+    del m.env["CISTERN_CLUSTER"], m.env["CISTERN_MOUNT"]
+    assert m.state("cluster") == "fail"
+    clusters(m, ("near", "mail-1", "stor-a", m.mount))
+    assert m.state("cluster") == "pass"
+
+
+def test_cluster_where_the_mount_is_not_what_the_file_says(m):
+    m.file("/proc/sys/kernel/hostname", "web-17\n")
+    clusters(m, ("near", "web-1*", "stor-a", m.mount))
+    answer = m.ask("cluster")
+    assert answer["state"] == "warn" and "ext4" in answer["cause"]
+    m.mounted("fuse.hf3fs")  # 3FS that does not say which
+    assert m.state("cluster") == "unknown"
+    (m.sys / "proc/self/mountinfo").unlink()
+    assert m.state("cluster") == "unknown"
+    clusters(m, ("near", "web-1*", "stor-a", "/elsewhere"))
+    of_3fs(m, "stor-a")
+    assert m.state("cluster") == "fail", "3FS that no cluster has"
+    m.mounted("ext4")
+    assert m.state("cluster") == "pass", "a directory of this host, on purpose"
+
+
+def test_cluster_with_a_bad_file(m):
+    m.file("/etc/cistern/clusters.json", '{"clusters": [{"nam": "x"}]}')
+    answer = m.ask("cluster")
+    assert answer["state"] == "fail" and "clusters[0].nam" in answer["cause"]
+    clusters(m, ("near", "*", "stor-a", m.mount))
+    of_3fs(m, "stor-a")
+    assert m.state("cluster") == "pass"
+
+
 def test_client(m):
     assert m.state("client") == "pass"
     broken = FAKES / "missing" / "libhf3fs_api_shared.so"
