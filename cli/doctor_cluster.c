@@ -100,8 +100,10 @@ static void elsewhere(const struct doctor *d, const struct doctor_mount *m,
     if (m->found && doctor_is_3fs(m)) {
         doctor_say(f, DOCTOR_FAIL, "%s is 3FS, and no network cluster in %s has it; %.200s",
                    d->mount, c->file, c->text);
-        doctor_mend(f, "%s%s%s", c->mount[0] ? "export CISTERN_MOUNT=" : "describe it in ",
-                    c->mount[0] ? c->mount : c->file, "");
+        if (c->mount[0])
+            doctor_mend(f, "export CISTERN_MOUNT=%s", c->mount);
+        else
+            doctor_mend(f, "describe it in %s", c->file);
     } else if (!m->found) {
         doctor_say(f, DOCTOR_UNKNOWN, "/proc/self/mountinfo does not say what %s is", d->mount);
     } else {

@@ -1,5 +1,5 @@
 # Tests of the command: exit codes, words, JSON, what stat and ls say of a store that a bench filled; plan and doctor.
-.PHONY: test-cli test-plan test-doctor test-replay
+.PHONY: test-cli test-plan test-doctor test-replay test-clusters
 test-cli: $(CLI) $(USRBIO_SO) | setup-test
 	CISTERN=$(abspath $(CLI)) $(PYTEST) tests/e2e/test_cli.py
 test-plan: $(CLI) $(USRBIO_SO) | setup-test
@@ -8,4 +8,6 @@ test-doctor: $(CLI) $(USRBIO_SO) $(FAKE_HF3FS) $(FAKE_CUDA) $(SKEWED_CLOCK) $(O)
 	CISTERN_BUILD=$(abspath $(O)) CISTERN=$(abspath $(CLI)) $(PYTEST) tests/e2e/test_doctor.py
 test-replay: $(CLI) $(USRBIO_SO) | setup-test
 	CISTERN=$(abspath $(CLI)) $(PYTEST) tests/e2e/test_replay.py
-TEST_TARGETS += test-replay test-cli test-plan test-doctor
+test-clusters: $(CLI) $(MINILLM) $(USRBIO_SO) | setup-test
+	CISTERN_BUILD=$(abspath $(O)) CISTERN=$(abspath $(CLI)) $(PYTEST) tests/e2e/test_clusters.py
+TEST_TARGETS += test-replay test-cli test-plan test-doctor test-clusters

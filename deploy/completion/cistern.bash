@@ -19,12 +19,12 @@ _cistern()
         ;;
     esac
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "bench stat ls fsck verify gc wipe retire export import pin unpin pins warm explain doctor plan replay version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "bench stat ls fsck verify gc wipe retire export import pin unpin pins warm explain doctor clusters plan replay version" -- "$cur")
         return
     fi
     case $verb in
     help)
-        mapfile -t COMPREPLY < <(compgen -W "bench stat ls fsck verify gc wipe retire export import pin unpin pins warm explain doctor plan replay version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "bench stat ls fsck verify gc wipe retire export import pin unpin pins warm explain doctor clusters plan replay version" -- "$cur")
         ;;
     stat)
         mapfile -t COMPREPLY < <(compgen -W "$target --json --help" -- "$cur")
@@ -68,6 +68,9 @@ _cistern()
     doctor)
         mapfile -t COMPREPLY < <(compgen -d -W "--mount --root --tp --only --list --clean --quiet --strict --timeout --sysroot --json
             --help" -- "$cur")
+        ;;
+    clusters)
+        mapfile -t COMPREPLY < <(compgen -f -W "--file --cluster --host --mount --root --json --help" -- "$cur")
         ;;
     plan)
         mapfile -t COMPREPLY < <(compgen -f -W "--hf-config --layers --kv-heads --head-dim --mla-rank --mla-rope --dtype --tp

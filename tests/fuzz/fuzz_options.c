@@ -82,7 +82,8 @@ static void config_check(const struct cistern_options *o, int need_space)
     struct config *c = malloc(sizeof *c);
     int rc = config_make(o, need_space, c);
 
-    FUZZ_CHECK(rc == 0 || rc == -EINVAL || rc == CISTERN_ECONFIG || rc == CISTERN_EDISABLED);
+    FUZZ_CHECK(rc == 0 || rc == -EINVAL || rc == CISTERN_ECONFIG || rc == CISTERN_EDISABLED ||
+               rc == CISTERN_ECLUSTER);
     if (rc) {
         FUZZ_CHECK(*err_text());
         free(c);

@@ -194,6 +194,22 @@ def options():
     yield "strict", b"\3all\nholes,exact\n1:stale crossing\noverlap,,\n"
 
 
+def clusters():
+    one = b'{"name":"a","hosts":["w*","?"],"storage":"s","mount":"/m"}'
+    two = b'{"name":"b","hosts":["x[0-9]"],"storage":"t","mount":"/m/n"}'
+    both = b'{"clusters":[' + one + b"," + two + b"]}"
+    info = b"1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 0:5 / /m rw - fuse.hf3fs hf3fs.t rw\n"
+    yield "own", both + b"\0w1\0/m/r\0"
+    yield "other", both + b"\0w1\0/m/n/r\0"
+    yield "kernel", both + b"\0w1\0/m/r\0" + info
+    yield "space", both + b"\0x7\0/m/o r\0" + info.replace(b"/m rw", b"/m/o\\040r rw")
+    yield "nobody", both + b"\0zz\0/data/../m\0"
+    yield "named-twice", b'{"clusters":[' + one + b"," + one + b"]}\0w\0/m\0"
+    yield "root", b'{"clusters":[{"name":"a","storage":"s","mount":"/"}]}\0\0\0'
+    yield "dots", b'{"clusters":[{"name":"a","storage":"s","mount":"/a/..//./b/"}]}\0w\0/../b/c/..\0'
+    yield "long", b'{"clusters":[{"name":"a","storage":"s","mount":"/' + b"m" * 300 + b'"}]}\0w\0/' + b"p" * 700 + b"\0"
+
+
 def cli():
     yield "space", b"\0" + golden(STORE, SPACE, "space.json")
     yield "parts", b"\0" + b'{"model":"m","parts":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]}'
@@ -274,7 +290,7 @@ def sealed():
     yield "torn", b"\0" + u16(0) + change((4096 + 60, 1))
 
 
-TARGETS = {f.__name__.replace("importing", "import"): f for f in (importing, toc_header, pin, head, frames, growing, contents, root, space_text, space_struct, options, cli, names,
+TARGETS = {f.__name__.replace("importing", "import"): f for f in (importing, toc_header, pin, head, frames, growing, contents, root, space_text, space_struct, options, clusters, cli, names,
                                    usrbio, sealed)}
 
 

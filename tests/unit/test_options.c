@@ -77,6 +77,10 @@ static const struct row rows[] = {
     {"aside_failures", "2", FIELD(aside_failures), 2, NULL, 1},
     {"prefill_rate", "9000", FIELD(prefill_rate), 9000, NULL, 1},
     {"shadow_every", "100", FIELD(shadow_every), 100, NULL, 1},
+    {"clusters", "/etc/c.json", FIELD(clusters), 0, "/etc/c.json", 1},
+    {"cluster", "na61", FIELD(cluster), 0, "na61", 1},
+    {"host", "web-17", FIELD(host), 0, "web-17", 1},
+    {"cross_cluster", "on", FIELD(cross_cluster), 1, NULL, 1},
 };
 
 enum { ROWS = sizeof rows / sizeof *rows, SPELLINGS = 5 };
