@@ -8,7 +8,7 @@
 
 #define COPY_BATCH (4u << 20) /* bytes between two looks at the clock */
 
-static const uint8_t *source(struct copier *c)
+const uint8_t *copier_source(struct copier *c)
 {
     size_t blocks = c->from->size / c->block;
 
@@ -25,7 +25,7 @@ int copier_run(void *arg, double seconds, struct slice *out)
 
     do {
         for (i = 0; i < n; i++)
-            memcpy(area_next(c->to, &c->to_at, c->block), source(c), c->block);
+            memcpy(area_next(c->to, &c->to_at, c->block), copier_source(c), c->block);
         out->ops += n;
         out->bytes += (uint64_t)n * c->block;
     } while (bench_now_ns() < until && !bench_stopped);

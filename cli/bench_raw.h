@@ -1,5 +1,5 @@
 /*
- * bench_raw.h - the baselines: io_uring by hand, O_DIRECT, and memcpy.
+ * bench_raw.h - the baselines: io_uring by hand, O_DIRECT, memcpy, and AES-256-GCM of OpenSSL.
  *
  * Reads go to the very files that the store wrote, at the places where its blocks lie. Writes go to
  * files of the size of the store's segments, one after another, allocated beforehand where the
@@ -56,6 +56,19 @@ struct copier {
     bool random;
     uint64_t seed;
 };
+const uint8_t *copier_source(struct copier *c);               /* the next block to copy */
 int copier_run(void *arg, double seconds, struct slice *out); /* struct copier */
+
+/* AES-256-GCM of OpenSSL alone, from one area to the other: what encryption takes at least with
+ * that OpenSSL, and without a store. */
+struct crypter {
+    struct copier copy;
+    bool encrypt;
+    struct evp_cipher_ctx_st *ctx; /* owned */
+    uint64_t nonce;
+};
+int crypter_open(struct crypter *k); /* CLI_OK or an exit code; crypter_close() either way */
+void crypter_close(struct crypter *k);
+int crypter_run(void *arg, double seconds, struct slice *out); /* struct crypter */
 
 #endif

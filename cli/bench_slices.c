@@ -66,19 +66,21 @@ static int slice_run(const struct side *side, double seconds, struct slice *out)
     return r;
 }
 
-static int pair_run(const struct bench_config *c, size_t i, const struct side *ours,
-                    const struct side *base, struct slice *mine, struct slice *theirs)
+/* One slice of each side into place `at`: there and back again from round to round. */
+static int round_run(const struct bench_config *c, size_t i, struct figure *const *f, size_t at,
+                     const struct side *ours, const struct side *bases, size_t n)
 {
-    int r;
+    size_t step, k;
+    int r = CLI_OK;
 
-    if (base == NULL)
-        return slice_run(ours, c->seconds, mine);
-    if (i % 2 == 0) {
-        r = slice_run(ours, c->seconds, mine);
-        return r == CLI_OK ? slice_run(base, c->seconds, theirs) : r;
+    for (step = 0; step <= n && r == CLI_OK; step++) {
+        k = i % 2 == 0 ? step : n - step;
+        r = k == 0 ? slice_run(ours, c->seconds, &f[0]->ours[at])
+                   : slice_run(&bases[k - 1], c->seconds, &f[k - 1]->base[at]);
     }
-    r = slice_run(base, c->seconds, theirs);
-    return r == CLI_OK ? slice_run(ours, c->seconds, mine) : r;
+    for (k = 1; k < n; k++)
+        f[k]->ours[at] = f[0]->ours[at];
+    return r;
 }
 
 static void progress(const struct figure *f, size_t i, size_t n, const struct slice *mine,
@@ -97,29 +99,42 @@ static void progress(const struct figure *f, size_t i, size_t n, const struct sl
     fflush(stderr);
 }
 
-int slices_run(const struct bench_config *c, struct figure *f, const struct side *ours,
-               const struct side *base)
+static bool figure_begin(struct figure *f, const struct bench_config *c, const struct side *ours,
+                         const struct side *base)
 {
-    size_t n = c->slices + c->warmup, i, at;
-    int r = CLI_OK;
-
     f->ours_name = ours->name;
     f->base_name = base ? base->name : NULL;
     f->ours = calloc(c->slices, sizeof(*f->ours));
     f->base = calloc(c->slices, sizeof(*f->base));
-    if (f->ours == NULL || f->base == NULL)
-        return cli_fail(CLI_ENVIRONMENT, "out of memory");
-    for (i = 0; i < n && r == CLI_OK; i++) {
-        /* Warm-up pairs land in the first place and are written over. */
+    return f->ours != NULL && f->base != NULL;
+}
+
+int slices_run_beside(const struct bench_config *c, struct figure *const *f,
+                      const struct side *ours, const struct side *bases, size_t n)
+{
+    size_t rounds = c->slices + c->warmup, i, at, figures = n ? n : 1;
+    int r = CLI_OK;
+
+    for (i = 0; i < figures; i++)
+        if (!figure_begin(f[i], c, ours, n ? &bases[i] : NULL))
+            return cli_fail(CLI_ENVIRONMENT, "out of memory");
+    for (i = 0; i < rounds && r == CLI_OK; i++) {
+        /* Warm-up rounds land in the first place and are written over. */
         at = i < c->warmup ? 0 : i - c->warmup;
-        r = pair_run(c, i, ours, base, &f->ours[at], &f->base[at]);
+        r = round_run(c, i, f, at, ours, bases, n);
         if (r == CLI_OK)
-            progress(f, i, n, &f->ours[at], &f->base[at]);
+            progress(f[0], i, rounds, &f[0]->ours[at], &f[0]->base[at]);
     }
-    progress(f, n, n, NULL, NULL);
-    if (r == CLI_OK)
-        f->n = c->slices;
+    progress(f[0], rounds, rounds, NULL, NULL);
+    for (i = 0; i < figures && r == CLI_OK; i++)
+        f[i]->n = c->slices;
     return r;
+}
+
+int slices_run(const struct bench_config *c, struct figure *f, const struct side *ours,
+               const struct side *base)
+{
+    return slices_run_beside(c, &f, ours, base, base ? 1 : 0);
 }
 
 static int by_value(const void *a, const void *b)

@@ -49,6 +49,10 @@ void figures_release(struct figures *f);
 /* Fills the figure; `base` may be NULL. CLI_OK or an exit code. */
 int slices_run(const struct bench_config *c, struct figure *f, const struct side *ours,
                const struct side *base);
+/* The same beside n baselines at a time: ours runs once a round, and f[i] pairs it with bases[i].
+ */
+int slices_run_beside(const struct bench_config *c, struct figure *const *f,
+                      const struct side *ours, const struct side *bases, size_t n);
 
 /* Median with its interval by order statistics; v is sorted in place. */
 struct estimate estimate_of(double *v, size_t n);

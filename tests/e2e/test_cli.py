@@ -278,6 +278,22 @@ def test_bench_takes_several_figures_at_once(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_bench_encrypted_stands_beside_plain_and_the_cipher(tmp_path):
+    r = run("bench", "put", "get", "rand", "--encrypt", "--dir", tmp_path, "--block", BLOCK, "--total", TOTAL,
+            "--json", *SMALL)
+    assert r.returncode == 0, words(r)
+    figures = json.loads(r.stdout)["figures"]
+    last = figures[-1]["base"]["name"]  # by the kind of the file system
+    assert last in ("raw", "memcpy")
+    assert [(f["what"], f["base"]["name"]) for f in figures] == [
+        (what, base) for what in ("put", "get in order", "get at random")
+        for base in ("plain", "OpenSSL", "memcpy" if what == "put" else last)]
+    assert all(s["bytes"] > 0 and s["cpu_seconds"] > 0 for f in figures for side in ("ours", "base")
+               for s in f[side]["slices"])
+    assert all(f["ours"] == figures[i // 3 * 3]["ours"] for i, f in enumerate(figures))  # of the same rounds
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_bench_gives_back_its_own_directory(tmp_path):
     r = run("bench", "get", "--total", TOTAL, "--block", BLOCK, *SMALL, cwd=tmp_path)
     assert r.returncode == 0, words(r)
