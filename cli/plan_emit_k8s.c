@@ -39,15 +39,49 @@ static void dns_name(const char *name, char out[64])
     out[n] = '\0';
 }
 
-static void print_probe(const char *kind, const char *period, const char *failures)
+/* Parts that a Pod and a chart's values have in common; `in` is how far they are indented. */
+static void print_probe(int in, const char *kind, const char *period, const char *failures)
 {
-    printf("          %s:\n"
-           "            exec:\n"
-           "              command: [\"cistern\", \"doctor\", \"--quiet\"]\n"
-           "            periodSeconds: %s\n"
-           "            timeoutSeconds: 20\n"
-           "            failureThreshold: %s\n",
-           kind, period, failures);
+    printf("%*s%s:\n", in, "", kind);
+    printf("%*s  exec: {command: [\"cistern\", \"doctor\", \"--quiet\"]}\n", in, "");
+    printf("%*s  periodSeconds: %s\n", in, "", period);
+    printf("%*s  timeoutSeconds: 20\n", in, "");
+    printf("%*s  failureThreshold: %s\n", in, "", failures);
+}
+
+static void print_probes(int in)
+{
+    print_probe(in, "startupProbe", "10", "60");
+    print_probe(in, "livenessProbe", "60", "10");
+}
+
+static void print_affinity(int in, const char *release)
+{
+    printf("%*saffinity:\n", in, "");
+    printf("%*s  podAntiAffinity:\n", in, "");
+    printf("%*s    requiredDuringSchedulingIgnoredDuringExecution:\n", in, "");
+    printf("%*s      - topologyKey: kubernetes.io/hostname\n", in, "");
+    printf("%*s        namespaceSelector: {}\n", in, "");
+    printf("%*s        labelSelector:\n", in, "");
+    printf("%*s          matchLabels: {storage.3fs.release: \"%s\"}\n", in, "", release);
+}
+
+static void print_volumes(int in, const struct plan_sizes *s)
+{
+    printf("%*svolumes:\n", in, "");
+    printf("%*s  - name: shm-vol\n", in, "");
+    printf("%*s    emptyDir: {medium: Memory, sizeLimit: %lluGi}\n", in, "", gib(s->shm));
+    printf("%*s  - name: shared-mountpoint\n", in, "");
+    printf("%*s    emptyDir: {}\n", in, "");
+}
+
+static void print_mounts(int in, const char *shared)
+{
+    printf("%*svolumeMounts:\n", in, "");
+    printf("%*s  - {name: shm-vol, mountPath: /dev/shm}\n", in, "");
+    printf("%*s  - {name: shared-mountpoint, mountPath: \"%s\", mountPropagation: "
+           "HostToContainer}\n",
+           in, "", shared);
 }
 
 static void print_container(const struct plan_place *p, const struct plan_sizes *s,
@@ -66,13 +100,8 @@ static void print_container(const struct plan_place *p, const struct plan_sizes 
            "            limits: {memory: %lluGi}\n",
            name, p->image, p->mount, p->root, (unsigned long long)s->capacity, gib(s->memory),
            gib(s->memory));
-    print_probe("startupProbe", "10", "60");
-    print_probe("livenessProbe", "60", "10");
-    printf("          volumeMounts:\n"
-           "            - {name: shm-vol, mountPath: /dev/shm}\n"
-           "            - {name: shared-mountpoint, mountPath: \"%s\", mountPropagation: "
-           "HostToContainer}\n",
-           shared);
+    print_probes(10);
+    print_mounts(10, shared);
 }
 
 int plan_emit_k8s(const struct plan_place *p, const struct plan_model *m,
@@ -97,25 +126,14 @@ int plan_emit_k8s(const struct plan_place *p, const struct plan_model *m,
            "      labels:\n"
            "        app: %s\n"
            "        alibabacloud.com/fuse-service: \"%s\"\n"
-           "    spec:\n"
-           "      affinity:\n"
-           "        podAntiAffinity:\n"
-           "          requiredDuringSchedulingIgnoredDuringExecution:\n"
-           "            - topologyKey: kubernetes.io/hostname\n"
-           "              namespaceSelector: {}\n"
-           "              labelSelector:\n"
-           "                matchLabels: {storage.3fs.release: \"%s\"}\n"
-           "      terminationGracePeriodSeconds: 30\n"
-           "      containers:\n",
+           "    spec:\n",
            m->name, m->dtype, (unsigned long long)in->tp, gib(s->shm), name, name, name, name,
-           p->fuse_service, p->storage_release);
+           p->fuse_service);
+    print_affinity(6, p->storage_release);
+    printf("      terminationGracePeriodSeconds: 30\n"
+           "      containers:\n");
     print_container(p, s, name, shared);
-    printf("      volumes:\n"
-           "        - name: shm-vol\n"
-           "          emptyDir: {medium: Memory, sizeLimit: %lluGi}\n"
-           "        - name: shared-mountpoint\n"
-           "          emptyDir: {}\n",
-           gib(s->shm));
+    print_volumes(6, s);
     return CLI_OK;
 }
 
@@ -139,34 +157,12 @@ int plan_emit_helm(const struct plan_place *p, const struct plan_model *m,
            "  CISTERN_CAPACITY_BYTES: \"%llu\"\n"
            "resources:\n"
            "  requests: {memory: %lluGi}\n"
-           "  limits: {memory: %lluGi}\n"
-           "affinity:\n"
-           "  podAntiAffinity:\n"
-           "    requiredDuringSchedulingIgnoredDuringExecution:\n"
-           "      - topologyKey: kubernetes.io/hostname\n"
-           "        namespaceSelector: {}\n"
-           "        labelSelector:\n"
-           "          matchLabels: {storage.3fs.release: \"%s\"}\n"
-           "volumes:\n"
-           "  - name: shm-vol\n"
-           "    emptyDir: {medium: Memory, sizeLimit: %lluGi}\n"
-           "  - name: shared-mountpoint\n"
-           "    emptyDir: {}\n"
-           "volumeMounts:\n"
-           "  - {name: shm-vol, mountPath: /dev/shm}\n"
-           "  - {name: shared-mountpoint, mountPath: \"%s\", mountPropagation: HostToContainer}\n",
+           "  limits: {memory: %lluGi}\n",
            m->name, m->dtype, (unsigned long long)in->tp, name, p->image, p->fuse_service, p->mount,
-           p->root, (unsigned long long)s->capacity, gib(s->memory), gib(s->memory),
-           p->storage_release, gib(s->shm), shared);
-    printf("startupProbe:\n"
-           "  exec: {command: [\"cistern\", \"doctor\", \"--quiet\"]}\n"
-           "  periodSeconds: 10\n"
-           "  timeoutSeconds: 20\n"
-           "  failureThreshold: 60\n"
-           "livenessProbe:\n"
-           "  exec: {command: [\"cistern\", \"doctor\", \"--quiet\"]}\n"
-           "  periodSeconds: 60\n"
-           "  timeoutSeconds: 20\n"
-           "  failureThreshold: 10\n");
+           p->root, (unsigned long long)s->capacity, gib(s->memory), gib(s->memory));
+    print_affinity(0, p->storage_release);
+    print_volumes(0, s);
+    print_mounts(0, shared);
+    print_probes(0);
     return CLI_OK;
 }

@@ -21,6 +21,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "../harness/deleted.h"
 #include "../harness/metric.h"
 #include "base/fault.h"
 #include "engine/peers.h"
@@ -456,25 +457,6 @@ static void the_same_block_twice_is_no_harm(void **state)
 
 /* ---- Taking away ---- */
 
-static bool holds_deleted_file(void)
-{
-    char path[300], target[512];
-    bool found = false;
-    struct dirent *e;
-    DIR *d = opendir("/proc/self/fd");
-    ssize_t n;
-
-    assert_non_null(d);
-    while ((e = readdir(d))) {
-        (void)snprintf(path, sizeof path, "/proc/self/fd/%s", e->d_name);
-        n = readlink(path, target, sizeof target - 1);
-        target[n > 0 ? n : 0] = 0;
-        found |= strstr(target, ".seg (deleted)") != NULL;
-    }
-    (void)closedir(d);
-    return found;
-}
-
 static int remove_segment_file(const char *path, const struct stat *st, int kind, struct FTW *where)
 {
     const char *dot = strrchr(path, '.');
@@ -503,11 +485,11 @@ static void evicted_segments_are_forgotten_and_closed(void **state)
     wait_metric(f->c, "peers_live", 0);
     assert_int_equal(state_of_kid(f), PEER_CLOSED);
     assert_int_equal(nftw(f->s.dir, remove_segment_file, 16, FTW_PHYS), 0);
-    assert_true(holds_deleted_file());
+    assert_true(holds_deleted_data());
     wait_exists(f->c, 1, false);
     assert_int_equal(get(f->c, 1), CISTERN_MISS);
     assert_int_equal(metric_of(f->c, "segments_gone"), 1);
-    while (holds_deleted_file())
+    while (holds_deleted_data())
         assert_false(waited(since));
     assert_int_equal(put(f->c, 1), CISTERN_STORED);
     assert_int_equal(get(f->c, 1), CISTERN_HIT);

@@ -4,9 +4,9 @@
  */
 #include "slow_store.h"
 
-#include <dirent.h>
 #include <ftw.h>
 
+#include "../harness/deleted.h"
 #include "engine/engine.h"
 
 enum { HOUR = 3600 * 1000 };
@@ -135,25 +135,6 @@ static void no_answer_decides_nothing(void **state)
 }
 
 /* ---- Who lists nothing ---- */
-
-static bool holds_deleted_data(void)
-{
-    char path[300], target[512];
-    bool found = false;
-    struct dirent *e;
-    DIR *d = opendir("/proc/self/fd");
-    ssize_t n;
-
-    assert_non_null(d);
-    while ((e = readdir(d))) {
-        (void)snprintf(path, sizeof path, "/proc/self/fd/%s", e->d_name);
-        n = readlink(path, target, sizeof target - 1);
-        target[n > 0 ? n : 0] = 0;
-        found |= strstr(target, ".seg (deleted)") != NULL;
-    }
-    (void)closedir(d);
-    return found;
-}
 
 static void who_does_not_follow_lets_go(void **state)
 {

@@ -157,11 +157,25 @@ static void an_encrypted_root_has_encrypted_notes(void **state)
     another_shard_writes_them(f);
 }
 
+/* Contents without data. */
+static struct usage_segment *notes_alone(void)
+{
+    struct usage_segment *s = NULL;
+    size_t i;
+
+    for (i = 0; i < seen.nsegs; i++) {
+        if (seen.segs[i].toc && !seen.segs[i].seg_bytes)
+            s = &seen.segs[i];
+    }
+    assert_non_null(s);
+    return s;
+}
+
 /* Nothing would be gained by moving notes alone; when what they name is gone they may go. */
 static void notes_alone_stay_until_they_are_useless(void **state)
 {
     struct fixture *f = *state;
-    struct usage_segment *s = NULL;
+    struct usage_segment *s;
     size_t i;
 
     open_shard(f, 1);
@@ -171,11 +185,7 @@ static void notes_alone_stay_until_they_are_useless(void **state)
     scan(f);
     evict_last(f, "s1of2");
     scan(f);
-    for (i = 0; i < seen.nsegs; i++) {
-        if (seen.segs[i].toc && !seen.segs[i].seg_bytes)
-            s = &seen.segs[i];
-    }
-    assert_non_null(s);
+    s = notes_alone();
     assert_int_equal(notes_keep(f->c, &seen, s, false), -EBUSY);
     assert_true(s->wait_ns > 0);
     for (i = 0; i < seen.nsegs; i++) {
@@ -189,8 +199,7 @@ static void notes_alone_stay_until_they_are_useless(void **state)
 static void the_next_writer_takes_them_over(void **state)
 {
     struct fixture *f = *state;
-    struct usage_segment *s = NULL;
-    size_t i;
+    struct usage_segment *s;
 
     open_shard(f, 1);
     fill_and_delete(f);
@@ -202,11 +211,7 @@ static void the_next_writer_takes_them_over(void **state)
     usage_free(&seen);
     open_shard(f, 1);
     scan(f);
-    for (i = 0; i < seen.nsegs; i++) {
-        if (seen.segs[i].toc && !seen.segs[i].seg_bytes)
-            s = &seen.segs[i];
-    }
-    assert_non_null(s);
+    s = notes_alone();
     assert_int_equal(notes_keep(f->c, &seen, s, false), -EAGAIN);
     WAIT_FOR(notes_keep(f->c, &seen, s, false) == 0);
     assert_int_equal(evict_begin(f->c, &seen, s), 0);

@@ -351,11 +351,9 @@ static void every_next_writer_keeps_them(void **state)
 
 /* ---- Others ---- */
 
-/* Nobody of shard 1 lives: its segment with pinned blocks stays, the others go. */
-static void pinned_blocks_of_a_dead_shard_stay(void **state)
+/* Shard 1 has 96 blocks, 16 of them pinned; shard 0 is next. */
+static void pins_of_another_shard(struct fixture *f)
 {
-    struct fixture *f = *state;
-
     f->s.space.shards = 2;
     f->s.o.shard = 1;
     open_store(f);
@@ -363,6 +361,14 @@ static void pinned_blocks_of_a_dead_shard_stay(void **state)
     pin(f, 1, 0, 16, 1);
     assert_int_equal(cistern_close(f->c), 0);
     f->s.o.shard = 0;
+}
+
+/* Nobody of shard 1 lives: its segment with pinned blocks stays, the others go. */
+static void pinned_blocks_of_a_dead_shard_stay(void **state)
+{
+    struct fixture *f = *state;
+
+    pins_of_another_shard(f);
     open_store(f);
     put_range(f, 0, 512);
     assert_true(metric_of(f->c, "pin_kept_segments") > 0);
@@ -461,13 +467,7 @@ static void contents_that_cannot_be_read(void **state)
 {
     struct fixture *f = *state;
 
-    f->s.space.shards = 2;
-    f->s.o.shard = 1;
-    open_store(f);
-    put_range(f, 0, 96);
-    pin(f, 1, 0, 16, 1);
-    assert_int_equal(cistern_close(f->c), 0);
-    f->s.o.shard = 0;
+    pins_of_another_shard(f);
     refused = 0;
     open_store(f);
     f->ops = *f->c->io->ops;

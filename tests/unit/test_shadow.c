@@ -78,16 +78,6 @@ static int setup(void **state)
     return 0;
 }
 
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-
-    assert_int_equal(cistern_close(f->c), 0);
-    store_rmdir(&f->s);
-    free(f);
-    return 0;
-}
-
 static void every_third_is_due(void **state)
 {
     struct fixture *f = *state;
@@ -233,7 +223,7 @@ static void bad_calls(void **state)
     assert_int_equal(x->offset, 12345);
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, fixture_end)
 
 int main(int argc, char **argv)
 {
