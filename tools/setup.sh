@@ -15,8 +15,10 @@ test) packages=$test ;;
 lint) packages=$lint ;;
 fuzz) packages="$build python3 clang" optional="libclang-rt-dev" ;; # part of clang itself in older releases
 fresh) packages="debootstrap" ;;
-# What others read emitted configuration with; kubernetes-validate comes by pip, see .ci/run.
-validators) packages="docker-compose python3-pip" ;;
+# What others read our output with: emitted configuration, metrics, alerts, the live page. kubernetes-validate comes by
+# pip, see .ci/run. Ubuntu has no package chromium.
+validators) packages="docker-compose python3-pip prometheus"
+            optional="chromium chromium-driver python3-selenium" ;;
 *) echo "setup.sh: unknown need '$need' (build, test, lint, fuzz, fresh or validators)" >&2; exit 2 ;;
 esac
 
