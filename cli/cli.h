@@ -33,6 +33,7 @@ int cmd_verify(int argc, char **argv);
 int cmd_gc(int argc, char **argv);
 int cmd_wipe(int argc, char **argv);
 int cmd_retire(int argc, char **argv);
+int cmd_ttl(int argc, char **argv);
 int cmd_export(int argc, char **argv);
 int cmd_import(int argc, char **argv);
 int cmd_pin(int argc, char **argv);

@@ -20,6 +20,7 @@ static const struct cli_verb verbs[] = {
     {"gc", "remove what dead writers left over", cmd_gc},
     {"wipe", "remove a space, a model, or everything", cmd_wipe},
     {"retire", "mark a space whose model is not served any more", cmd_retire},
+    {"ttl", "how long the blocks of a space live", cmd_ttl},
     {"export", "write a space as one file", cmd_export},
     {"import", "read such a file into a root", cmd_import},
     {"pin", "keep the blocks of a prompt from eviction", cmd_pin},

@@ -217,9 +217,11 @@ struct cistern_options {
                                         encrypted root is then refused (CISTERN_EKEY) */
     uint32_t ttl_seconds;  /* blocks of this shard, whoever stored them, are evicted when they are
                               older: after ttl_seconds at the earliest, after one and a half times
-                              that and a minute at the latest, while a handle with it that writes is
-                              open. Nothing is carried over then. Give all who open the shard the
-                              same. 0 = blocks do not age */
+                              that and a minute at the latest, while a handle that writes is open.
+                              Nothing is carried over then. Of the space: the first handle that
+                              writes and is given one leaves it in a file of the space, and it goes
+                              before what later handles ask for, who are told by a warning;
+                              cistern_ttl() changes it. 0 = what the space says */
     uint32_t shadow_every; /* every so manieth run of hits is to be computed as well and compared:
                               see cistern_shadow_due(); 0 = none */
     int32_t cross_cluster; /* 1 = storage of another network cluster may be opened; 0 or -1 = it is

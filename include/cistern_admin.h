@@ -388,6 +388,35 @@ struct cistern_retired {
 CISTERN_API CISTERN_MUST int64_t
 cistern_retire(const struct cistern_admin *a, const struct cistern_retire *how,
                int (*callback)(void *arg, const struct cistern_retired *x), void *arg);
+
+/* ---- ttl */
+
+struct cistern_ttl {
+    size_t size;
+    const char *model; /* only spaces of this model, by space.json; NULL = any */
+    uint32_t change;   /* 1 = to `seconds`; 0 = only tell */
+    uint32_t seconds;  /* 0 = blocks do not age */
+};
+
+struct cistern_space_ttl {
+    const char *space; /* directory */
+    uint32_t said;     /* 0: the space says nothing, each handle goes by its own ttl_seconds */
+    uint32_t was;      /* in seconds, before; 0 = blocks did not age, or it was not said */
+    uint32_t seconds;  /* now (DRY_RUN: then) */
+    uint32_t changed;  /* 0: it was so before */
+    int32_t result;    /* 0, or why it could not be read or changed; -EBADMSG: it was not valid */
+};
+
+/*
+ * How long the blocks of whole spaces live (ttl_seconds of cistern.h), for all who share them:
+ * those that a->space and `model` both admit. Handles that are open see a change within their next
+ * look, half a second to half a minute. Versions that do not know of it go by their own option.
+ * Returns how many spaces were meant.
+ */
+CISTERN_API CISTERN_MUST int64_t
+cistern_ttl(const struct cistern_admin *a, const struct cistern_ttl *how,
+            int (*callback)(void *arg, const struct cistern_space_ttl *x), void *arg);
+
 /* ---- warm */
 
 struct cistern_warm_sum {

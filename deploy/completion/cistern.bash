@@ -19,12 +19,12 @@ _cistern()
         ;;
     esac
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "bench stat ls fsck verify gc wipe retire export import pin unpin pins warm explain doctor clusters plan replay version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "bench stat ls fsck verify gc wipe retire ttl export import pin unpin pins warm explain doctor clusters plan replay version" -- "$cur")
         return
     fi
     case $verb in
     help)
-        mapfile -t COMPREPLY < <(compgen -W "bench stat ls fsck verify gc wipe retire export import pin unpin pins warm explain doctor clusters plan replay version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "bench stat ls fsck verify gc wipe retire ttl export import pin unpin pins warm explain doctor clusters plan replay version" -- "$cur")
         ;;
     stat)
         mapfile -t COMPREPLY < <(compgen -W "$target --json --help" -- "$cur")
@@ -46,6 +46,9 @@ _cistern()
         ;;
     retire)
         mapfile -t COMPREPLY < <(compgen -d -W "$target --space --undo --json --help" -- "$cur")
+        ;;
+    ttl)
+        mapfile -t COMPREPLY < <(compgen -d -W "$target --space --model --seconds --none --dry-run --json --help" -- "$cur")
         ;;
     export)
         mapfile -t COMPREPLY < <(compgen -f -W "$target --with-salt --json --help" -- "$cur")

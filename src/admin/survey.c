@@ -16,6 +16,7 @@
 #include "base/bits.h"
 #include "base/hash.h"
 #include "segment/pin.h"
+#include "segment/ttl_file.h"
 
 struct names {
     char (*at)[256];
@@ -347,6 +348,9 @@ static int take_space(struct admin *ad, struct survey_space *sp)
         } else if (strcmp(names.at[i], SPACE_RETIRED) == 0 && !st.is_dir) {
             sp->retired = true;
             sp->retired_stat = st;
+        } else if (strcmp(names.at[i], SPACE_TTL) == 0 && !st.is_dir) {
+            sp->ttl = true;
+            sp->ttl_stat = st;
         } else if (st.is_dir && shard_name(names.at[i], &shard, &shards)) {
             rc = add_shard(sp, names.at[i], shard, shards, &st);
         } else if (!(rc = add_other(&sp->others, names.at[i], &st)) && !st.is_dir &&

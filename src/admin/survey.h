@@ -98,6 +98,8 @@ struct survey_space {
     struct io_stat json_stat;
     bool retired;
     struct io_stat retired_stat;
+    bool ttl; /* has such a file */
+    struct io_stat ttl_stat;
     int inspect_rc; /* 0: shards and fingerprint are of space.json */
     uint32_t json_shards;
     uint8_t fingerprint[32];

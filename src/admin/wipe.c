@@ -13,6 +13,7 @@
 #include "base/bits.h"
 #include "base/clock.h"
 #include "engine/config.h"
+#include "segment/ttl_file.h"
 
 struct wipe {
     struct remover r;
@@ -131,6 +132,8 @@ static int wipe_space(struct wipe *w, const struct survey_space *sp)
     rc = rc ? rc : take_others(w, sp, sp->dir, &sp->others, &foreign);
     if (!rc && sp->retired && !(rc = admin_path(&w->r.ad, path, sp->name, SPACE_RETIRED)))
         rc = take_file(w, sp, path, &sp->retired_stat, false);
+    if (!rc && sp->ttl && !(rc = admin_path(&w->r.ad, path, sp->name, SPACE_TTL)))
+        rc = take_file(w, sp, path, &sp->ttl_stat, false);
     if (!rc)
         rc = admin_path(&w->r.ad, path, sp->name, SPACE_FILE);
     if (!rc && sp->json_len != -ENOENT)

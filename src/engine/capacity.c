@@ -339,8 +339,9 @@ uint64_t capacity_tick(cistern *c)
     writer_note_touches(c);
     reread(c);
     retire_look(c);
+    ttl_look(c);
     /* What was begun while it was is finished. */
-    if (!is_bounded(k) && !c->cfg.ttl_seconds && !k->usage.leaving) {
+    if (!is_bounded(k) && !atomic_load(&c->ttl_seconds) && !k->usage.leaving) {
         k->next_ns = now + LOOK_MOST_NS;
         return k->next_ns;
     }

@@ -73,7 +73,7 @@ static struct carry *carry_get(cistern *c)
     struct capacity *k = c->capacity;
     struct carry *y = k->carry;
 
-    if (y || k->carry_failed || !c->cfg.carry_over)
+    if (y || k->carry_failed)
         return y;
     y = calloc(1, sizeof *y);
     if (y)
@@ -208,9 +208,16 @@ static void cut_to_limit(cistern *c, struct job *job, const struct policy_segmen
     job->count = i;
 }
 
+/* A copy counts as written when it is made: where blocks age nothing is copied, so that none lives
+ * on by it. */
+static bool ages(const cistern *c)
+{
+    return atomic_load_explicit(&c->ttl_seconds, memory_order_relaxed) != 0;
+}
+
 void carry_begin(cistern *c, uint32_t number, const struct policy_segment *victim)
 {
-    struct carry *y = carry_get(c);
+    struct carry *y = c->cfg.carry_over && !ages(c) ? carry_get(c) : NULL;
     struct job job = {.number = number,
                       .writer = c->segs.at[number].writer,
                       .seq = c->segs.at[number].seq,
@@ -241,7 +248,7 @@ void carry_begin(cistern *c, uint32_t number, const struct policy_segment *victi
 void carry_copies(cistern *c, uint32_t number, struct block_info *blocks, size_t count,
                   enum policy_generation to)
 {
-    struct carry *y = carry_get(c);
+    struct carry *y = ages(c) ? NULL : carry_get(c);
     struct job *free_job = NULL;
     uint32_t i;
 

@@ -24,8 +24,9 @@ void carry_close(cistern *c); /* the lanes and the keeper have stopped */
 
 /* Before the segment is forgotten: chooses, and holds it if there is anything to carry. */
 void carry_begin(cistern *c, uint32_t number, const struct policy_segment *victim);
-/* Copies of these blocks of a segment that stays; takes `blocks`, which was allocated. Done when
- * the index has a newer copy; nothing happens when there is no room for it now. */
+/* Copies of these blocks of a segment that stays, also where carrying over is off; takes `blocks`,
+ * which was allocated. Done when the index has a newer copy; nothing happens when there is no room
+ * for it now, or where blocks age. */
 void carry_copies(cistern *c, uint32_t number, struct block_info *blocks, size_t count,
                   enum policy_generation to);
 /* This block was deleted: it is not to come back. After it was taken out of the index; any thread.

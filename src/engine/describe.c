@@ -74,6 +74,7 @@ int cistern_describe(const cistern *c, char *buf, size_t size)
     line(&t, "prefill_rate=%u\n", c->cfg.prefill_rate);
     line(&t, "read_rate=%llu\n", (unsigned long long)engine_read_rate(c));
     line(&t, "retired=%s\n", atomic_load(&c->retired) ? "yes" : "no");
+    line(&t, "ttl_seconds=%u\n", atomic_load(&c->ttl_seconds));
     line(&t, "tripped=%s\n", tripped ? tripped : "");
     return (int)t.used;
 }

@@ -114,7 +114,9 @@ struct cistern {
     _Atomic uint32_t coming;   /* the epoch that files which are opened now belong to */
     struct admit *admit;       /* NULL: every block is; see admission.h */
     struct budget budget;
-    _Atomic bool retired; /* the space is: nothing is stored in it; see retire.h */
+    _Atomic bool retired;         /* the space is: nothing is stored in it; see retire.h */
+    _Atomic uint32_t ttl_seconds; /* of the space, as last told; 0 = blocks do not age; see ttl.h */
+    bool ttl_told, ttl_unclear;   /* of ttl_look(): its value is known; its file says nothing */
     struct bell bell;
     struct keeper keeper;
     _Atomic uint64_t tickets[TICKETS]; /* 0 = free, else the ticket */

@@ -6,7 +6,8 @@
  * growing young segment; when the index shows that none is left, it is evicted in the usual two
  * steps. Nothing is remembered in between, so a crash at any time costs a copy at most. Of all who
  * write in a shard the one with the least name does it; while that is not known two may, which
- * costs space for a while. Only when there is no lack of room.
+ * costs space for a while. Only when there is no lack of room, and where blocks do not age: copies
+ * are young (ttl.h).
  *
  * Threads: the keeper.
  */
@@ -108,7 +109,7 @@ bool merge_step(cistern *c, uint64_t *again_ns)
     struct capacity *k = c->capacity;
     uint32_t i;
 
-    if (carry_copying(c) || !is_first(c) || victims_describe(c))
+    if (atomic_load(&c->ttl_seconds) || carry_copying(c) || !is_first(c) || victims_describe(c))
         return false;
     for (i = 0; i < AT_ONCE; i++) {
         size_t v = policy_merge(k->choice, k->usage.nsegs, &k->params);

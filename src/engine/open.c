@@ -21,6 +21,7 @@
 #include "engine/gauges.h"
 #include "engine/renew.h"
 #include "engine/retire.h"
+#include "engine/ttl.h"
 #include "engine/sealed.h"
 #include "engine/space_copy.h"
 #include "segment/root.h"
@@ -194,6 +195,7 @@ static int prepare_files(cistern *c, const struct cistern_space *s)
     if ((rc = prepare_space(c, s, may_write)))
         return rc;
     retire_look(c);
+    ttl_look(c);
     fault_point("open.space_made");
     if (may_write && (rc = capacity_open(c, root.capacity_bytes)))
         return rc;

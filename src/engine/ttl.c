@@ -11,6 +11,7 @@
 #include "engine/evict.h"
 #include "engine/notes.h"
 #include "engine/writer_internal.h"
+#include "segment/ttl_file.h"
 
 #define SPAN_PART  4u /* of the time to live, from a segment's first block to its last */
 #define EMPTY_PART 8u /* likewise, to empty a shard */
@@ -116,7 +117,7 @@ static bool is_candidate(cistern *c, const struct usage_segment *s)
 static struct usage_segment *judge_all(cistern *c, size_t *segments)
 {
     struct usage *u = &c->capacity->usage;
-    uint64_t ttl = c->cfg.ttl_seconds, wall = clock_wall_s(), storage = 0, doubted = 0;
+    uint64_t ttl = atomic_load(&c->ttl_seconds), wall = clock_wall_s(), storage = 0, doubted = 0;
     struct usage_segment *oldest = NULL;
     uint32_t looks = 0;
     size_t i;
@@ -146,19 +147,65 @@ static struct usage_segment *judge_all(cistern *c, size_t *segments)
     return oldest;
 }
 
+/* ---- What the space says ---- */
+
+/* The first who writes and was given one says it to all. */
+static int look_or_say(cistern *c, const char *path, uint32_t *seconds)
+{
+    bool may_write = !(c->cfg.flags & (CISTERN_OPEN_MATCH_ONLY | CISTERN_OPEN_READ_ONLY));
+    int rc = ttl_file_read(c->io, path, seconds);
+
+    if (rc != -ENOENT)
+        return rc;
+    *seconds = c->cfg.ttl_seconds;
+    if (*seconds && may_write && ttl_file_write(c->io, path, *seconds, true) == -EEXIST)
+        rc = ttl_file_read(c->io, path, seconds);
+    return rc == -ENOENT ? 0 : rc;
+}
+
+void ttl_look(cistern *c)
+{
+    char path[sizeof c->space_path + sizeof SPACE_TTL + 1];
+    uint32_t asked = c->cfg.ttl_seconds, seconds = 0, before;
+    int rc;
+
+    (void)snprintf(path, sizeof path, "%s/" SPACE_TTL, c->space_path);
+    rc = look_or_say(c, path, &seconds);
+    if (rc && rc != -EBADMSG)
+        return;
+    if (rc) {
+        if (!c->ttl_unclear)
+            log_line(&c->cfg.log, LOG_WARN, "%s cannot be read as one: nothing is too old", path);
+        seconds = 0;
+    }
+    c->ttl_unclear = rc != 0;
+    before = atomic_exchange(&c->ttl_seconds, seconds);
+    if (before == seconds && c->ttl_told)
+        return;
+    if (!rc && asked && asked != seconds)
+        log_line(&c->cfg.log, LOG_WARN,
+                 "ttl_seconds is %u in %s, as all who share the space must have it: it is used "
+                 "instead of %u",
+                 seconds, path, asked);
+    else if (before != seconds)
+        log_line(&c->cfg.log, LOG_INFO, "the time to live of %s is %u s", c->space_path, seconds);
+    c->ttl_told = true;
+}
+
 /* ---- The keeper ---- */
 
 void ttl_step(cistern *c)
 {
     struct ttl *t = &c->capacity->ttl;
     uint64_t boot = clock_boot_ns(), bytes;
+    uint32_t ttl = atomic_load(&c->ttl_seconds);
     struct usage_segment *s;
     size_t segments;
 
-    if (!c->cfg.ttl_seconds || !ttl_clock_trusted(&t->clock, clock_wall_s(), boot) ||
+    if (!ttl || !ttl_clock_trusted(&t->clock, clock_wall_s(), boot) ||
         !(s = judge_all(c, &segments)) || boot < t->next_ns)
         return;
-    if (boot - t->next_ns > ttl_pace_ns(c->cfg.ttl_seconds, 1))
+    if (boot - t->next_ns > ttl_pace_ns(ttl, 1))
         t->most = 0; /* those before are long gone */
     t->most = max_u64(t->most, segments);
     bytes = s->seg_bytes;
@@ -166,13 +213,14 @@ void ttl_step(cistern *c)
         return;
     metric_add(&c->metrics, METRIC_expired_segments, 1);
     metric_add(&c->metrics, METRIC_expired_bytes, bytes);
-    t->next_ns = boot + ttl_pace_ns(c->cfg.ttl_seconds, t->most);
+    t->next_ns = boot + ttl_pace_ns(ttl, t->most);
 }
 
 /* ---- The write lane ---- */
 
 bool ttl_ends(const cistern *c, const struct wseg *s)
 {
-    return c->cfg.ttl_seconds && s->reserved &&
-           clock_boot_ns() - s->began_ns >= c->cfg.ttl_seconds * NS_PER_S / SPAN_PART;
+    uint64_t ttl = atomic_load_explicit(&c->ttl_seconds, memory_order_relaxed);
+
+    return ttl && s->reserved && clock_boot_ns() - s->began_ns >= ttl * NS_PER_S / SPAN_PART;
 }

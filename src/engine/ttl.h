@@ -6,7 +6,10 @@
  * as far as time decides, and evicted at the latest one and a half times that after it was stored,
  * and a look (half a minute). For a growing segment is ended when its first block is a quarter old,
  * and a shard is never emptied in less than an eighth. Nothing is carried over, since that would
- * make it young. The time to live is the handle's: it applies to its own shard, whoever wrote.
+ * make it young; nor is anything merged. It is the space's: a file `ttl` in its directory says it
+ * to all who share it (segment/ttl_file.h). The first handle that writes and was given one makes
+ * the file, from then on it goes before the options; cistern_ttl() changes it, and handles that are
+ * open see that at their next look. Each handle applies it to its own shard, whoever wrote.
  *
  * Clocks are wrong at times. What keeps a wrong one from emptying the store:
  *   - Two must agree. The time of the last frame, by the clock of who wrote it, is compared with
@@ -52,6 +55,9 @@ struct ttl {
     size_t most;                  /* segments of the shard while they go */
 };
 
+/* What the space says now; what cannot be told stays as it was, and what says nothing stops all
+ * ageing. Blocks on storage: the opener, and the keeper. */
+void ttl_look(struct cistern *c);
 /* After a scan: evicts at most one segment. */
 void ttl_step(struct cistern *c);
 /* Its first block is so old that it gets no more. */

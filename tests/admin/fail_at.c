@@ -279,6 +279,26 @@ static int on_retired(void *arg, const struct cistern_retired *x)
     return x->result;
 }
 
+static int on_ttl(void *arg, const struct cistern_space_ttl *x)
+{
+    (void)arg;
+    return x->result;
+}
+
+/* Said, changed, told. */
+static bool do_ttl(struct fixture *f)
+{
+    struct cistern_ttl how = {.size = sizeof how, .change = 1, .seconds = 1u << 30};
+
+    if (cistern_ttl(&f->a, &how, on_ttl, f) != 1)
+        return false;
+    how.seconds = 0;
+    if (cistern_ttl(&f->a, &how, on_ttl, f) != 1)
+        return false;
+    how.change = 0;
+    return cistern_ttl(&f->a, &how, on_ttl, f) == 1;
+}
+
 /* Marked and taken back. */
 static bool do_retire(struct fixture *f)
 {
@@ -408,6 +428,7 @@ static const struct function {
     {"shrink", store_make, do_shrink, LOOKING | K(UNLINK_ERROR)},
     {"wipe", store_make, do_wipe, LOOKING | K(UNLINK_ERROR)},
     {"retire", store_make, do_retire, LOOKING | K(UNLINK_ERROR)},
+    {"ttl", store_make, do_ttl, LOOKING},
     {"export", store_make, do_export, LOOKING},
     {"import", export_make, do_import, WRITING},
     {"undo", export_make, do_undo, (WRITING & ~K(SYNC_ERROR)) | K(UNLINK_ERROR)},

@@ -799,8 +799,39 @@ def test_retire_marks_a_space_and_takes_it_back(store):
     assert answer("retire", store / "r", "--space", "nobody", code=1)["spaces"] == []
 
 
+def test_ttl_is_told_changed_and_taken_back(store):
+    fill(store, 4, name="other", model="m9")
+    file = next((store / "r").glob("main-*")) / "ttl"
+    before = snapshot(store)
+    assert [s["ttl_seconds"] for s in answer("ttl", store / "r")["spaces"]] == [None, None]
+    assert "not said" in run("ttl", store / "r").stdout
+    r = run("ttl", store / "r", "--space", "main", "--seconds", "86400", "--dry-run")
+    assert r.returncode == 0 and "would be changed" in r.stdout and snapshot(store) == before, words(r)
+    one = answer("ttl", store / "r", "--space", "main", "--seconds", "86400")["spaces"]
+    assert [(s["result"], s["ttl_seconds"], s["changed"]) for s in one] == [("changed", 86400, True)]
+    assert json.loads(file.read_text()) == {"ttl_seconds": 86400}
+    again = answer("ttl", store / "r", "--model", "m1", "--seconds", "86400")["spaces"]
+    assert [(s["result"], s["changed"]) for s in again] == [("was so already", False)]
+    assert answer("fsck", store / "r")["findings"] == []
+    assert hits(store, 40) == (40, 0)
+    none = answer("ttl", store / "r", "--space", "main", "--none")["spaces"]
+    assert [(s["ttl_seconds"], s["changed"]) for s in none] == [(0, True)] and file.exists()
+    file.write_text("{")
+    assert answer("ttl", store / "r", "--space", "main", code=4)["spaces"][0]["result"] == "failed"
+    assert answer("ttl", store / "r", "--space", "main", "--seconds", "5")["spaces"][0]["ttl_seconds"] == 5
+    assert answer("ttl", store / "r", "--space", "nobody", code=1)["spaces"] == []
+
+
+@pytest.mark.parametrize("args", [["--seconds", "5"], ["--none"], ["--space", "main", "--none", "--seconds", "5"],
+                                  ["--space", "main", "--seconds", "0"]])
+def test_usage_of_ttl(store, args):
+    r = run("ttl", store / "r", *args)
+    assert r.returncode == 2, words(r)
+
+
 def test_wipe_takes_the_mark_too(store):
     answer("retire", store / "r", "--space", "main")
+    answer("ttl", store / "r", "--space", "main", "--seconds", "5")
     answer("wipe", store / "r", "--all", "--yes")
     assert sorted(p.name for p in (store / "r").iterdir()) == ["cistern.json", "salt"]
 

@@ -14,6 +14,7 @@
 #include "fake_dir.h"
 #include "key/key.h"
 #include "segment/root.h"
+#include "segment/ttl_file.h"
 
 static const struct cistern_part parts[] = {{.name = "kv", .bytes = 4096}};
 static const struct cistern_space space = {.size = sizeof space,
@@ -163,8 +164,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct fuzz_in in = {data, size};
     struct fake_dir d;
+    uint32_t ttl = 7;
     uint8_t what = fuzz_u8(&in);
 
+    if (ttl_file_parse((const char *)in.data, in.size, &ttl))
+        FUZZ_CHECK(ttl == 7);
     fake_dir_init(&d);
     if (what & 1)
         space_check_dir(&in, &d);

@@ -45,6 +45,7 @@ struct fixture {
     uint8_t *direct_base;
     uint32_t evicted;  /* contents that were taken away; under the simulator's lock */
     uint32_t grace_ms; /* of stores that are opened; 0: the usual one */
+    uint32_t ttl_s;    /* likewise; 0: blocks do not age */
     bool owed;         /* the event that says that the memory of a direct get is free */
 };
 
@@ -98,7 +99,8 @@ static int open_store(struct fixture *f, uint32_t host, const char *process, uin
                                 .segment_bytes = SEGMENT,
                                 .evict_grace_ms = f->grace_ms,
                                 .breaker_probe_ms = 20,
-                                .sync_ms = 3600 * 1000};
+                                .sync_ms = 3600 * 1000,
+                                .ttl_seconds = f->ttl_s};
 
     return cistern_open(&o, out);
 }
@@ -327,8 +329,10 @@ static bool sees(struct fixture *f, cistern *c, uint32_t n)
     return i == n;
 }
 
+/* With a time to live, which a new space has to be told. */
 static bool do_open(struct fixture *f)
 {
+    f->ttl_s = 1u << 30;
     return open_store(f, 0, "a2", 0, false, &f->c) == 0;
 }
 

@@ -69,6 +69,20 @@ static void a_crash_loop_is_merged(void **state)
     assert_int_equal(metric_of(f->c, "bad_checksum_blocks"), 0);
 }
 
+/* Files pile up whatever an eviction keeps. */
+static void a_crash_loop_is_merged_without_carrying_over(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t i;
+
+    f->s.o.carry_over = -1;
+    for (i = 0; i < 8; i++)
+        one_life(f, i);
+    open_store(f);
+    WAIT_FOR(metric_of(f->c, "merged_segments") >= 4);
+    assert_int_equal(get_hits(f, 0, 8), 8);
+}
+
 /* What a merged segment said of others holds on. */
 static void deletions_outlive_a_merge(void **state)
 {
@@ -116,6 +130,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_crash_loop_is_merged),
+        TEST(a_crash_loop_is_merged_without_carrying_over),
         TEST(deletions_outlive_a_merge),
         TEST(little_is_left_alone),
     };

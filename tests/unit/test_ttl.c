@@ -1,6 +1,6 @@
 /*
  * test_ttl.c - blocks that are too old: the rules with clocks of the test's own, and a handle whose
- * blocks age in seconds.
+ * blocks age in seconds, by what its space says.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -10,9 +10,12 @@
 
 #include "base/bits.h"
 #include "base/clock.h"
+#include "cistern_admin.h"
+#include "engine/capacity.h"
 #include "engine/engine.h"
 #include "engine/ttl.h"
 #include "metrics/metrics.h"
+#include "segment/ttl_file.h"
 
 #define DAY_S 86400ull
 #define NOW_S 1800000000ull
@@ -201,6 +204,153 @@ static void the_other_clock_alone_takes_nothing(void **state)
     assert_int_equal(get_hits(f, 0, BATCH), BATCH);
 }
 
+/* ---- Of the space ---- */
+
+static _Atomic uint32_t told; /* warnings that an option is not used */
+
+static void note_told(void *arg, int level, const char *text)
+{
+    (void)arg;
+    (void)level;
+    if (strstr(text, "ttl_seconds is") || strstr(text, "nothing is too old"))
+        (void)atomic_fetch_add(&told, 1);
+}
+
+static int on_space(void *arg, const struct cistern_space_ttl *x)
+{
+    *(struct cistern_space_ttl *)arg = *x;
+    return 0;
+}
+
+/* Tells, or changes first. */
+static struct cistern_space_ttl tool(const struct fixture *f, bool change, uint32_t seconds)
+{
+    struct cistern_admin a = {.size = sizeof a, .store = &f->s.o};
+    struct cistern_ttl how = {
+        .size = sizeof how, .model = "test", .change = change, .seconds = seconds};
+    struct cistern_space_ttl x = {0};
+
+    assert_int_equal(cistern_ttl(&a, &how, on_space, &x), 1);
+    assert_int_equal(x.result, 0);
+    return x;
+}
+
+/* Who was given one says it to all: two handles of different options are of one mind. */
+static void the_first_says_it_to_all(void **state)
+{
+    struct fixture *f = *state;
+    cistern *first;
+
+    f->s.o.log = note_told;
+    f->s.space.shards = 2;
+    told = 0;
+    open_store(f);
+    assert_int_equal(f->c->ttl_seconds, 0);
+    assert_int_equal(tool(f, false, 0).said, 0);
+    assert_int_equal(cistern_close(f->c), 0);
+    f->s.o.ttl_seconds = 3600;
+    assert_int_equal(cistern_open(&f->s.o, &first), 0);
+    assert_int_equal(tool(f, false, 0).seconds, 3600);
+    assert_int_equal(told, 0);
+    f->s.o.ttl_seconds = 60;
+    f->s.o.shard = 1;
+    open_store(f);
+    assert_int_equal(f->c->ttl_seconds, 3600);
+    assert_int_equal(told, 1);
+    assert_int_equal(cistern_close(f->c), 0);
+    f->s.o.ttl_seconds = 0;
+    open_store(f);
+    assert_int_equal(f->c->ttl_seconds, 3600);
+    assert_int_equal(told, 1);
+    assert_int_equal(cistern_close(first), 0);
+}
+
+/* A handle that was told nothing lets old blocks go, and what is copied would be young: nothing
+ * is. When it is taken back they stay. */
+static void a_handle_without_the_option_goes_by_it(void **state)
+{
+    struct fixture *f = *state;
+
+    open_store(f);
+    assert_int_equal(tool(f, true, 1).changed, 1);
+    assert_int_equal(tool(f, true, 1).changed, 0);
+    assert_int_equal(cistern_close(f->c), 0);
+    open_store(f);
+    put_all(f, 0, BATCH);
+    WAIT_FOR(metric_of(f->c, "expired_segments") == 1);
+    assert_int_equal(get_hits(f, 0, BATCH), 0);
+    assert_int_equal(metric_of(f->c, "carried_blocks"), 0);
+    assert_int_equal(tool(f, true, 0).was, 1);
+    WAIT_FOR(f->c->ttl_seconds == 0); /* seen while it is open */
+    f->s.o.ttl_seconds = 1;
+    assert_int_equal(cistern_close(f->c), 0);
+    open_store(f); /* an operator's word goes before an engine's */
+    assert_int_equal(f->c->ttl_seconds, 0);
+}
+
+/* A file that says nothing is no reason to delete; the tool puts it right. */
+static void a_damaged_one_takes_nothing(void **state)
+{
+    static const char *const bad[] = {"",
+                                      "{}",
+                                      "[1]",
+                                      "{\"ttl_seconds\": \"1\"}",
+                                      "{\"ttl_seconds\": -1}",
+                                      "{\"ttl_seconds\": 4294967296}",
+                                      "{\"ttl_seconds\": 1.5}"};
+    struct fixture *f = *state;
+    uint32_t seconds = 7;
+    char path[512];
+    size_t i;
+    glob_t g;
+    int fd;
+
+    for (i = 0; i < ARRAY_LEN(bad); i++)
+        assert_int_equal(ttl_file_parse(bad[i], strlen(bad[i]), &seconds), -EBADMSG);
+    assert_int_equal(seconds, 7);
+    f->s.o.log = note_told;
+    f->s.o.ttl_seconds = 1;
+    told = 0;
+    open_store(f);
+    assert_int_equal(cistern_close(f->c), 0);
+    (void)snprintf(path, sizeof path, "%s/rtp_llm/*-*/ttl", f->s.dir);
+    assert_int_equal(glob(path, 0, NULL, &g), 0);
+    fd = open(g.gl_pathv[0], O_WRONLY | O_TRUNC | O_CLOEXEC);
+    globfree(&g);
+    assert_int_equal(write(fd, "{", 1), 1);
+    assert_int_equal(close(fd), 0);
+    open_store(f);
+    assert_int_equal(f->c->ttl_seconds, 0);
+    assert_int_equal(told, 1);
+    assert_int_equal(tool(f, true, 1).changed, 1);
+    assert_int_equal(cistern_close(f->c), 0);
+    open_store(f);
+    assert_int_equal(f->c->ttl_seconds, 1);
+}
+
+/* Segments of short lives, which would be merged: the copies would live on. */
+static void where_blocks_age_nothing_is_merged(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t i;
+
+    f->s.o.ttl_seconds = 3600;
+    for (i = 0; i < 8; i++) {
+        open_store(f);
+        put_all(f, i * BATCH, 1);
+        assert_int_equal(cistern_close(f->c), 0);
+    }
+    f->s.o.capacity_bytes = 64 * SEGMENT;
+    open_store(f);
+    assert_int_equal(cistern_set_capacity(f->c, 64 * SEGMENT), 0);
+    i = f->c->capacity->usage.scans;
+    WAIT_FOR(f->c->capacity->usage.scans >= i + 4);
+    assert_int_equal(metric_of(f->c, "merged_segments"), 0);
+    assert_int_equal(metric_of(f->c, "carried_blocks"), 0);
+    assert_int_equal(tool(f, true, 0).was, 3600);
+    WAIT_FOR(metric_of(f->c, "merged_segments") >= 4); /* and they would have been */
+}
+
 /* ---- Storage that does not tell ---- */
 
 static const struct io_ops *true_ops;
@@ -285,6 +435,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(encrypted_blocks_age, setup, fixture_end),
         cmocka_unit_test_setup_teardown(one_clock_alone_takes_nothing, setup, fixture_end),
         cmocka_unit_test_setup_teardown(the_other_clock_alone_takes_nothing, setup, fixture_end),
+        cmocka_unit_test_setup_teardown(the_first_says_it_to_all, setup, fixture_end),
+        cmocka_unit_test_setup_teardown(a_handle_without_the_option_goes_by_it, setup, fixture_end),
+        cmocka_unit_test_setup_teardown(a_damaged_one_takes_nothing, setup, fixture_end),
+        cmocka_unit_test_setup_teardown(where_blocks_age_nothing_is_merged, setup, fixture_end),
         cmocka_unit_test_setup_teardown(what_cannot_be_told_takes_nothing, setup, fixture_end),
     };
 
