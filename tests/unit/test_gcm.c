@@ -304,6 +304,69 @@ static void lists_come_back_as_they_went(void **state)
     lists_by(CIPHER_WIDE);
 }
 
+/* ---- Memory that only its driver reaches ---- */
+
+static unsigned copied_out, nonces_used;
+
+static void count_nonce(const uint8_t key[CRYPT_KEY], const uint8_t nonce[CRYPT_NONCE])
+{
+    (void)key, (void)nonce;
+    nonces_used++;
+}
+
+static int device_out(void *dst, const void *from, size_t len)
+{
+    copied_out++;
+    memcpy(dst, from, len);
+    return 0;
+}
+
+static int device_in(void *to, const void *src, size_t len)
+{
+    memcpy(to, src, len);
+    return 0;
+}
+
+static int device_fails(void *to, const void *src, size_t len)
+{
+    (void)to, (void)src, (void)len;
+    return -EIO;
+}
+
+/* A device gets nothing that was not verified, and a put that fails there uses up no nonce. */
+static void devices_get_what_was_verified(void **state)
+{
+    static uint8_t staging[10000], device[2][5000], before[2][5000];
+    struct mem_ops m = {.name = "device", .copy_out = device_out, .copy_in = device_in};
+    struct check_identity id = {.offset = 8192, .length = sizeof device};
+    struct cistern_vec v[2] = {{device[0], 5000}, {device[1], 5000}};
+    const struct cistern_span s = {v, 2};
+    static const uint8_t key[32] = {3};
+    struct cipher *c = cipher_of(CIPHER_ANY);
+    uint64_t check;
+
+    (void)state;
+    fill(device[0], sizeof device);
+    memcpy(before, device, sizeof device);
+    assert_int_equal(sealed_gather(&m, c, key, &id, staging, &s, &check), 0);
+    assert_memory_equal(before, device, sizeof device);
+    assert_memory_not_equal(staging, device, sizeof device);
+    memcpy(back, staging, sizeof staging);
+    assert_int_equal(sealed_scatter(&m, c, key, &id, staging, &s, check ^ 1), -EBADMSG);
+    assert_int_equal(copied_out, 0);
+    memcpy(staging, back, sizeof staging);
+    memset(device, 0, sizeof device);
+    assert_int_equal(sealed_scatter(&m, c, key, &id, staging, &s, check), 0);
+    assert_int_equal(copied_out, 2);
+    assert_memory_equal(before, device, sizeof device);
+    m.copy_in = device_fails;
+    cipher_watch = count_nonce;
+    assert_int_equal(sealed_gather(&m, c, key, &id, staging, &s, &check), -EIO);
+    cipher_watch = NULL;
+    assert_int_equal(nonces_used, 0);
+    cipher_close(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -311,6 +374,7 @@ int main(void)
         cmocka_unit_test(both_makers_agree),
         cmocka_unit_test(keys_take_turns),
         cmocka_unit_test(lists_come_back_as_they_went),
+        cmocka_unit_test(devices_get_what_was_verified),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
