@@ -7,7 +7,8 @@
 #   make check-fuzz, check-fuzz-plants   the fuzz targets; the bugs that they must find (mk/68-fuzz.mk)
 #   make check-sim, check-mutants   200 scenarios on simulated storage, and that they notice bugs (67-sim.mk)
 #   make check-stress a minute of 16 writers and 16 readers, one killed every second (69-stress.mk)
-#   make check-ci     these nine
+#   make check-deb    the Debian packages: built, lintian, installed on a clean root and purged (91-deb.mk)
+#   make check-ci     these ten
 #   make check-all    lint, test, check-ci, and a fresh machine (tools/try_fresh.sh)
 ASAN_TESTS ?= test-conform test-golden test-damage test-crash test-strict
 TSAN_TESTS ?= test-conform
@@ -27,7 +28,7 @@ known     = $(filter $(MK_TARGETS),$(1))
 .PHONY: check-ci check-asan check-tsan check-long check-all san-tests
 check-ci: setup-test
 	@$(RUN_TESTS) --target-timeout $(CHECK_TIMEOUT) target:check-asan target:check-tsan target:check-fuzz target:check-fuzz-plants \
-	    target:check-long target:check-versions target:check-sim target:check-mutants target:check-stress
+	    target:check-long target:check-versions target:check-sim target:check-mutants target:check-stress target:check-deb
 
 check-asan: setup-test
 	@$(ASAN_ENV) $(MAKE) --no-print-directory O=$(O)/asan SAN=address,undefined CFLAGS='-O1 -g' \
