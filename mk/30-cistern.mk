@@ -2,7 +2,7 @@
 CISTERN_SRC := $(BASE_SRC) $(sort $(foreach d,metrics io pool mem key segment index engine admin,$(wildcard src/$(d)/*.c)))
 CISTERN_SO  := $(O)/libcistern.so.0
 CISTERN_LIBS := -lcrypto -ljansson -ldl
-CFLAGS_src_base_xxh3_avx2 := $(if $(filter x86_64,$(shell uname -m)),-mavx2)
+CFLAGS_src_base_xxh3_avx2 := $(if $(filter x86_64%,$(shell $(CC) -dumpmachine)),-mavx2)
 
 # nodelete: a thread that waits for dead storage may outlive cistern_close() and the unloading of the library.
 $(CISTERN_SO): $(call objs,$(CISTERN_SRC)) src/engine/cistern.map
