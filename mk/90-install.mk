@@ -54,7 +54,7 @@ install: lib cli $(O)/cistern.pc $(O)/install/cistern
 	$(INSTALL) -m 644 deploy/completion/cistern.bash $(DESTDIR)$(compdir)/cistern
 	$(INSTALL) -m 644 $(DOCS) $(DESTDIR)$(docdir)
 	$(INSTALL) -m 644 $(EXAMPLES) $(DESTDIR)$(docdir)/examples
-	$(if $(DEPLOY),$(INSTALL) -m 644 $(DEPLOY) $(DESTDIR)$(deploydir))
+	for f in $(DEPLOY); do $(INSTALL) -D -m 644 $$f $(DESTDIR)$(deploydir)/$${f#deploy/} || exit 1; done
 	$(if $(DESTDIR),,-[ "$$(id -u)" -ne 0 ] || ldconfig)
 
 # What install makes, in directories that others use too; directories of our own whole.
