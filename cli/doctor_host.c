@@ -10,8 +10,10 @@
 #include <string.h>
 #include <time.h>
 #include <linux/io_uring.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -286,9 +288,20 @@ static bool memory_total(const struct doctor *d, uint64_t *out)
     return *out > 0;
 }
 
+/* What may lie in /dev/shm; 0 = it is no memory-backed file system. */
+static uint64_t shm_bytes(const struct doctor *d)
+{
+    char path[PATH_MAX];
+    struct statfs st;
+
+    if (statfs(doctor_path(d, SHM, path), &st) != 0 || st.f_type != TMPFS_MAGIC)
+        return 0;
+    return (uint64_t)st.f_blocks * (uint64_t)st.f_bsize;
+}
+
 void check_memory(const struct doctor *d, struct doctor_finding *f)
 {
-    char has[32], needs[32];
+    char has[32], needs[32], shm[32];
     uint64_t limit, total, need = doctor_staging(d);
     bool known = memory_limit(d, &limit);
 
@@ -311,7 +324,13 @@ void check_memory(const struct doctor *d, struct doctor_finding *f)
         doctor_say(f, total < need ? DOCTOR_FAIL : DOCTOR_PASS,
                    "no limit below the %s of the machine; staging takes %s", has, needs);
     }
-    if (f->state == DOCTOR_FAIL)
+    if (f->state == DOCTOR_PASS && limit < total && limit < shm_bytes(d)) {
+        doctor_say(f, DOCTOR_WARN,
+                   "the memory limit is %s and /dev/shm may grow to %s: who fills it is killed",
+                   has, text_size(shm_bytes(d), shm, sizeof(shm)));
+        need = shm_bytes(d) - shm_bytes(d) / 5; /* with_room() gives it back */
+    }
+    if (f->state != DOCTOR_PASS)
         doctor_mend(f,
                     "ask for %lluGi of memory or more (resources.limits.memory, docker run "
                     "--memory), or make threefs_read_iov_size and threefs_write_iov_size smaller",
