@@ -30,7 +30,7 @@ DEPLOY    := $(shell find deploy -type f -not -path 'deploy/completion/*')
 RPATH ?= yes
 $(O)/install/cistern: lib cli FORCE
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -o $@ $(call objs,$(CLI_SRC)) -L$(O) -lcistern -luring -ljansson -lm -ldl $(ALL_LDFLAGS) \
+	$(CC) $(ALL_CFLAGS) -o $@ $(call objs,$(CLI_SRC)) -L$(O) -lcistern $(CLI_LIBS) $(ALL_LDFLAGS) \
 	    $(if $(filter no,$(RPATH)),,-Wl$(comma)-rpath$(comma)'$$ORIGIN/$(BIN_RPATH)')
 comma := ,
 
