@@ -1,6 +1,6 @@
 # cistern, the command: the public API only.
-CLI_SRC := $(sort $(wildcard cli/*.c))
-CLI     := $(O)/cistern
+CLI_SRC  := $(sort $(wildcard cli/*.c))
+CLI      := $(O)/cistern
 CLI_LIBS := -luring -ljansson -lcrypto -lm -ldl
 $(CLI): $(call objs,$(CLI_SRC)) $(CISTERN_SO)
 	$(CC) $(ALL_CFLAGS) -o $@ $(filter %.o,$^) -L$(O) -lcistern $(CLI_LIBS) $(ALL_LDFLAGS) -Wl,-rpath,'$$ORIGIN'
