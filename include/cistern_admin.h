@@ -183,7 +183,7 @@ struct cistern_shrink_sum {
     uint64_t used_bytes;             /* before */
     uint64_t segments, bytes, files; /* that went, or would go */
     uint64_t kept;    /* segments left because of pins, or of notes about others that nobody else
-                         has */
+                         has; or because nobody can tell: not read, or encrypted and no key given */
     uint64_t missing; /* bytes above to_bytes that could not be evicted */
     uint64_t failed;  /* files that could not be removed */
 };

@@ -7,7 +7,10 @@
  * contents, which everybody takes away.
  *
  * Nothing can be written again from here: a segment with a pinned block stays, and so does one that
- * says of others that are there that they are not to be used.
+ * says of others that they are not to be used, unless those go before it. Contents go in the order
+ * in which they were chosen, so that wherever it ends, by a kill or by what cannot be removed,
+ * nothing that was deleted is there without the word that it was. Who cannot tell what a segment
+ * says leaves it.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -36,6 +39,7 @@ struct shrink {
     struct candidate *at; /* owned, like all below */
     struct policy_segment *segs;
     size_t count;
+    size_t *order;          /* of sum.segments that are chosen */
     struct pins_keys *pins; /* of each space */
     size_t npins;
 };
@@ -174,12 +178,16 @@ static int list_all(struct shrink *s)
 
     free(s->at);
     free(s->segs);
+    free(s->order);
     s->at = NULL;
     s->segs = NULL;
+    s->order = NULL;
     s->count = 0;
     for (i = 0; i < v->nspaces && !rc; i++)
         for (j = 0; j < v->spaces[i].nshards && !rc; j++)
             rc = list_shard(s, &v->spaces[i], &v->spaces[i].shards[j]);
+    if (!rc && !(s->order = calloc(s->count + 1, sizeof *s->order)))
+        rc = err_set(-ENOMEM, "no memory for %zu segments", s->count);
     return rc ? rc : date(s);
 }
 
@@ -198,7 +206,16 @@ static int on_block(void *arg, const struct block_info *b)
     return pins_keys_have(l->pins, b->key) ? -EEXIST : 0;
 }
 
-/* Another segment of the shard that is there and does not go, of which this one says something. */
+/* Storage did not say what its contents are. What nobody can read as contents says nothing, and
+ * nobody finds anything by it. */
+static bool is_unread(const struct survey_segment *seg)
+{
+    return seg->toc_rc && seg->toc_rc != -EBADMSG && seg->toc_rc != -ESTALE &&
+           seg->toc_rc != -ENODATA && seg->toc_rc != -ENOENT;
+}
+
+/* Another segment of the shard that is there and does not go before, of which this one says
+ * something; or may be it. */
 static int on_dead(void *arg, const uint8_t key[32], const uint8_t id[16], uint32_t offset,
                    uint8_t reason)
 {
@@ -211,8 +228,10 @@ static int on_dead(void *arg, const uint8_t key[32], const uint8_t id[16], uint3
     for (i = 0; i < l->s->count; i++) {
         const struct candidate *o = &l->s->at[i];
 
-        if (o != l->c && o->shard == l->c->shard && !o->chosen && !o->segment->toc_rc &&
-            memcmp(o->segment->header.segment_id, id, 16) == 0)
+        if (o == l->c || o->shard != l->c->shard || o->chosen)
+            continue;
+        if (is_unread(o->segment) ||
+            (!o->segment->toc_rc && memcmp(o->segment->header.segment_id, id, 16) == 0))
             return -EEXIST;
     }
     return 0;
@@ -232,17 +251,18 @@ static int has_to_stay(struct shrink *s, size_t i)
     struct looking l = {.s = s, .c = c, .pins = &s->pins[c->space - s->r.v.spaces]};
     const struct toc_sink sink = {.block = on_block, .dead = on_dead, .aside = on_aside, .arg = &l};
     struct survey_segment again = {.writer = c->segment->writer, .seq = c->segment->seq};
+    const struct pins_keys none = {0};
     int rc;
 
-    if (s->segs[i].rank == POLICY_RANK_EXPIRED || (!l.pins->count && !c->segment->marks))
-        return 0;
+    if (s->segs[i].rank == POLICY_RANK_EXPIRED)
+        l.pins = &none;
     if (c->segment->locked) /* nobody can tell without its key */
         return 1;
+    if (!l.pins->count && !c->segment->marks && !is_unread(c->segment))
+        return 0;
     if ((rc = contents_read(&s->r.ad, c->shard, &again, &sink)))
         return rc;
-    /* What cannot be read at all names nothing; what storage refuses may. */
-    return again.toc_rc && again.toc_rc != -EBADMSG && again.toc_rc != -ESTALE &&
-           again.toc_rc != -ENODATA && again.toc_rc != -ENOENT;
+    return is_unread(&again);
 }
 
 /* ---- Choosing ---- */
@@ -273,7 +293,7 @@ static int choose(struct shrink *s)
             continue;
         }
         s->at[v].chosen = true;
-        s->sum.segments++;
+        s->order[s->sum.segments++] = v;
         s->sum.bytes += s->at[v].bytes;
     }
     return 0;
@@ -308,21 +328,46 @@ static int choose_all(struct shrink *s)
 
 /* ---- Evicting ---- */
 
-static int remove_files(struct shrink *s, const char *suffix)
+/* Contents of this shard stay: so does what says of them that they are not to be used, and the
+ * data. */
+static void let_stay(struct shrink *s, struct candidate *c)
+{
+    c->chosen = false;
+    s->sum.segments--;
+    s->sum.bytes -= c->bytes;
+    s->sum.kept++;
+}
+
+static bool has_stayed(const struct shrink *s, const struct survey_shard *shard, size_t before)
+{
+    size_t i;
+
+    for (i = 0; i < before; i++)
+        if (s->at[s->order[i]].shard == shard && !s->at[s->order[i]].chosen)
+            return true;
+    return false;
+}
+
+static int remove_files(struct shrink *s, size_t n, const char *suffix)
 {
     bool data = suffix[1] == 's';
     size_t i;
     int rc = 0;
 
-    for (i = 0; i < s->count && !rc; i++) {
-        const struct candidate *c = &s->at[i];
+    for (i = 0; i < n && !rc; i++) {
+        struct candidate *c = &s->at[s->order[i]];
         struct litter l = {.kind = data ? LITTER_DATA : LITTER_EMPTY, .space = c->space->name};
+        uint64_t failed = s->r.sum.failed;
 
+        if (!data && c->segment->marks && has_stayed(s, c->shard, i))
+            let_stay(s, c);
         if (!c->chosen)
             continue;
         l.disk_bytes = data ? c->segment->data_stat.disk_bytes : c->segment->toc_stat.disk_bytes;
         survey_segment_path(c->shard, c->segment, suffix, l.path);
         rc = remover_take(&s->r, &l, "evicted", false, true);
+        if (!data && s->r.sum.failed != failed)
+            let_stay(s, c);
         if (data) {
             s->r.ad.done += l.disk_bytes;
             admin_pace(&s->r.ad, l.disk_bytes);
@@ -365,6 +410,7 @@ static int shrink_run(struct shrink *s)
 {
     struct admin *ad = &s->r.ad;
     bool dry = ad->opt.flags & CISTERN_ADMIN_DRY_RUN;
+    size_t n;
     int rc = survey_root(s, survey_all);
 
     rc = rc ? rc : choose_all(s);
@@ -376,11 +422,12 @@ static int shrink_run(struct shrink *s)
         return rc;
     ad->done = 0;
     ad->total = s->sum.bytes;
-    rc = remove_files(s, ".toc");
+    n = s->sum.segments;
+    rc = remove_files(s, n, ".toc");
     if (!rc && !dry)
         rc = admin_sleep(ad, "waiting for readers", s->how.grace_ms);
     ad->total = s->sum.bytes;
-    return rc ? rc : remove_files(s, ".seg");
+    return rc ? rc : remove_files(s, n, ".seg");
 }
 
 static void shrink_end(struct shrink *s)
@@ -388,6 +435,7 @@ static void shrink_end(struct shrink *s)
     pins_forget(s);
     free(s->at);
     free(s->segs);
+    free(s->order);
 }
 
 int cistern_shrink(const struct cistern_admin *a, const struct cistern_shrink *how,
