@@ -233,9 +233,7 @@ static int prepare_staging(cistern *c)
 {
     int rc;
 
-    if (c->cfg.flags & CISTERN_OPEN_MATCH_ONLY)
-        return 0;
-    if ((rc = renew_open(c)))
+    if ((rc = renew_open(c)) || c->cfg.flags & CISTERN_OPEN_MATCH_ONLY)
         return rc;
     rc = pool_open(c->io, "threefs_read_iov_size", c->cfg.read_iov_bytes, c->cfg.slot_bytes, 2,
                    &c->read_pool);
@@ -262,7 +260,7 @@ static int open_steps(cistern *c, const struct cistern_space *s)
     if (!(c->cfg.flags & CISTERN_OPEN_MATCH_ONLY) && (rc = lanes_warm(c)))
         return rc;
     if ((rc = lanes_start(c)) || (c->writer && (rc = writer_start(c))) || (rc = keeper_start(c)) ||
-        (rc = follower_start(c)) || (c->renew && (rc = renew_start(c))))
+        (rc = follower_start(c)) || (c->nlanes && (rc = renew_start(c))))
         return rc;
     fault_point("open.ready");
     log_line(&c->cfg.log, LOG_INFO, "open: %s/%s, provider %s, %llu blocks", c->io->mount,

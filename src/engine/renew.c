@@ -90,8 +90,9 @@ static void refuse(cistern *c, int rc)
                  cistern_error_string(rc));
     else if (!r->told)
         log_line(&c->cfg.log, LOG_ERROR,
-                 "storage lost the rings or the staging of this handle once more: everything is a "
-                 "miss until it is closed and opened again");
+                 "storage lost the rings or the staging of this handle once more: %s until it is "
+                 "closed and opened again",
+                 c->nlanes ? "everything is a miss" : "it hears of nothing new");
     r->told |= r->used;
 }
 
@@ -169,6 +170,27 @@ static uint64_t pause_ns(const cistern *c)
     bool hurry = atomic_load(&c->epoch) && c->renew->stale_looks < STALE_LOOKS;
 
     return hurry ? STEP_LEAST_NS : interval(c) / 2;
+}
+
+bool renew_follower(cistern *c)
+{
+    struct renew *r = c->renew;
+
+    renew_reap_scratch(c);
+    if (!storage_answers(c, clock_ns()))
+        return false;
+    if (r->used) {
+        refuse(c, -EALREADY);
+        return false;
+    }
+    r->used = true;
+    r->died = false;
+    (void)atomic_fetch_add(&c->coming, 1); /* follow_renew() */
+    metric_add(&c->metrics, METRIC_renewals, 1);
+    log_line(&c->cfg.log, LOG_WARN,
+             "storage answers, but not the looks at other writers: their rings and files were made "
+             "anew");
+    return true;
 }
 
 static void *renew_main(void *arg)

@@ -16,6 +16,9 @@
  * of its own, when the breaker opens and with every probe interval; what is not answered is kept,
  * and the next one waits longer, so that there are SCRATCHES of a page each at most.
  *
+ * A handle that only matches has no lanes, no staging and no helper: its follower asks, when its
+ * looks are not answered, and makes its own rings and files anew, once as well.
+ *
  * Threads: all of it belongs to the helper, but for `phase`, `kits`, and `files`, which the helper
  * holds while files and memory are exchanged, and the keeper while it carries. No lane ever takes
  * it.
@@ -71,6 +74,9 @@ int renew_close(cistern *c) MUST_CHECK; /* -EBUSY: storage owns a part of it */
 
 /* The breaker opened. Any thread. Accepts a handle without. */
 void renew_wake(cistern *c);
+/* The follower of a handle that only matches: a look was not answered. True: the next one is made
+ * with everything anew. Blocks on storage. */
+bool renew_follower(cistern *c);
 /* Each turn of a lane. */
 void renew_turn(struct lane *l);
 void renew_writer_turn(struct writer *w);

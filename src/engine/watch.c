@@ -18,6 +18,7 @@
 #include "base/futex.h"
 #include "engine/follow.h"
 #include "engine/gone.h"
+#include "engine/renew.h"
 
 #define REST_NS      (5 * NS_PER_MS)
 #define LIST_REST_NS (100 * NS_PER_MS) /* between listings that bells ask for */
@@ -117,6 +118,8 @@ static void turn(cistern *c, struct watch *w, const struct bell_heard *heard)
     rc = follow_renew(c);
     rc = rc ? rc : look_run(c, what, shards);
     note_result(c, w, rc);
+    if (rc == -ETIMEDOUT && c->cfg.flags & CISTERN_OPEN_MATCH_ONLY && renew_follower(c))
+        w->again = 0;
     if (asked != w->done)
         report(c, asked, rc);
     w->done = asked;

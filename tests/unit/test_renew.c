@@ -5,6 +5,8 @@
  */
 #include "slow_store.h"
 
+#include "../harness/metric.h"
+
 #include "engine/renew.h"
 
 enum { LIMIT = 3, PROBE_MS = 50 };
@@ -147,6 +149,47 @@ static void puts_come_back_too(void **state)
     close_left(f);
 }
 
+static uint32_t known(cistern *c, struct fixture *f)
+{
+    uint16_t masks[2 * N];
+    uint32_t i, n = 0;
+
+    assert_int_equal(cistern_exists(c, f->keys, 2 * N, masks), 0);
+    for (i = 0; i < 2 * N; i++)
+        n += masks[i] != 0;
+    return n;
+}
+
+/* A scheduler's handle has neither lanes nor a breaker, and hears of new blocks all the same. Once:
+ * at the second death it keeps what it knows, and says so. */
+static void a_handle_that_only_matches(void **state)
+{
+    struct fixture *f = *state;
+    static cistern *volatile matches; /* where leak checkers see it */
+    struct cistern_options o;
+    cistern *c;
+
+    with_breaker(f);
+    o = f->s.o;
+    o.flags |= CISTERN_OPEN_MATCH_ONLY;
+    o.poll_ms = o.list_ms = PROBE_MS;
+    assert_int_equal(cistern_open(&o, &c), 0);
+    matches = c;
+    assert_int_equal(known(matches, f), N);
+    returns(f);
+    open_by_gets(f);
+    WAIT_FOR(metric(f, "renewals") == 1);
+    is_back(f); /* stores N more */
+    WAIT_FOR(known(matches, f) == 2 * N);
+    assert_int_equal(metric_of(matches, "renewals"), 1);
+    returns(f);
+    WAIT_FOR(metric_of(matches, "renewals_refused") >= 1);
+    assert_int_equal(known(matches, f), 2 * N);
+    assert_int_equal(metric_of(matches, "renewals"), 1);
+    assert_int_not_equal(cistern_close(matches), 0); /* reads of before are storage's */
+    close_left(f);
+}
+
 /* There is one new generation, not two. Then everything is a miss, at once. */
 static void the_second_death_is_the_last(void **state)
 {
@@ -261,6 +304,7 @@ int main(int argc, char **argv)
         TEST(a_restart_that_nobody_saw),
         TEST(puts_come_back_too),
         TEST(the_second_death_is_the_last),
+        TEST(a_handle_that_only_matches),
         TEST(too_much_in_quarantine),
         TEST(registered_memory_of_before),
         TEST(close_is_bounded_while_it_is_dead),
