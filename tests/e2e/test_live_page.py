@@ -222,6 +222,7 @@ def test_state_is_said_and_taken_back(exporter, page, what, line, kind):
         s.gauges.update(what)
     page.says(line, kind)
     assert "process 101" in page.text("#why")
+    assert [p[9][0] for p in page.processes()] == ["✕" if kind == "bad" else "!", "✓"]
     if "since" in line:
         assert re.search(r"since \d\d:\d\d:\d\d", page.text("#says"))
     with exporter.lock:
