@@ -204,6 +204,11 @@ def test_every_alert_explains_itself():
             assert re.search(r"by \([^)]*\b%s\b" % label, r["expr"]) or r["expr"].startswith("up{"), (r["alert"], label)
 
 
+def test_the_manual_lists_the_alerts():
+    rows = re.findall(r"^\| `(Cistern\w+)` \| (\w+) \|", (TOP / "docs" / "METRICS.md").read_text(), re.M)
+    assert rows == [(r["alert"], r["labels"]["severity"]) for r in rules()]
+
+
 HERE = 'instance="h1:9464",root="/r",model="m",shard="0",pid="7",handle="1"'
 # alert -> series as promtool writes them; each alert fires on these after an hour and on none of the others.
 FIRING = {

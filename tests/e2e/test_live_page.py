@@ -3,12 +3,12 @@
 Most tests feed it from an exporter of their own (fake_exporter.py); the last one from `cistern metrics` and a store.
 """
 
-import json
 import os
 import re
 import shutil
 import subprocess
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -450,3 +450,62 @@ def test_what_a_chart_shows_under_the_pointer(exporter, page):
         s.dispatchEvent(new PointerEvent("pointermove", {clientX: r.right - 10, clientY: r.top + 20, bubbles: true}))""")
     assert page.browser.execute_script("return !!document.querySelector('#chart-staging .cross')")
     assert " ago 25 %" in page.chart("staging")
+
+
+@pytest.fixture
+def real(tmp_path):
+    """A store under load in a process of its own, and `cistern metrics` that serves that process's numbers alone."""
+    started = []
+
+    def start(*words):
+        started.append(subprocess.Popen([CISTERN, *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                                        text=True))
+        return started[-1]
+    bench = start("bench", "get", "--dir", tmp_path, "--block", "64K", "--total", "32M", "--staging", "32M", "--arena", "64M",
+                  "--segment", "64M", "--slices", 100000, "--seconds", 0.2)
+    exporter = start("metrics", "--listen", 0, "--pid", bench.pid)
+    url = re.search(r"http://127\.0\.0\.1:\d+/", exporter.stderr.readline()).group()
+    yield bench, url
+    for p in reversed(started):
+        p.kill()
+        p.wait()
+        p.stderr.close()
+
+
+@needs_browser
+def test_a_real_store(real, page):
+    """From the store's counters through shared memory, HTTP and the page to what a person reads; and its end by SIGKILL."""
+    bench, url = real
+    page.browser.get_log("browser")
+    page.open(url)
+
+    def reading():
+        return page.says("Serving 100 % of blocks from storage; nothing wrong.", "ok") is None \
+            and re.search(r"read now [1-9]", page.chart("bytes"))
+    wait(reading)
+    assert [p[0] for p in page.processes()] == [str(bench.pid)]
+    assert page.processes()[0][3].startswith(bench.args[4])  # its mount
+    wait(lambda: re.fullmatch(r"[\d.]+ (µs|ms|s|min)", page.tile("wait")[0]))
+    wait(lambda: re.search(r"^Cache.* of |File system: [\d.]+ [KMGT]iB of ", page.text("#storage")))
+    assert page.browser.execute_script("return document.documentElement.outerHTML.length") > 10000
+    assert [e for e in page.browser.get_log("browser") if e["level"] in ("SEVERE", "WARNING")] == []
+    bench.kill()
+    page.says("No process with an open store on this host.", "idle")
+
+
+@needs_browser
+def test_the_command_serves_this_page(real):
+    """What lies in the command is what lies in deploy/, and the numbers beside it are those that the page asks for."""
+    bench, url = real
+    with urllib.request.urlopen(url, timeout=PATIENCE) as r:
+        assert r.read() == PAGE.read_bytes() and r.headers["Content-Type"].startswith("text/html")
+
+    def numbers():
+        with urllib.request.urlopen(url + "metrics", timeout=PATIENCE) as r:
+            return set(re.findall(r"^(cistern_\w+)\{", r.read().decode(), re.M))
+    wait(lambda: "cistern_get_bytes_total" in numbers())
+    text = PAGE.read_text()
+    counters, gauges = (re.search(r"const %s = `(.*?)`" % which, text, re.S).group(1).split()
+                        for which in ("COUNTERS", "GAUGES"))
+    asked = {f"cistern_{n}_total" for n in counters} | {f"cistern_{n}" for n in gauges}
+    assert asked | {re.search(r'const LATENCY = "(\w+)"', text).group(1)} <= numbers()
