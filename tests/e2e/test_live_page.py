@@ -480,9 +480,9 @@ def test_a_real_store(real, page):
     page.open(url)
 
     def reading():
-        return page.says("Serving 100 % of blocks from storage; nothing wrong.", "ok") is None \
-            and re.search(r"read now [1-9]", page.chart("bytes"))
+        return "found now 100 %" in page.chart("hits") and re.search(r"read now [1-9]", page.chart("bytes"))
     wait(reading)
+    assert page.kind() in ("ok", "warn")  # a busy machine may miss a deadline
     assert [p[0] for p in page.processes()] == [str(bench.pid)]
     assert page.processes()[0][3].startswith(bench.args[4])  # its mount
     wait(lambda: re.fullmatch(r"[\d.]+ (µs|ms|s|min)", page.tile("wait")[0]))
