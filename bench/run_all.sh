@@ -60,6 +60,12 @@ results() {
         figure bench put --dir "$memory" --block 2M
         figure bench get --direct --dir "$memory" --block 2M
     fi
+    if section encrypt "Encryption, beside plain"; then
+        for block in 2M 64K; do
+            figure bench get rand put --dir "$memory" --block $block --total 512M --encrypt
+            figure bench get rand --dir "$disk" --block $block --total 512M --encrypt
+        done
+    fi
     if section share "Sharing and a capacity, on against off"; then
         for block in 2M 64K; do
             figure bench share --dir "$disk" --block $block --total 1G
