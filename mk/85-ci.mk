@@ -9,7 +9,7 @@
 #   make check-stress a minute of 16 writers and 16 readers, one killed every second (69-stress.mk)
 #   make check-deb    the Debian packages: built, lintian, installed on a clean root and purged (91-deb.mk)
 #   make check-ci     these ten
-#   make check-all    lint, test, check-ci, and a fresh machine (tools/try_fresh.sh)
+#   make check-all    lint, test, check-ci, aarch64 under qemu-user (92-aarch64.mk), a fresh machine (tools/try_fresh.sh)
 ASAN_TESTS ?= test-conform test-golden test-damage test-crash test-strict
 TSAN_TESTS ?= test-conform
 LONG_TESTS ?= test-crash test-damage
@@ -48,7 +48,7 @@ san-tests: setup-test
 	    $(addprefix target:,$(call known,$(SAN_TESTS)))
 
 check-all: setup-test
-	@$(RUN_TESTS) --target-timeout 5400 target:lint target:test target:check-ci target:check-fresh
+	@$(RUN_TESTS) --target-timeout 5400 target:lint target:test target:check-ci target:check-aarch64 target:check-fresh
 
 .PHONY: check-fresh
 check-fresh:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what a Debian or Ubuntu machine lacks for one need: build, test, lint, fuzz, deb, fresh or validators.
+# Installs what a Debian or Ubuntu machine lacks for one need: build, test, lint, fuzz, deb, aarch64, fresh or validators.
 # Asks nothing.
 #
 # Root uses apt-get, anybody else needs sudo without a password. Nothing is touched when nothing is missing.
@@ -15,12 +15,13 @@ test) packages=$test ;;
 lint) packages=$lint ;;
 fuzz) packages="$build python3 clang" optional="libclang-rt-dev" ;; # part of clang itself in older releases
 deb) packages="$test git debhelper dpkg-dev fakeroot lintian" optional="debootstrap" ;;
+aarch64) packages="$test gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static" ;;
 fresh) packages="debootstrap" ;;
 # What others read our output with: emitted configuration, metrics, alerts, the live page. kubernetes-validate comes by
 # pip, see .ci/run. Ubuntu has no package chromium.
 validators) packages="docker-compose python3-pip prometheus"
             optional="chromium chromium-driver python3-selenium" ;;
-*) echo "setup.sh: unknown need '$need' (build, test, lint, fuzz, deb, fresh or validators)" >&2; exit 2 ;;
+*) echo "setup.sh: unknown need '$need' (build, test, lint, fuzz, deb, aarch64, fresh or validators)" >&2; exit 2 ;;
 esac
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
