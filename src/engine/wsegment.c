@@ -394,17 +394,19 @@ static void free_stage(struct writer *w, struct wseg *s)
 {
     cistern *c = w->c;
     struct io_file data = s->data;
+    uint32_t number = s->number;
 
     (void)pthread_mutex_lock(&c->renew->files);
-    if (c->segs.at[s->number].data.fd == data.fd)
+    if (c->segs.at[number].data.fd == data.fd)
         data.fd = -1; /* it is closed with the segment */
     (void)pthread_mutex_lock(&w->lock);
     s->toc.fd = -1;
-    s->stage = WSEG_FREE;
+    s->stage = WSEG_FREE; /* from here on it may be another segment's */
     (void)pthread_mutex_unlock(&w->lock);
     (void)pthread_mutex_unlock(&c->renew->files);
+    fault_point("seal.stage_free");
     c->io->ops->file_close(c->io, &data);
-    segment_release(&c->segs, s->number);
+    segment_release(&c->segs, number);
 }
 
 /* Made, and nothing was ever published in it: leave no litter. Nothing names its data either. */
