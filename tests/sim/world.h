@@ -86,6 +86,7 @@ struct block_model {
     bool astray;              /* a put of it ended without saying whether it is there */
     bool gone, gone_for_good; /* its one writer deleted it; and flushed that */
     bool noted;               /* contents may say that a copy of it is not to be used */
+    uint32_t putters;         /* stores that ever began to put it, a bit each */
     uint32_t doubts;          /* grows with everything that may take it away */
     uint32_t stored_by;
 };
