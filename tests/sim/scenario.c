@@ -31,6 +31,7 @@
 
 #include "base/bits.h"
 #include "base/clock.h"
+#include "pace.h"
 #include "world.h"
 
 #define STEPS        320u
@@ -330,6 +331,7 @@ static int run(uint64_t seed, int verbose)
     struct plan p;
     uint32_t i, n;
 
+    (void)pace_start(LIMIT_S * NS_PER_S);
     w.random = seed ^ 0x9af1a;
     w.verbose = verbose;
     w.lenient = lenient;
@@ -391,7 +393,6 @@ static pid_t begin(uint64_t seed)
     (void)fflush(stdout); /* else the child prints it too */
     pid = fork();
     if (pid == 0) {
-        (void)alarm(LIMIT_S);
         _exit(run(seed, 0));
     }
     return pid;

@@ -64,8 +64,8 @@ struct slot {
     bool busy, waits_for_buffer, direct;
     bool is_put;
     uint32_t store, life, key, blocks;
-    uint64_t op, started_ns, timeout_ms;
-    uint32_t doubts[RUN_MAX]; /* of the blocks when the operation began */
+    uint64_t op, started_ns, timeout_ms; /* started: by pace.h */
+    uint32_t doubts[RUN_MAX];            /* of the blocks when the operation began */
 };
 
 struct store {
