@@ -143,6 +143,32 @@ static void apply_absent(cistern *c)
     n->count = kept;
 }
 
+void follow_hear(cistern *c, const struct dead_note *note)
+{
+    struct follower *f = c->follower;
+    int rc;
+
+    (void)pthread_mutex_lock(&f->lock);
+    rc = note_add(&f->heard_of, &(struct follow_note){.dead = *note});
+    (void)pthread_mutex_unlock(&f->lock);
+    if (rc)
+        log_line(&c->cfg.log, LOG_WARN, "no memory: a deletion is known after the restart only");
+}
+
+/* As if they had been read in this look. */
+static void take_heard(struct follower *f)
+{
+    size_t i;
+
+    (void)pthread_mutex_lock(&f->lock);
+    for (i = 0; i < f->heard_of.count; i++) {
+        f->heard_of.at[i].listing = f->listing;
+        (void)note_add(&f->dead, &f->heard_of.at[i]); /* no memory: found at the next open */
+    }
+    f->heard_of.count = 0;
+    (void)pthread_mutex_unlock(&f->lock);
+}
+
 /* Those of segments that are not known are kept for a while: these may come to light later, or were
  * evicted. */
 static void apply_dead(cistern *c)
@@ -151,6 +177,7 @@ static void apply_dead(cistern *c)
     size_t i, kept;
     bool absent;
 
+    take_heard(f);
     if (f->inserted)
         apply_absent(c);
     f->inserted = false;
@@ -385,6 +412,7 @@ int follower_close(cistern *c)
     rc = contents_reader_close(&f->reader);
     free(f->dead.at);
     free(f->absent.at);
+    free(f->heard_of.at);
     free(f);
     c->follower = NULL;
     return rc;

@@ -70,6 +70,7 @@ struct follower {
     int result;
     char text[256];
     bool ended;
+    struct follow_notes heard_of; /* of contents that were evicted before they were read here */
 };
 
 enum look {
@@ -86,6 +87,9 @@ int follow_renew(cistern *c) MUST_CHECK;
 void follow_release(cistern *c, struct contents_list *jobs);
 /* When all jobs of a look were taken: copies that were declared dead. */
 void follow_settle(cistern *c);
+/* A copy was declared dead in contents that this handle is about to evict, and that it may not have
+ * read: the next look knows it. Any thread. */
+void follow_hear(cistern *c, const struct dead_note *note);
 /* The directory of a shard, relative to the mount. */
 void follow_dir(const cistern *c, uint32_t shard, char out[544]);
 /* Blocks of this shard count in this handle's matches. */

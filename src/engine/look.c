@@ -534,6 +534,8 @@ int look_run(cistern *c, unsigned what, uint32_t shards)
     rc = rc ? rc : choose_contents(c, what);
     if (!rc && (f->contents.count || f->first))
         rc = take_contents(c);
+    else if (!rc)
+        follow_settle(c); /* what was heard otherwise */
     for (i = 0; i < f->peers.count && !rc; i++) {
         struct peer *p = &f->peers.at[i];
 

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "engine/capacity.h"
+#include "engine/follow.h"
 #include "engine/sealed.h"
 #include "engine/writer_internal.h"
 
@@ -206,12 +207,19 @@ static void find_useful(cistern *c, struct usage *u, const struct usage_segment 
 
 /* ---- Where they go ---- */
 
-/* As many as there is room for; -EAGAIN: they are on their way, or some are still to be sent. */
+/* As many as there is room for; -EAGAIN: they are on their way, or some are still to be sent. What
+ * this handle writes it does not read: where it had not read these contents so far, it hears of
+ * their notes here or never. */
 static int push(cistern *c, struct usage_segment *s, const struct gathered *g)
 {
-    while (s->notes_sent < g->count && (!g->at[s->notes_sent].useful ||
-                                        writer_push_dead(c, &g->at[s->notes_sent].note, 1) == 0))
-        s->notes_sent++;
+    for (; s->notes_sent < g->count; s->notes_sent++) {
+        const struct noted *n = &g->at[s->notes_sent];
+
+        if (n->useful && writer_push_dead(c, &n->note, 1))
+            break;
+        if (n->useful)
+            follow_hear(c, &n->note);
+    }
     s->notes_at = s->notes_sent == g->count ? writer_dead_pushed(c) : 0;
     return -EAGAIN;
 }

@@ -282,6 +282,34 @@ static void what_was_never_read_is_read_first(void **state)
     deletion_holds(f, 0);
 }
 
+/* It has the blocks, and evicts the contents that take one away before it read them: nobody else
+ * would ever tell it. */
+static void who_evicts_notes_hears_of_them(void **state)
+{
+    struct fixture *f = *state;
+    struct usage_segment *s;
+
+    open_shard(f, 0);
+    fill_and_delete(f);
+    close_store(f);
+    rename_all(f, "4.toc", "4.away");
+    f->s.o.flags = CISTERN_OPEN_NO_FOLLOW;
+    open_shard(f, 0);
+    f->s.o.flags = 0;
+    rename_all(f, "4.away", "4.toc");
+    assert_true(get_one(f, DELETED));
+    scan(f);
+    s = last_of("s0of2");
+    assert_int_equal(notes_keep(f->c, &seen, s, false), -EAGAIN);
+    WAIT_FOR(notes_keep(f->c, &seen, s, false) == 0);
+    assert_int_equal(evict_begin(f->c, &seen, s), 0);
+    assert_int_equal(cistern_refresh(f->c, SOON_MS), 0);
+    assert_true(get_one(f, DELETED - 1));
+    assert_false(get_one(f, DELETED));
+    close_store(f);
+    deletion_holds(f, 0);
+}
+
 /* Its own: the contents stay until the notes stand elsewhere. */
 static void they_are_published_before_the_contents_go(void **state)
 {
@@ -345,10 +373,15 @@ static void killed_while_it_writes_them(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        TEST(another_shard_writes_the_notes_down), TEST(notes_alone_stay_until_they_are_useless),
-        TEST(the_next_writer_takes_them_over),     TEST(a_living_writer_is_left_to_it),
-        TEST(what_was_never_read_is_read_first),   TEST(they_are_published_before_the_contents_go),
-        TEST(killed_while_it_writes_them),         TEST(an_encrypted_root_has_encrypted_notes),
+        TEST(another_shard_writes_the_notes_down),
+        TEST(notes_alone_stay_until_they_are_useless),
+        TEST(the_next_writer_takes_them_over),
+        TEST(a_living_writer_is_left_to_it),
+        TEST(what_was_never_read_is_read_first),
+        TEST(they_are_published_before_the_contents_go),
+        TEST(who_evicts_notes_hears_of_them),
+        TEST(killed_while_it_writes_them),
+        TEST(an_encrypted_root_has_encrypted_notes),
 
     };
 
