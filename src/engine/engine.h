@@ -139,6 +139,7 @@ struct cistern {
     _Atomic uint64_t waiting_bytes; /* of gets that are open; counted while the gate is on */
     _Atomic uint64_t gate_try_ns;   /* before that the gate lets no refused run through */
     _Atomic uint32_t asides;        /* segments that this handle set aside */
+    _Atomic uint32_t forgotten;     /* segments of its shard whose contents were taken away */
     _Atomic(const char *) tripped;  /* NULL, or the first reason: a static string */
     _Atomic uint32_t shadow_asked;  /* calls of cistern_shadow_due() */
     _Atomic uint32_t shadow_told;   /* a difference was logged */

@@ -33,6 +33,8 @@ uint64_t segment_forget(cistern *c, uint32_t number)
         return 0;
     /* The index first: a match that is asked from here on does not promise it, and a get that found
      * it before still finds the file open. */
+    if (c->segs.at[number].shard == c->cfg.shard)
+        (void)atomic_fetch_add(&c->forgotten, 1);
     heat_forget(c, number);
     blocks = index_remove_segment(c->index, number);
     (void)segtab_forget(&c->segs, number);

@@ -462,14 +462,28 @@ int writer_seal_ended(cistern *c)
     return rc;
 }
 
+/* Names that are gone come back after a power cut unless their directory was synced, and with them
+ * blocks that a deletion did not find any more: it wrote no note about them. */
+static int sync_gone(cistern *c)
+{
+    struct writer *w = c->writer;
+    uint32_t gone = atomic_load(&c->forgotten);
+    int rc = gone == w->gone_synced ? 0 : sync_name(c, c->shard_path);
+
+    if (!rc)
+        w->gone_synced = gone;
+    return rc;
+}
+
 int writer_sync(cistern *c)
 {
     struct writer *w = c->writer;
-    int rc = 0, one;
+    int rc, one;
     uint32_t i;
 
     if (!w)
         return 0;
+    rc = sync_gone(c);
     for (i = 0; i < WSEGS; i++) {
         bool open;
 
