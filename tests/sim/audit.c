@@ -56,6 +56,18 @@ static bool part_there(struct world *w, const char *data, const struct toc_heade
     return good;
 }
 
+/* Counts the frame for the block that it names. */
+static void note_frame(struct world *w, const struct toc_header *h, const struct block_record *b)
+{
+    cistern_key key;
+    uint32_t k;
+
+    for (k = 0; k < KEYS && h->shard < SHARDS; k++) {
+        world_key(k, &key);
+        w->blocks[h->shard][k].framed += memcmp(key.b, b->key, sizeof key.b) == 0;
+    }
+}
+
 static void audit_block(struct world *w, const char *toc, const struct toc_header *h,
                         const uint8_t *record)
 {
@@ -66,6 +78,7 @@ static void audit_block(struct world *w, const char *toc, const struct toc_heade
     char data[1024];
 
     memcpy(&b, record, sizeof b);
+    note_frame(w, h, &b);
     data_path(toc, data);
     at = (uint64_t)b.offset * FORMAT_PAGE;
     for (part = 0; part < FORMAT_MAX_PARTS; part++) {

@@ -250,6 +250,7 @@ static void forget_ops(struct world *w, uint32_t i, bool left_behind)
         for (b = 0; b < s->blocks; b++) { /* what was put may be there; what was got may be bad */
             if (s->is_put) {
                 m[s->key + b].doubts++;
+                m[s->key + b].put_framed++;
                 m[s->key + b].astray = true;
             } else
                 note_block(w, w->stores[i].shard, s->key + b);
@@ -457,6 +458,7 @@ static void put_done(struct world *w, struct slot *s)
             w->stores[s->store].unlike[s->key + b] = 1;
             m->astray = true;
         }
+        m->put_framed += result == CISTERN_ERROR || result == CISTERN_STORED;
         if (result != CISTERN_STORED)
             continue;
         w->stored++;

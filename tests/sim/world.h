@@ -87,6 +87,8 @@ struct block_model {
     bool gone, gone_for_good; /* its one writer deleted it; and flushed that */
     bool noted;               /* contents may say that a copy of it is not to be used */
     uint32_t putters;         /* stores that ever began to put it, a bit each */
+    uint32_t framed;          /* frames on their way that named it; under the simulator's lock */
+    uint32_t put_framed;      /* of these, puts may have sent so many: the rest carried it over */
     uint32_t doubts;          /* grows with everything that may take it away */
     uint32_t stored_by;
 };
