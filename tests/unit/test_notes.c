@@ -378,11 +378,10 @@ int main(int argc, char **argv)
         TEST(the_next_writer_takes_them_over),
         TEST(a_living_writer_is_left_to_it),
         TEST(what_was_never_read_is_read_first),
-        TEST(they_are_published_before_the_contents_go),
         TEST(who_evicts_notes_hears_of_them),
+        TEST(they_are_published_before_the_contents_go),
         TEST(killed_while_it_writes_them),
         TEST(an_encrypted_root_has_encrypted_notes),
-
     };
 
     if (argc > 1)
