@@ -170,6 +170,20 @@ struct openers {
     _Atomic size_t next;
 };
 
+static void open_data(struct io *io, struct contents_job *job, bool buffered)
+{
+    char path[640], name[SEGMENT_NAME_MAX];
+
+    segment_name(name, job->writer, job->seq, ".seg");
+    (void)snprintf(path, sizeof path, "%s/%s", job->dir, name);
+    job->data_rc = io->ops->file_open(io, path, IO_READ | (buffered ? 0 : IO_DIRECT), &job->data);
+}
+
+void contents_open_data(const struct contents_reader *r, struct contents_job *job)
+{
+    open_data(r->io, job, r->buffered);
+}
+
 static void open_job(struct io *io, struct contents_job *job, bool buffered)
 {
     char path[640], name[SEGMENT_NAME_MAX];
@@ -182,11 +196,8 @@ static void open_job(struct io *io, struct contents_job *job, bool buffered)
         segment_name(name, job->writer, job->seq, ".toc");
     (void)snprintf(path, sizeof path, "%s/%s", job->dir, name);
     job->open_rc = io->ops->file_open(io, path, IO_READ, &job->file);
-    if (!job->want_data)
-        return;
-    segment_name(name, job->writer, job->seq, ".seg");
-    (void)snprintf(path, sizeof path, "%s/%s", job->dir, name);
-    job->data_rc = io->ops->file_open(io, path, IO_READ | (buffered ? 0 : IO_DIRECT), &job->data);
+    if (job->want_data)
+        open_data(io, job, buffered);
 }
 
 static void *open_some(void *arg)

@@ -97,6 +97,8 @@ int contents_list_dir(struct io *io, const char *dir, uint32_t shard,
                       struct contents_list *list) MUST_CHECK;
 void contents_list_free(struct contents_list *list);
 
+/* Opens the data file of a job once more, into job->data and job->data_rc. */
+void contents_open_data(const struct contents_reader *r, struct contents_job *job);
 /* Opens and reads all jobs, and closes what it opened except data files and what is to be kept.
  * -ETIMEDOUT: storage does not answer; -ECANCELED. */
 int contents_run(struct contents_reader *r, struct contents_job *jobs, size_t n) MUST_CHECK;

@@ -211,10 +211,15 @@ static int begin(void *arg, struct contents_job *job)
     if (memcmp(job->header.space, c->fingerprint, sizeof c->fingerprint) != 0 ||
         job->header.shards != c->cfg.shards)
         return err_set(-EBADMSG, "the contents are of another space");
-    if (job->want_data && job->data_rc && job->data_rc != -ENOENT)
-        return err_set(job->data_rc, "the data file cannot be opened: %s",
-                       cistern_error_string(job->data_rc)); /* a later look may have more luck */
-    if (c->follower->fresh) {                               /* read once more, from its beginning */
+    if (job->want_data &&
+        job->data_rc == -ENOENT) /* it was made before the first frame was written */
+        contents_open_data(&c->follower->reader, job);
+    if (job->want_data && job->data_rc && (job->data_rc != -ENOENT || !c->follower->first))
+        /* A later look may have more luck. On 3FS a host that missed a name, because it looked
+         * while the segment was being made, goes on to miss it for seconds. */
+        return err_set(job->data_rc == -ENOENT ? -EAGAIN : job->data_rc,
+                       "the data file cannot be opened: %s", cistern_error_string(job->data_rc));
+    if (c->follower->fresh) { /* read once more, from its beginning */
         number = segtab_find(&c->segs, job->header.segment_id);
         job->number = (uint32_t)number;
         job->held = number >= 0 && segment_hold(&c->segs, job->number);
