@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "segment/toc.h"
 #include "pace.h"
 #include "world.h"
 
@@ -15,6 +16,11 @@
 #define ENTRIES_GO (60 * SIM_S)
 #define FLUSH_NS   (6 * NS_PER_S)
 #define IDLE_SIZE  ((size_t)RUN_MAX * (KV_BYTES + TAIL_BYTES))
+
+struct open_writers {
+    struct simfs *fs;
+    uint32_t count;
+};
 
 /* Memory that was declared free is as its owner left it. */
 static void check_idle_memory(struct world *w)
@@ -31,17 +37,34 @@ static void check_idle_memory(struct world *w)
     }
 }
 
+static void count_open(void *arg, const char *path)
+{
+    struct open_writers *n = arg;
+    uint8_t page[FORMAT_PAGE];
+    struct head_record h;
+
+    n->count += simfs_peek(n->fs, path, 0, page, sizeof page) != sizeof page ||
+                head_decode(page, &h) || h.state != HEAD_CLOSED;
+}
+
 /* The capacity, plus one growing segment for each that writes or that ended without a word (what it
- * left is nobody's before it was silent long enough), plus what names and heads take. */
+ * left is nobody's before it was silent long enough), plus what names and heads take. A store is
+ * one writer, or two when it carries blocks over: the heads say. */
 static void check_bound(struct world *w)
 {
-    uint64_t bound = w->capacity + (STORES + w->crashes) * w->segment_bytes + (256 << 10);
-    uint64_t used = simfs_named(w->fs);
+    uint64_t rest = w->capacity + (256 << 10), used = simfs_named(w->fs);
+    struct open_writers open = {.fs = w->fs};
+    uint32_t writers = STORES + w->crashes;
 
     w->bounded += w->evictions_seen != 0;
-    if (w->evictions_seen && used > bound)
-        world_wrong(w, "%llu KiB are used, the bound is %llu KiB", (unsigned long long)used >> 10,
-                    (unsigned long long)bound >> 10);
+    if (!w->evictions_seen || used <= rest + writers * w->segment_bytes)
+        return;
+    simfs_each(w->fs, ".head", count_open, &open);
+    writers = open.count > writers ? open.count : writers;
+    if (used > rest + writers * w->segment_bytes)
+        world_wrong(w, "%llu KiB are used, the bound is %llu KiB with %u writers",
+                    (unsigned long long)used >> 10,
+                    (unsigned long long)(rest + writers * w->segment_bytes) >> 10, writers);
 }
 
 void check_step(struct world *w)
