@@ -467,7 +467,7 @@ static void put_done(struct world *w, struct slot *s)
         if (!m->sure)
             m->durable = false;
         m->sure = true;
-        m->stored_by = s->store;
+        m->stored_by = s->unsynced ? UINT32_MAX : s->store;
     }
 }
 
@@ -754,6 +754,8 @@ int op_flush(struct world *w, uint32_t store)
         doubts[k] = m[k].doubts;
     }
     rc = cistern_flush(s->c, 1500);
+    for (k = 0; k < SLOTS && rc; k++) /* stored before it failed, perhaps, and not yet said so */
+        w->slots[k].unsynced |= w->slots[k].busy && w->slots[k].store == store;
     for (k = 0; k < KEYS; k++) {
         m[k].gone_for_good |= m[k].gone && !rc;
         if (!covered[k] || doubts[k] != m[k].doubts)

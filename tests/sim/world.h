@@ -63,6 +63,7 @@ struct slot {
     uint8_t results[RUN_MAX][PARTS];
     bool busy, waits_for_buffer, direct;
     bool is_put;
+    bool unsynced; /* a flush failed meanwhile: a later one may not cover what this put stored */
     uint32_t store, life, key, blocks;
     uint64_t op, started_ns, timeout_ms; /* started: by pace.h */
     uint32_t doubts[RUN_MAX];            /* of the blocks when the operation began */
