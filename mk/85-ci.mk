@@ -19,7 +19,7 @@ ASAN_ENV := ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1:
             UBSAN_OPTIONS=print_stacktrace=1
 TSAN_ENV := TSAN_OPTIONS=halt_on_error=0:second_deadlock_stack=1:history_size=5:die_after_fork=0
 # One thread alone: nothing for ThreadSanitizer to see, and slow under it. evict_faults exchanges operations and reads
-# counts of the keeper under a running store: the races are its own; so do six more.
+# counts of the keeper under a running store: the races are its own; so do seven more.
 TSAN_SKIP ?= toc toc_hostile head check names options root space evict_faults generations gone segments heat merge pins usage
 # ThreadSanitizer's map of memory and much address space randomization do not go together.
 NO_ASLR   = $(shell setarch $$(uname -m) -R true 2>/dev/null && echo setarch $$(uname -m) -R)
