@@ -27,6 +27,7 @@ struct cli_verb {
 
 int cmd_bench(int argc, char **argv);
 int cmd_stat(int argc, char **argv);
+int cmd_metrics(int argc, char **argv);
 int cmd_ls(int argc, char **argv);
 int cmd_fsck(int argc, char **argv);
 int cmd_verify(int argc, char **argv);

@@ -12,6 +12,7 @@
 #include "args.h"
 #include "cli.h"
 #include "json_out.h"
+#include "metrics.h"
 #include "space_file.h"
 #include "target.h"
 #include "text.h"
@@ -390,16 +391,24 @@ int cmd_stat(int argc, char **argv)
 {
     struct target t = {0};
     struct tree tree = {0};
-    bool json = false;
+    uint64_t pid = 0, watch_s = 0, times = 0;
+    bool json = false, live = false;
     const struct arg args[] = {
         TARGET_ARGS(&t),
+        {"live", NULL, ARG_FLAG, &live, 0, 0, "what the engines of this host do, once"},
+        {"pid", "PID", ARG_NUMBER, &pid, 1, UINT32_MAX, "the same, of one process"},
+        {"watch", "SECONDS", ARG_NUMBER, &watch_s, 1, 86400,
+         "the same again and again, with rates, until a signal"},
+        {"times", "N", ARG_NUMBER, &times, 1, 0, "with --watch: end after N looks"},
         {"json", NULL, ARG_FLAG, &json, 0, 0, "one JSON object"},
     };
     const struct arg_page page = {
         .usage = "cistern stat [options]",
         .about =
             "Says what is in a directory: spaces with their models, shards, writers, segments, "
-            "blocks\nand bytes, and which library would do the I/O here. Writes nothing.\n",
+            "blocks\nand bytes, and which library would do the I/O here. Writes nothing.\n"
+            "With --live, --pid or --watch: what engines that run on this host do; no mount is "
+            "needed.\n",
         .args = args,
         .nargs = sizeof(args) / sizeof(args[0]),
         .tail = "example: cistern stat --mount /mnt/nvme/cistern --root rtp_llm\n",
@@ -407,10 +416,13 @@ int cmd_stat(int argc, char **argv)
     int words, r;
 
     r = args_parse(&page, argc, argv, 0, &words);
-    if (r == ARG_GO)
-        r = target_resolve(&t);
-    else
+    if (r != ARG_GO)
         return r;
+    if (times && !watch_s)
+        return cli_fail(CLI_USAGE, "--times goes with --watch");
+    if (live || pid || watch_s)
+        return stat_live((uint32_t)pid, watch_s, times, json);
+    r = target_resolve(&t);
     if (r == CLI_OK)
         r = answer(&t, &tree, json);
     tree_release(&tree);

@@ -14,6 +14,7 @@ static int cmd_version(int argc, char **argv);
 static const struct cli_verb verbs[] = {
     {"bench", "measure put, get, match and open beside raw baselines", cmd_bench},
     {"stat", "what is in a directory: spaces, shards, writers, blocks, bytes", cmd_stat},
+    {"metrics", "numbers of running engines for Prometheus: stdout, HTTP, a file", cmd_metrics},
     {"ls", "list the segments or the blocks of a directory", cmd_ls},
     {"fsck", "check a directory, and mend what can be mended", cmd_fsck},
     {"verify", "read and check every payload", cmd_verify},

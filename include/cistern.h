@@ -231,6 +231,9 @@ struct cistern_options {
     const char *cluster;   /* the network cluster of this host; default: the one that has a pattern
                               for its name */
     const char *host;      /* that name; default: the machine's. In a container: of its node */
+    int32_t stat_page;     /* 0 or 1 = on, -1 = off: once a second the numbers of the handle go to a
+                              file of about 14 KiB in /dev/shm, readable by its user, where `cistern
+                              metrics` and `cistern stat` find them. Without /dev/shm it is off */
 };
 
 /*
@@ -611,6 +614,24 @@ struct cistern_metric {
 };
 /* Fills up to max; returns how many there are. */
 CISTERN_API int cistern_metrics(const cistern *c, struct cistern_metric *out, int max);
+/*
+ * The same, and histograms, as Prometheus reads it (text format 0.0.4), for an engine with an HTTP
+ * server of its own. Like snprintf: writes at most size bytes, the last one a NUL, and returns the
+ * length of the whole, or a negative error. 64 KiB are enough. Allocates; does not wait for
+ * storage.
+ */
+CISTERN_API int64_t cistern_metrics_text(const cistern *c, char *buf, size_t size);
+
+enum cistern_sample_kind { CISTERN_COUNTER = 0, CISTERN_GAUGE = 1, CISTERN_HISTOGRAM = 2 };
+/* One number, or histogram, of a handle as it was reported: see cistern_process_list(). */
+struct cistern_sample {
+    const char *name, *help;
+    uint32_t kind;          /* enum cistern_sample_kind */
+    uint32_t buckets;       /* of a histogram: how many bounds */
+    uint64_t value;         /* of a histogram: the sum */
+    const uint64_t *bounds; /* upper ones, rising */
+    const uint64_t *counts; /* buckets + 1, each by itself; the last is of what is above all */
+};
 /* Lines of "key=value" about the handle: provider, backend, directory, staging, lanes, tripped ...
  * Returns the length. */
 CISTERN_API int cistern_describe(const cistern *c, char *buf, size_t size);

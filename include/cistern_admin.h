@@ -439,6 +439,42 @@ cistern_warm(const struct cistern_admin *a, const struct cistern_prefix *prefix,
              int (*callback)(void *arg, const struct cistern_explanation *x), void *arg,
              struct cistern_warm_sum *sum);
 
+/* ---- processes
+ *
+ * What the handles of this host report: see cistern_options.stat_page.
+ */
+
+struct cistern_process {
+    const char *path; /* of its page */
+    uint32_t pid;     /* as its own pid namespace counts */
+    uint32_t handle;  /* which one of the process */
+    uint32_t shard, shards;
+    uint32_t stale;      /* 1: its numbers are old, but it has not ended: stopped, or starved */
+    uint64_t age_ns;     /* of its numbers */
+    uint64_t updates;    /* times that they were written */
+    const char *version; /* of the library there; "" = not said, like all here */
+    const char *mount, *root, *space, *model, *provider, *mode;
+    const struct cistern_sample *samples;
+    uint32_t nsamples;
+};
+struct cistern_process_query {
+    size_t size;
+    uint32_t pid;  /* 0 = all */
+    uint32_t keep; /* 1 = leave the pages of processes that ended */
+};
+/*
+ * Calls back for every handle of a live process whose page can be read: of the same user, or of all
+ * for root. What is damaged, or of a later format, is left out. Pages of processes that certainly
+ * ended are removed. q may be NULL. Returns how many handles there are.
+ */
+CISTERN_API CISTERN_MUST int
+cistern_process_list(const struct cistern_process_query *q,
+                     int (*callback)(void *arg, const struct cistern_process *p), void *arg);
+/* The same as Prometheus reads it: see cistern_metrics_text(). 64 KiB for each handle are enough.
+ */
+CISTERN_API CISTERN_MUST int64_t cistern_process_text(const struct cistern_process_query *q,
+                                                      char *buf, size_t size);
+
 #ifdef __cplusplus
 }
 #endif

@@ -19,15 +19,18 @@ _cistern()
         ;;
     esac
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "bench stat ls fsck verify gc wipe retire ttl export import pin unpin pins warm explain doctor clusters plan replay version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "bench stat metrics ls fsck verify gc wipe retire ttl export import pin unpin pins warm explain doctor clusters plan replay version" -- "$cur")
         return
     fi
     case $verb in
     help)
-        mapfile -t COMPREPLY < <(compgen -W "bench stat ls fsck verify gc wipe retire ttl export import pin unpin pins warm explain doctor clusters plan replay version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "bench stat metrics ls fsck verify gc wipe retire ttl export import pin unpin pins warm explain doctor clusters plan replay version" -- "$cur")
         ;;
     stat)
-        mapfile -t COMPREPLY < <(compgen -W "$target --json --help" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "$target --live --pid --watch --times --json --help" -- "$cur")
+        ;;
+    metrics)
+        mapfile -t COMPREPLY < <(compgen -f -W "--listen --textfile --interval --pid --json --help" -- "$cur")
         ;;
     ls)
         mapfile -t COMPREPLY < <(compgen -W "$target --space --shard --segments --blocks --json --help" -- "$cur")

@@ -173,6 +173,7 @@ static int take_numbers(const struct cistern_options *o, struct config *c)
         o->evict_grace_ms ? o->evict_grace_ms : c->get_timeout_ms + c->list_ms + c->poll_ms;
     c->silence_asked = o->silence_ms != 0;
     c->free_floor_bytes = o->free_floor_bytes;
+    c->stat_page = o->stat_page >= 0;
     c->carry_over = o->carry_over >= 0;
     c->ttl_seconds = o->ttl_seconds;
     c->write_budget_bytes_per_day = o->write_budget_bytes_per_day;

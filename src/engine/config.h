@@ -35,7 +35,7 @@ struct config {
     bool silence_asked; /* not the default */
     uint64_t free_floor_bytes;
     uint32_t evict_grace_ms;
-    bool carry_over;
+    bool carry_over, stat_page;
     enum admit_mode admission;
     uint32_t ttl_seconds;
     uint64_t write_budget_bytes_per_day, write_bandwidth, read_bandwidth;

@@ -57,6 +57,7 @@ struct follower; /* follow.h */
 struct capacity; /* capacity.h */
 struct doubts;   /* gone.h */
 struct renew;    /* renew.h */
+struct report;   /* report.h */
 
 enum keeper_job {
     KEEPER_STOP = 1,
@@ -125,6 +126,7 @@ struct cistern {
     const struct mem_ops *_Atomic pinned; /* staging is pinned for this kind of memory */
     const struct mem_ops *pinned_before;  /* so was that of before; guarded by pin_lock */
     struct metrics metrics;
+    struct report *report;
     pthread_mutex_t hits_lock;
     struct window hits; /* guarded by hits_lock */
     uint64_t opened_ns; /* by the boot clock */

@@ -20,6 +20,7 @@
 #include "engine/follow.h"
 #include "engine/gauges.h"
 #include "engine/renew.h"
+#include "engine/report.h"
 #include "engine/retire.h"
 #include "engine/ttl.h"
 #include "engine/sealed.h"
@@ -262,6 +263,7 @@ static int open_steps(cistern *c, const struct cistern_space *s)
     if ((rc = lanes_start(c)) || (c->writer && (rc = writer_start(c))) || (rc = keeper_start(c)) ||
         (rc = follower_start(c)) || (c->nlanes && (rc = renew_start(c))))
         return rc;
+    report_start(c, s);
     fault_point("open.ready");
     log_line(&c->cfg.log, LOG_INFO, "open: %s/%s, provider %s, %llu blocks", c->io->mount,
              c->shard_path, c->io->ops->name, (unsigned long long)index_blocks(c->index));
@@ -295,6 +297,7 @@ static int tear_down(cistern *c)
 
     atomic_store(&c->close_deadline_ns, deadline);
     atomic_store(&c->closing, 1);
+    report_stop(c);
     rc = lanes_stop(c);
     busy = writer_stop(c);
     rc = rc ? rc : busy;

@@ -86,6 +86,7 @@ static const struct option table[] = {
     {"cluster", KIND_STRING, AT(cluster), 0},
     {"host", KIND_STRING, AT(host), 0},
     {"cross_cluster", KIND_SWITCH, AT(cross_cluster), 0},
+    {"stat_page", KIND_SWITCH, AT(stat_page), 0},
 };
 
 static int same_name(const char *given, size_t n, const char *name)
