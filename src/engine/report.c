@@ -87,7 +87,6 @@ static void *report_main(void *arg)
     uint64_t next = clock_ns();
 
     write_page(c);
-    (void)shm_file_list(PAGE_PREFIX, sweep, NULL); /* of killed processes */
     (void)pthread_mutex_lock(&r->lock);
     while (!r->stop) {
         struct timespec until = clock_timespec(next);
@@ -150,6 +149,7 @@ void report_start(cistern *c, const struct cistern_space *s)
     if (!r || !c->cfg.stat_page)
         return;
     (void)snprintf(prefix, sizeof prefix, PAGE_PREFIX "%u-", r->id.pid);
+    (void)shm_file_list(PAGE_PREFIX, sweep, NULL); /* of killed processes */
     rc = shm_file_make(&r->file, prefix, &r->id.handle);
     if (!rc && !(r->buf = malloc(PAGE_ROOM)))
         rc = -ENOMEM;
