@@ -1,7 +1,7 @@
 /*
- * sealed.c - see sealed.h. Host memory is encrypted and decrypted on the way, in one pass that
- * reads each byte once and writes it once, past the cache as in mem.c; other memory is copied
- * whole, and staging is worked on in place: what a device gets was verified before.
+ * sealed.c - see sealed.h. Host memory is encrypted and decrypted on the way, in pieces that the
+ * cache holds; other memory is copied whole, and staging is worked on in place: what a device gets
+ * was verified before.
  */
 #include "engine/sealed.h"
 
@@ -11,8 +11,6 @@
 #include "cistern.h"
 
 #define PIECE_BYTES (32u << 10) /* through the cipher at a time */
-/* From this size on staging is written past the cache, as mem.c does. */
-#define LARGE_SPAN  (16u << 10)
 
 int sealed_open(cistern *c)
 {
@@ -47,16 +45,14 @@ int sealed_cursor(const cistern *c, const void *page, const struct toc_header *h
     return rc;
 }
 
-static int add_pieces(struct cipher *cipher, bool past, uint8_t *to, const uint8_t *from,
-                      uint64_t len)
+static int add_pieces(struct cipher *cipher, uint8_t *to, const uint8_t *from, uint64_t len)
 {
     uint64_t at, n;
     int rc = 0;
 
     for (at = 0; at < len && !rc; at += n) {
         n = min_u64(PIECE_BYTES, len - at);
-        rc = past ? cipher_add_past(cipher, to + at, from + at, n)
-                  : cipher_add(cipher, to + at, from + at, n);
+        rc = cipher_add(cipher, to + at, from + at, n);
     }
     return rc;
 }
@@ -65,7 +61,7 @@ int sealed_gather(const struct mem_ops *m, struct cipher *cipher, const uint8_t 
                   const struct check_identity *id, void *staging, const struct cistern_span *s,
                   uint64_t *check)
 {
-    bool host = mem_is_host(m), past = host && mem_span_bytes(s) >= LARGE_SPAN;
+    bool host = mem_is_host(m);
     uint8_t *to = staging;
     uint32_t i;
     int rc = 0;
@@ -78,7 +74,7 @@ int sealed_gather(const struct mem_ops *m, struct cipher *cipher, const uint8_t 
         return rc;
     to = staging;
     for (i = 0; i < s->count && !rc; i++) {
-        rc = add_pieces(cipher, past, to, host ? s->vecs[i].base : to, s->vecs[i].len);
+        rc = add_pieces(cipher, to, host ? s->vecs[i].base : to, s->vecs[i].len);
         to += s->vecs[i].len;
     }
     return rc ? rc : part_seal(cipher, check);
@@ -94,7 +90,7 @@ int sealed_scatter(const struct mem_ops *m, struct cipher *cipher, const uint8_t
     int rc = part_begin(cipher, false, key, id);
 
     for (i = 0; i < s->count && !rc; i++) {
-        rc = add_pieces(cipher, host, host ? s->vecs[i].base : from, from, s->vecs[i].len);
+        rc = add_pieces(cipher, host ? s->vecs[i].base : from, from, s->vecs[i].len);
         from += s->vecs[i].len;
     }
     rc = rc ? rc : part_check(cipher, check);

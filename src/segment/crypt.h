@@ -1,11 +1,11 @@
 /*
- * crypt.h - encryption at rest: master keys, keys of segments, and AES-256-GCM.
+ * crypt.h - encryption at rest: master keys, keys of segments, and AES-256-GCM through OpenSSL.
  * docs/FORMAT.md, "Encryption", has the layout and why no nonce is used twice.
  *
  * Keys lie in memory that core dumps leave out and a forked child does not get, and are wiped at
- * the end. Ciphers, which hold expanded keys, are made at open and belong to one thread at a time;
- * nothing is allocated between open and close. No key reaches a log or an error text; ids of keys
- * do.
+ * the end. Contexts of OpenSSL, which hold expanded keys, are made at open and belong to one thread
+ * at a time; nothing is allocated between open and close. No key reaches a log or an error text;
+ * ids of keys do.
  */
 #ifndef SEGMENT_CRYPT_H
 #define SEGMENT_CRYPT_H
@@ -51,12 +51,7 @@ void crypt_wipe(void *secret, size_t len);
 
 struct cipher;
 
-/* Who works: gcm_wide.c, OpenSSL, or the better of those that may. What they write is the same. */
-enum cipher_kind { CIPHER_ANY, CIPHER_OPENSSL, CIPHER_WIDE };
-
-int cipher_open(struct cipher **out) MUST_CHECK; /* CIPHER_ANY */
-/* -ENOTSUP: CIPHER_WIDE, and the CPU cannot. */
-int cipher_open_as(enum cipher_kind kind, struct cipher **out) MUST_CHECK;
+int cipher_open(struct cipher **out) MUST_CHECK;
 void cipher_close(struct cipher *c); /* NULL is fine */
 
 enum cipher_domain { CIPHER_PAYLOAD = 1, CIPHER_FRAME = 2 };
@@ -66,9 +61,6 @@ int cipher_begin(struct cipher *c, bool encrypt, const uint8_t key[CRYPT_KEY],
                  enum cipher_domain domain, uint64_t value, const void *aad, size_t len) MUST_CHECK;
 /* The next bytes of it; to == from is fine. */
 int cipher_add(struct cipher *c, void *to, const void *from, size_t len) MUST_CHECK;
-/* The same for bytes that this CPU does not read next: they go past the cache where that can be,
- * and other threads see them from the end of the message on. */
-int cipher_add_past(struct cipher *c, void *to, const void *from, size_t len) MUST_CHECK;
 /* Ends an encryption. */
 int cipher_seal(struct cipher *c, uint8_t tag[CRYPT_TAG]) MUST_CHECK;
 /* Ends a decryption: -EBADMSG unless the first `len` bytes of the tag are these. */

@@ -1,9 +1,6 @@
 /*
- * test_gcm.c - AES-256-GCM by either of its makers, and parts on their way through it.
- *
- * What OpenSSL says is right: published vectors, and every length, alignment and cut into pieces
- * must give the same bytes and the same tag. Scatter lists must come back as they went, and touch
- * nothing else.
+ * test_gcm.c - AES-256-GCM as the store uses it: published vectors, messages in pieces, scatter
+ * lists, and memory that only a driver reaches.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -16,7 +13,6 @@
 
 #include <cmocka.h>
 
-#include "../harness/skip.h"
 #include "base/le.h"
 #include "cistern.h"
 #include "engine/sealed.h"
@@ -42,13 +38,11 @@ static void fill(uint8_t *to, size_t len)
         *to++ = (uint8_t)dice(256);
 }
 
-/* NULL: not on this CPU. */
-static struct cipher *cipher_of(enum cipher_kind kind)
+static struct cipher *cipher_new(void)
 {
     struct cipher *c = NULL;
-    int rc = cipher_open_as(kind, &c);
 
-    assert_true(rc == 0 || (rc == -ENOTSUP && kind == CIPHER_WIDE));
+    assert_int_equal(cipher_open(&c), 0);
     return c;
 }
 
@@ -93,13 +87,14 @@ static void begin(struct cipher *c, bool encrypt, const struct vector *v)
                      0);
 }
 
-static void vectors_by(enum cipher_kind kind)
+static void published_vectors_hold(void **state)
 {
-    struct cipher *c = cipher_of(kind);
+    struct cipher *c = cipher_new();
     uint8_t tag[CRYPT_TAG];
     size_t i;
 
-    for (i = 0; c && i < sizeof vectors / sizeof vectors[0]; i++) {
+    (void)state;
+    for (i = 0; i < sizeof vectors / sizeof vectors[0]; i++) {
         const struct vector *v = &vectors[i];
 
         begin(c, true, v);
@@ -108,24 +103,16 @@ static void vectors_by(enum cipher_kind kind)
         assert_memory_equal(there, v->sealed, v->len);
         assert_memory_equal(tag, v->tag, sizeof tag);
         begin(c, false, v);
-        assert_int_equal(cipher_add_past(c, back, v->sealed, v->len), 0);
+        assert_int_equal(cipher_add(c, back, v->sealed, v->len), 0);
         assert_int_equal(cipher_check(c, tag, sizeof tag), 0);
         assert_memory_equal(back, v->plain, v->len);
     }
     cipher_close(c);
 }
 
-static void published_vectors_hold(void **state)
-{
-    (void)state;
-    vectors_by(CIPHER_OPENSSL);
-    vectors_by(CIPHER_WIDE);
-    vectors_by(CIPHER_ANY);
-}
+/* ---- In pieces ---- */
 
-/* ---- One against the other ---- */
-
-/* A message in pieces of any length, past the cache or not. */
+/* A message in pieces of any length. */
 static void add_any(struct cipher *c, uint8_t *to, const uint8_t *from, size_t len, uint32_t most)
 {
     size_t at = 0, n;
@@ -133,14 +120,12 @@ static void add_any(struct cipher *c, uint8_t *to, const uint8_t *from, size_t l
     while (at < len) {
         n = dice(most + 1);
         n = n < len - at ? n : len - at;
-        assert_int_equal(dice(2) ? cipher_add(c, to + at, from + at, n)
-                                 : cipher_add_past(c, to + at, from + at, n),
-                         0);
+        assert_int_equal(cipher_add(c, to + at, from + at, n), 0);
         at += n;
     }
 }
 
-static void one_length(struct cipher *openssl, struct cipher *wide, size_t len)
+static void one_length(struct cipher *whole, struct cipher *pieces, size_t len)
 {
     uint8_t key[32], aad[96], tag[CRYPT_TAG], again[CRYPT_TAG];
     uint32_t from = dice(SLACK / 2), to = dice(2) ? 0 : dice(SLACK / 2), most = 1 + dice(3000);
@@ -149,51 +134,47 @@ static void one_length(struct cipher *openssl, struct cipher *wide, size_t len)
     fill(key, sizeof key);
     fill(aad, sizeof aad);
     fill(plain + from, len);
-    assert_int_equal(cipher_begin(openssl, true, key, CIPHER_PAYLOAD, len, aad, aad_len), 0);
-    assert_int_equal(cipher_add(openssl, there, plain + from, len), 0);
-    assert_int_equal(cipher_seal(openssl, tag), 0);
-    assert_int_equal(cipher_begin(wide, true, key, CIPHER_PAYLOAD, len, aad, aad_len), 0);
+    assert_int_equal(cipher_begin(whole, true, key, CIPHER_PAYLOAD, len, aad, aad_len), 0);
+    assert_int_equal(cipher_add(whole, there, plain + from, len), 0);
+    assert_int_equal(cipher_seal(whole, tag), 0);
+    assert_int_equal(cipher_begin(pieces, true, key, CIPHER_PAYLOAD, len, aad, aad_len), 0);
     other[to + len] = 0x5a;
-    add_any(wide, other + to, plain + from, len, most);
-    assert_int_equal(cipher_seal(wide, again), 0);
+    add_any(pieces, other + to, plain + from, len, most);
+    assert_int_equal(cipher_seal(pieces, again), 0);
     assert_memory_equal(other + to, there, len);
     assert_int_equal(other[to + len], 0x5a);
     assert_memory_equal(again, tag, sizeof tag);
     /* Back, in place; then with a byte of the tag or of the text that is another. */
-    assert_int_equal(cipher_begin(wide, false, key, CIPHER_PAYLOAD, len, aad, aad_len), 0);
-    add_any(wide, other + to, other + to, len, most);
-    assert_int_equal(cipher_check(wide, tag, sizeof tag), 0);
+    assert_int_equal(cipher_begin(pieces, false, key, CIPHER_PAYLOAD, len, aad, aad_len), 0);
+    add_any(pieces, other + to, other + to, len, most);
+    assert_int_equal(cipher_check(pieces, tag, sizeof tag), 0);
     assert_memory_equal(other + to, plain + from, len);
     bad = dice((uint32_t)(len + sizeof tag));
     *(bad < len ? &there[bad] : &tag[bad - len]) ^= (uint8_t)(1u << dice(8));
-    assert_int_equal(cipher_begin(wide, false, key, CIPHER_PAYLOAD, len, aad, aad_len), 0);
-    add_any(wide, other + to, there, len, most);
-    assert_int_equal(cipher_check(wide, tag, sizeof tag), -EBADMSG);
+    assert_int_equal(cipher_begin(pieces, false, key, CIPHER_PAYLOAD, len, aad, aad_len), 0);
+    add_any(pieces, other + to, there, len, most);
+    assert_int_equal(cipher_check(pieces, tag, sizeof tag), -EBADMSG);
 }
 
-static void both_makers_agree(void **state)
+static void pieces_change_nothing(void **state)
 {
-    struct cipher *openssl = cipher_of(CIPHER_OPENSSL), *wide = cipher_of(CIPHER_WIDE);
+    struct cipher *whole = cipher_new(), *pieces = cipher_new();
     size_t len;
 
     (void)state;
-    if (!wide) {
-        cipher_close(openssl);
-        SKIP("this CPU has no VAES and AVX-512");
-    }
     for (len = 0; len < 1200; len++)
-        one_length(openssl, wide, len);
+        one_length(whole, pieces, len);
     for (len = 0; len < 200; len++)
-        one_length(openssl, wide, dice(LONGEST));
-    cipher_close(openssl);
-    cipher_close(wide);
+        one_length(whole, pieces, dice(LONGEST));
+    cipher_close(whole);
+    cipher_close(pieces);
 }
 
 /* One key after the other, both directions in turn: no message leaves anything to the next. */
 static void keys_take_turns(void **state)
 {
     static const uint8_t key[2][32] = {{1}, {2}};
-    struct cipher *c = cipher_of(CIPHER_ANY);
+    struct cipher *c = cipher_new();
     uint8_t tag[2][CRYPT_TAG];
     unsigned i;
 
@@ -283,25 +264,19 @@ static void one_list(const struct mem_ops *host, struct cipher *c, struct cipher
     }
 }
 
-static void lists_by(enum cipher_kind kind)
+static void lists_come_back_as_they_went(void **state)
 {
-    struct cipher *c = cipher_of(kind), *judge = cipher_of(CIPHER_OPENSSL);
+    struct cipher *c = cipher_new(), *judge = cipher_new();
     const struct mem_ops *host = mem_ops_get(CISTERN_MEM_HOST);
     size_t len;
 
-    for (len = 0; c && len < 600; len++)
+    (void)state;
+    for (len = 0; len < 600; len++)
         one_list(host, c, judge, len);
-    for (len = 0; c && len < 60; len++)
+    for (len = 0; len < 60; len++)
         one_list(host, c, judge, dice(LONGEST));
     cipher_close(c);
     cipher_close(judge);
-}
-
-static void lists_come_back_as_they_went(void **state)
-{
-    (void)state;
-    lists_by(CIPHER_OPENSSL);
-    lists_by(CIPHER_WIDE);
 }
 
 /* ---- Memory that only its driver reaches ---- */
@@ -342,7 +317,7 @@ static void devices_get_what_was_verified(void **state)
     struct cistern_vec v[2] = {{device[0], 5000}, {device[1], 5000}};
     const struct cistern_span s = {v, 2};
     static const uint8_t key[32] = {3};
-    struct cipher *c = cipher_of(CIPHER_ANY);
+    struct cipher *c = cipher_new();
     uint64_t check;
 
     (void)state;
@@ -371,7 +346,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(published_vectors_hold),
-        cmocka_unit_test(both_makers_agree),
+        cmocka_unit_test(pieces_change_nothing),
         cmocka_unit_test(keys_take_turns),
         cmocka_unit_test(lists_come_back_as_they_went),
         cmocka_unit_test(devices_get_what_was_verified),
