@@ -2,7 +2,7 @@
  * stat_live.c - `cistern stat --pid` and `--watch`: what the handles of this host do, from their
  * statistics pages, without a mount and without HTTP.
  *
- * A page is renewed once a second, so rates are those between two looks, divided by the time that
+ * A page is renewed twice a second, so rates are those between two looks, divided by the time that
  * passed between the two updates that were seen.
  */
 #include <inttypes.h>

@@ -14,7 +14,7 @@
 #include "metrics/page.h"
 #include "metrics/text.h"
 
-#define EVERY_NS NS_PER_S
+#define EVERY_NS (NS_PER_S / 2)
 #define STACK    (256u << 10)
 
 struct report {

@@ -2,7 +2,7 @@
  * report.h - the statistics page of a handle: a file in /dev/shm that tells its numbers to other
  * processes (metrics/page.h).
  *
- * A thread of its own writes it once a second. It touches no storage: the numbers that are wanted
+ * A thread of its own writes it twice a second. It touches no storage: the numbers that are wanted
  * most are those of a handle whose storage hangs, when the keeper and the follower may hang too.
  * Nothing is mapped, so nothing that others do to the file can end the process. Whatever goes wrong
  * is a line in the log, and the page is not there.
