@@ -10,6 +10,7 @@
  * index before and after it says that the segment is gone, and here that is looked at after blocks
  * went in, so that none stays.
  */
+#include "engine/carry.h"
 #include "engine/follow.h"
 #include "engine/gone.h"
 
@@ -169,12 +170,22 @@ static void take_heard(struct follower *f)
     (void)pthread_mutex_unlock(&f->lock);
 }
 
+/* Another store deleted what this one may be carrying over: a copy that no note speaks of. */
+static void erase_carried(cistern *c, const struct dead_note *d)
+{
+    cistern_key key;
+
+    memcpy(key.b, d->key, sizeof key.b);
+    if (d->reason == DEAD_DELETED)
+        carry_erase(c, &key);
+}
+
 /* Those of segments that are not known are kept for a while: these may come to light later, or were
  * evicted. */
 static void apply_dead(cistern *c)
 {
     struct follower *f = c->follower;
-    size_t i, kept;
+    size_t i, kept, new = f->dead_tried;
     bool absent;
 
     take_heard(f);
@@ -184,6 +195,8 @@ static void apply_dead(cistern *c)
     for (i = kept = f->opened ? 0 : f->dead_tried; i < f->dead.count; i++) {
         const struct follow_note note = f->dead.at[i];
 
+        if (i >= new)
+            erase_carried(c, &note.dead);
         if (!apply_note(c, &note.dead, &absent)) {
             if (is_fresh(f, &note))
                 f->dead.at[kept++] = note;

@@ -21,6 +21,7 @@
 
 #include "base/fault.h"
 #include "engine/evict.h"
+#include "engine/follow.h"
 #include "evict_fixture.h"
 
 enum { QUIET_MS = 400 };
@@ -305,6 +306,8 @@ static void used_blocks_are_carried_over(void **state)
 
 static struct fixture *_Atomic deleting; /* by the hook, once; main() sets the hook */
 static _Atomic int64_t deleted;
+static struct fixture *_Atomic hearing; /* likewise */
+static _Atomic int heard_rc;
 
 /* A block of an evicted segment was read to be carried over: it is in no index now. */
 static void delete_while_carried(const char *name)
@@ -341,6 +344,58 @@ static void what_is_deleted_while_it_is_carried_stays_away(void **state)
     reopen(f);
     for (i = 3; i < 256; i += 64)
         assert_false(get_one(f, i));
+}
+
+static bool was_gone[MANY]; /* in no index while a carrying over was held up */
+
+/* Another store's notes of deletion arrive; they name the copies that it knew. */
+static void hear_while_carried(const char *name)
+{
+    struct fixture *f = hearing;
+    uint32_t i;
+
+    if (!f || strcmp(name, "carry.read") != 0)
+        return;
+    hearing = NULL;
+    for (i = 3; i < 256; i += 64) {
+        struct dead_note note = {.offset = 4096, .segment_id = {0xee}, .reason = DEAD_DELETED};
+        struct index_place place;
+
+        if (!(was_gone[i] = !index_find(f->c->index, &f->keys[i], &place)))
+            continue;
+        memcpy(note.key, f->keys[i].b, sizeof note.key);
+        follow_hear(f->c, &note);
+    }
+    heard_rc = cistern_refresh(f->c, SOON_MS);
+}
+
+static void while_carried(const char *name)
+{
+    delete_while_carried(name);
+    hear_while_carried(name);
+}
+
+static void what_others_delete_while_it_is_carried_stays_away(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t i, hits = 0, gone = 0;
+
+    open_store(f);
+    heard_rc = 1;
+    hearing = f;
+    for (i = 0; i < MANY; i += BATCH) {
+        put_all(f, i, BATCH);
+        if (i % 64 == 0 && hearing)
+            read_some(f, &hits);
+    }
+    assert_null(hearing);
+    WAIT_FOR(heard_rc == 0);
+    reopen(f);
+    for (i = 3; i < 256; i += 64) {
+        gone += was_gone[i];
+        assert_false(was_gone[i] && get_one(f, i));
+    }
+    assert_true(gone > 0);
 }
 
 static void nothing_is_carried_when_it_is_off(void **state)
@@ -517,6 +572,7 @@ int main(int argc, char **argv)
         TEST(a_run_that_was_matched_is_not_chosen),
         TEST(used_blocks_are_carried_over),
         TEST(what_is_deleted_while_it_is_carried_stays_away),
+        TEST(what_others_delete_while_it_is_carried_stays_away),
         TEST(nothing_is_carried_when_it_is_off),
         TEST(deletions_outlive_their_segment),
         TEST(killed_before_the_first_step),
@@ -528,6 +584,6 @@ int main(int argc, char **argv)
 
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
-    fault_hook = delete_while_carried;
+    fault_hook = while_carried;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
