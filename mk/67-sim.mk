@@ -10,6 +10,7 @@ SIM_COMMON := $(call objs,$(patsubst %,tests/sim/%.c,simfs sim_files sim_ring si
 SIM_TESTS  := $(sort $(wildcard tests/sim/test_*.c))
 SIM_PROGS  := $(patsubst tests/sim/%.c,$(O)/tests/sim/%,$(SIM_TESTS))
 SIM_FLAGS  := -Itests/sim
+TIMEOUT_test-sim := 900
 $(O)/obj/tests/sim/%.o: CPPFLAGS += $(SIM_FLAGS)
 
 # Allocations of the library can fail, where no sanitizer brings its own.

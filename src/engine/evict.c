@@ -274,6 +274,10 @@ uint64_t evict_collect(cistern *c, struct usage *u, uint64_t grace_ns, uint64_t 
         struct usage_segment *s = &u->segs[i];
 
         notice(c, u, s);
+        /* Another process removed the data while blocks of it are carried over here: that may have
+         * to wait for room, and the room is what it holds open. */
+        if (s->unlinked && u->dirs[s->dir].own)
+            carry_cancel(c, s->writer, s->seq);
         if (is_own(c, u, s) && !s->sealed)
             continue;
         if (is_litter(c, u, s, now, silence_ns)) {

@@ -531,6 +531,12 @@ struct operation {
 };
 
 static const struct operation operations[] = {
+    /* Half a second a round: first, and in three, so that they run beside the others. */
+    {"carry", with_used, do_carry,
+     READING | WRITING | SENDING | K(OPEN_ERROR) | K(ALLOC_ERROR) | K(SYNC_ERROR) |
+         K(UNLINK_ERROR) | K(VERB_ERROR) | MEMORY},
+    {"carry killed", with_used, do_carry, K(KILL)},
+    {"carry cut", with_used, do_carry, POWER},
     {"open new", NULL, do_open,
      MAKING | K(SYNC_ERROR) | SENDING | K(READ_ERROR) | K(SHORT_READ) | ENDS | MEMORY},
     {"open again", with_blocks_of_before, do_open_again,
@@ -557,9 +563,6 @@ static const struct operation operations[] = {
     {"probe", with_open_breaker, do_probe, K(READ_ERROR) | K(RING_ERROR) | K(BUSY) | K(LATE)},
     {"set capacity", with_store, do_capacity, K(VERB_ERROR) | K(KILL)},
     {"evict", with_victims, do_evict, K(VERB_ERROR) | K(UNLINK_ERROR) | ENDS | MEMORY},
-    {"carry", with_used, do_carry,
-     READING | WRITING | SENDING | K(OPEN_ERROR) | K(ALLOC_ERROR) | K(SYNC_ERROR) |
-         K(UNLINK_ERROR) | K(VERB_ERROR) | ENDS | MEMORY},
     {"collect", with_leftovers, do_collect, K(VERB_ERROR) | K(UNLINK_ERROR) | ENDS | MEMORY},
 };
 
