@@ -1,21 +1,20 @@
 /*
- * metrics_http.c - a small HTTP server: GET and HEAD of /metrics and of the live page, nothing
+ * metrics_http.c - HTTP by libmicrohttpd: GET and HEAD of /metrics and of the live page, nothing
  * else.
  *
- * One thread and one poll() loop. A connection carries one request of at most REQUEST_BYTES and is
- * closed after its answer, or when CONNECTION_MS have passed; at most CONNECTIONS are open, more
- * wait in the kernel. Of a request only the first line is looked at.
+ * One thread. The socket is bound here, so that what is wrong with an address is said in our words.
+ * A connection carries one request and is closed after its answer, or when IDLE_S have passed
+ * without a byte; at most CONNECTIONS are open, more wait in the kernel. What is no HTTP, or too
+ * long, libmicrohttpd refuses by itself.
  */
 #include <errno.h>
-#include <fcntl.h>
+#include <microhttpd.h>
 #include <netdb.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "cli.h"
@@ -23,34 +22,20 @@
 #include "text.h"
 
 #define CONNECTIONS   32
-#define CONNECTION_MS 10000
-#define REQUEST_BYTES 4096
+#define IDLE_S        10
+#define REQUEST_BYTES ((size_t)8192) /* the headers of the answer included */
 #define HOST_BYTES    256
 
-/* The page may use what is in it and ask its own server, nothing else. */
-#define HEADERS                                                                                    \
-    "X-Content-Type-Options: nosniff\r\n"                                                          \
-    "X-Frame-Options: DENY\r\n"                                                                    \
-    "Referrer-Policy: no-referrer\r\n"                                                             \
-    "Cache-Control: no-store\r\n"                                                                  \
-    "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; "                     \
-    "script-src 'unsafe-inline'; img-src data:; connect-src 'self'; frame-ancestors 'none'; "      \
-    "base-uri 'none'; form-action 'none'\r\n"                                                      \
-    "Connection: close\r\n"
-
-struct connection {
-    int fd; /* -1 = free */
-    uint64_t until_ms;
-    char request[REQUEST_BYTES];
-    size_t got;
-    char *answer; /* owned; NULL while the request is read */
-    size_t len, sent;
-};
-
-struct server {
-    int fd;
-    uint32_t pid;
-    struct connection at[CONNECTIONS];
+/* With every answer. The page may use what is in it and ask its own server, nothing else. */
+static const char *const headers[][2] = {
+    {"X-Content-Type-Options", "nosniff"},
+    {"X-Frame-Options", "DENY"},
+    {"Referrer-Policy", "no-referrer"},
+    {"Cache-Control", "no-store"},
+    {"Content-Security-Policy",
+     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; "
+     "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"},
+    {"Connection", "close"},
 };
 
 static volatile sig_atomic_t stopped;
@@ -59,14 +44,6 @@ static void stop(int number)
 {
     (void)number;
     stopped = 1;
-}
-
-static uint64_t now_ms(void)
-{
-    struct timespec t;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
 /* ---- The socket ---- */
@@ -152,196 +129,76 @@ int listener_open(const char *where, struct listener *l)
 
 /* ---- Answers ---- */
 
-static void answer(struct connection *c, const char *status, const char *type, const char *more,
-                   const char *body, size_t len, bool head_only)
+/* MHD_NO, when memory is short, closes the connection. */
+static enum MHD_Result answer(struct MHD_Connection *c, unsigned status, const char *type,
+                              const char *body, size_t len, enum MHD_ResponseMemoryMode mode)
 {
-    char head[1024];
-    int n = snprintf(head, sizeof(head),
-                     "HTTP/1.1 %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s" HEADERS "\r\n",
-                     status, type, len, more);
+    struct MHD_Response *r = MHD_create_response_from_buffer(len, (void *)body, mode);
+    enum MHD_Result done = MHD_add_response_header(r, "Content-Type", type);
+    size_t i;
 
-    c->answer = malloc((size_t)n + len);
-    if (c->answer == NULL) {
-        c->until_ms = 0;
-        return;
-    }
-    memcpy(c->answer, head, (size_t)n);
-    if (!head_only)
-        memcpy(c->answer + n, body, len);
-    c->len = (size_t)n + (head_only ? 0 : len);
+    for (i = 0; done == MHD_YES && i < sizeof(headers) / sizeof(headers[0]); i++)
+        done = MHD_add_response_header(r, headers[i][0], headers[i][1]);
+    if (done == MHD_YES && status == MHD_HTTP_METHOD_NOT_ALLOWED)
+        done = MHD_add_response_header(r, "Allow", "GET, HEAD");
+    if (done == MHD_YES)
+        done = MHD_queue_response(c, status, r);
+    MHD_destroy_response(r);
+    return done;
 }
 
-static void answer_words(struct connection *c, const char *status, const char *more,
-                         const char *words)
+static enum MHD_Result answer_words(struct MHD_Connection *c, unsigned status, const char *words)
 {
-    answer(c, status, "text/plain; charset=utf-8", more, words, strlen(words), false);
+    return answer(c, status, "text/plain; charset=utf-8", words, strlen(words),
+                  MHD_RESPMEM_PERSISTENT);
 }
 
-static void answer_metrics(const struct server *s, struct connection *c, bool head_only)
+static enum MHD_Result answer_metrics(struct MHD_Connection *c, uint32_t pid)
 {
     size_t len;
     int code;
-    char *text = metrics_text(s->pid, &len, &code);
+    char *text = metrics_text(pid, &len, &code);
 
-    if (text == NULL) {
-        answer_words(c, "500 Internal Server Error", "", "the numbers cannot be read\n");
-        return;
-    }
-    answer(c, "200 OK", "text/plain; version=0.0.4; charset=utf-8", "", text, len, head_only);
-    free(text);
+    if (text == NULL)
+        return answer_words(c, MHD_HTTP_INTERNAL_SERVER_ERROR, "the numbers cannot be read\n");
+    return answer(c, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8", text, len,
+                  MHD_RESPMEM_MUST_FREE);
 }
 
-static void answer_path(const struct server *s, struct connection *c, const char *path,
-                        bool head_only)
+/* The path comes without its query. */
+static enum MHD_Result answer_request(void *pid, struct MHD_Connection *c, const char *path,
+                                      const char *method, const char *version, const char *upload,
+                                      size_t *upload_len, void **request)
 {
-    size_t len;
     const char *page;
+    size_t len;
 
-    if (strcmp(path, "/metrics") == 0) {
-        answer_metrics(s, c, head_only);
-        return;
-    }
+    (void)version, (void)upload, (void)upload_len, (void)request;
+    if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)
+        return answer_words(c, MHD_HTTP_METHOD_NOT_ALLOWED, "GET and HEAD only\n");
+    if (strcmp(path, "/metrics") == 0)
+        return answer_metrics(c, *(const uint32_t *)pid);
     page = strcmp(path, "/") == 0 ? live_page(&len) : NULL;
-    if (page != NULL)
-        answer(c, "200 OK", "text/html; charset=utf-8", "", page, len, head_only);
-    else
-        answer_words(c, "404 Not Found", "", "there is /metrics\n");
-}
-
-/* "METHOD /path?query HTTP/1.x" */
-static void answer_request(const struct server *s, struct connection *c)
-{
-    char *method = c->request, *path = strchr(method, ' '), *version, *end;
-    bool head_only;
-
-    c->request[strcspn(c->request, "\r\n")] = '\0';
-    path = strchr(method, ' ');
-    version = path ? strchr(path + 1, ' ') : NULL;
-    if (version == NULL || path[1] != '/' || strncmp(version + 1, "HTTP/1.", 7) != 0) {
-        answer_words(c, "400 Bad Request", "", "this is no HTTP request\n");
-        return;
-    }
-    *path++ = '\0';
-    *version = '\0';
-    end = strchr(path, '?');
-    if (end != NULL)
-        *end = '\0';
-    head_only = strcmp(method, "HEAD") == 0;
-    if (!head_only && strcmp(method, "GET") != 0)
-        answer_words(c, "405 Method Not Allowed", "Allow: GET, HEAD\r\n", "GET and HEAD only\n");
-    else
-        answer_path(s, c, path, head_only);
-}
-
-/* ---- Connections ---- */
-
-static void connection_end(struct connection *c)
-{
-    (void)close(c->fd);
-    free(c->answer);
-    memset(c, 0, sizeof(*c));
-    c->fd = -1;
-}
-
-/* True: there may be more to do with it. */
-static bool receive(const struct server *s, struct connection *c)
-{
-    ssize_t n = recv(c->fd, c->request + c->got, sizeof(c->request) - 1 - c->got, 0);
-
-    if (n < 0)
-        return errno == EAGAIN || errno == EINTR;
-    if (n == 0 || memchr(c->request + c->got, 0, (size_t)n) != NULL)
-        return false;
-    c->got += (size_t)n;
-    c->request[c->got] = '\0';
-    if (strstr(c->request, "\r\n\r\n") != NULL || strstr(c->request, "\n\n") != NULL)
-        answer_request(s, c);
-    else if (c->got == sizeof(c->request) - 1)
-        answer_words(c, "431 Request Header Fields Too Large", "", "the request is too long\n");
-    return true;
-}
-
-static bool transmit(struct connection *c)
-{
-    char rest[512];
-    ssize_t n = send(c->fd, c->answer + c->sent, c->len - c->sent, MSG_NOSIGNAL);
-
-    if (n < 0)
-        return errno == EAGAIN || errno == EINTR;
-    c->sent += (size_t)n;
-    if (c->sent < c->len)
-        return true;
-    /* What was not read would make the kernel reset the connection before the answer is taken. */
-    (void)shutdown(c->fd, SHUT_WR);
-    while (recv(c->fd, rest, sizeof(rest), MSG_DONTWAIT) > 0)
-        ;
-    return false;
-}
-
-static void accept_one(struct server *s)
-{
-    int i, fd = accept4(s->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-
-    for (i = 0; fd >= 0 && i < CONNECTIONS; i++) {
-        if (s->at[i].fd < 0) {
-            s->at[i].fd = fd;
-            s->at[i].until_ms = now_ms() + CONNECTION_MS;
-            return;
-        }
-    }
-    if (fd >= 0)
-        (void)close(fd);
-}
-
-static void turn(struct server *s)
-{
-    struct pollfd p[CONNECTIONS + 1];
-    struct connection *c;
-    int i, used = 0;
-
-    for (i = 0; i < CONNECTIONS; i++) {
-        c = &s->at[i];
-        p[i] = (struct pollfd){.fd = c->fd, .events = c->answer ? POLLOUT : POLLIN};
-        used += c->fd >= 0;
-    }
-    p[CONNECTIONS] = (struct pollfd){.fd = used < CONNECTIONS ? s->fd : -1, .events = POLLIN};
-    if (poll(p, CONNECTIONS + 1, 500) < 0)
-        return;
-    for (i = 0; i < CONNECTIONS; i++) {
-        c = &s->at[i];
-        if (c->fd < 0)
-            continue;
-        if ((p[i].revents && !(c->answer ? transmit(c) : receive(s, c))) || now_ms() >= c->until_ms)
-            connection_end(c);
-    }
-    if (p[CONNECTIONS].revents & POLLIN)
-        accept_one(s);
+    if (page == NULL)
+        return answer_words(c, MHD_HTTP_NOT_FOUND, "there is /metrics\n");
+    return answer(c, MHD_HTTP_OK, "text/html; charset=utf-8", page, len, MHD_RESPMEM_PERSISTENT);
 }
 
 int metrics_serve(const struct listener *l, uint32_t pid)
 {
     struct sigaction sa = {.sa_handler = stop};
-    struct server *s = calloc(1, sizeof(*s));
-    int i;
+    struct MHD_Daemon *d = MHD_start_daemon(
+        MHD_USE_EPOLL, 0, NULL, NULL, answer_request, &pid, MHD_OPTION_LISTEN_SOCKET, l->fd,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS, MHD_OPTION_CONNECTION_TIMEOUT,
+        (unsigned)IDLE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT, REQUEST_BYTES, MHD_OPTION_END);
 
-    if (s == NULL) {
-        (void)close(l->fd);
-        return cli_fail(CLI_ENVIRONMENT, "out of memory");
-    }
-    s->fd = l->fd;
-    s->pid = pid;
-    for (i = 0; i < CONNECTIONS; i++)
-        s->at[i].fd = -1;
+    if (d == NULL)
+        return cli_fail(CLI_ENVIRONMENT, "the HTTP server cannot start: %s", strerror(errno));
     (void)sigaction(SIGINT, &sa, NULL);
     (void)sigaction(SIGTERM, &sa, NULL);
     cli_note("http://%s/metrics", l->name);
-    while (!stopped)
-        turn(s);
-    for (i = 0; i < CONNECTIONS; i++) {
-        if (s->at[i].fd >= 0)
-            connection_end(&s->at[i]);
-    }
-    (void)close(l->fd);
-    free(s);
-    return CLI_OK;
+    while (!stopped && MHD_run_wait(d, 500) == MHD_YES)
+        ;
+    MHD_stop_daemon(d); /* and the socket */
+    return stopped ? CLI_OK : cli_fail(CLI_ENVIRONMENT, "the HTTP server ended");
 }

@@ -1,7 +1,7 @@
 # cistern, the command: the public API only.
 CLI_SRC  := $(sort $(wildcard cli/*.c))
 CLI      := $(O)/cistern
-CLI_LIBS := -luring -ljansson -lcrypto -lm -ldl
+CLI_LIBS := -lmicrohttpd -luring -ljansson -lcrypto -lm -ldl
 $(CLI): $(call objs,$(CLI_SRC)) $(CISTERN_SO)
 	$(CC) $(ALL_CFLAGS) -o $@ $(filter %.o,$^) -L$(O) -lcistern $(CLI_LIBS) $(ALL_LDFLAGS) -Wl,-rpath,'$$ORIGIN'
 # The page at "/" of `cistern metrics --listen` lies in the command.

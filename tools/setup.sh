@@ -5,7 +5,8 @@
 # Root uses apt-get, anybody else needs sudo without a password. Nothing is touched when nothing is missing.
 set -eu
 need=${1:-build}
-build="gcc make pkg-config libc6-dev liburing-dev libxxhash-dev libssl-dev libjansson-dev libopenblas-dev"
+build="gcc make pkg-config libc6-dev liburing-dev libxxhash-dev libssl-dev libjansson-dev libmicrohttpd-dev \
+libopenblas-dev"
 test="$build g++ libcmocka-dev python3 python3-pytest python3-numpy python3-yaml python3-cryptography mandoc"
 lint="$build g++ git python3 clang-format shellcheck"
 optional=

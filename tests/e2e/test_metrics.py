@@ -401,20 +401,68 @@ def test_the_live_page_lies_in_the_command(serve):
     assert text == (TOP / "deploy" / "live" / "index.html").read_text()
 
 
+def refused(answer):
+    """Libmicrohttpd closes some requests without a word."""
+    return answer == b"" or re.match(rb"HTTP/1\.[01] [45]\d\d ", answer)
+
+
 def test_requests_that_are_none(serve):
     s = serve()
-    assert b" 400 " in s.raw(b"hello\r\n\r\n").split(b"\r\n")[0]
-    assert b" 400 " in s.raw(b"GET /metrics\r\n\r\n").split(b"\r\n")[0]
-    assert b" 400 " in s.raw(b"GET http://x/metrics HTTP/1.1\r\n\r\n").split(b"\r\n")[0]
-    assert b" 431 " in s.raw(b"GET / HTTP/1.1\r\nX: " + b"y" * 4200).split(b"\r\n")[0]
-    assert s.raw(b"GET \0 HTTP/1.1\r\n\r\n") == b""
-    # Byte by byte, and more connections than are served at once: they hang and go.
-    many = [socket.create_connection((s.address[0], int(s.address[1])), timeout=LIMIT) for _ in range(40)]
-    for one in many[:32]:
-        one.sendall(b"GET ")
-    for one in many:
-        one.close()
+    for data in (b"hello\r\n\r\n", b"GET /metrics\r\n\r\n", b"GET http://x/metrics HTTP/1.1\r\nHost: x\r\n\r\n",
+                 b"GET \0 HTTP/1.1\r\n\r\n", b"GET / XTTP\r\n\r\n", b"GET / HTTP/9.1\r\n\r\n",
+                 b"\0" * 1000 + b"\r\n\r\n", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"):
+        assert refused(s.raw(data)), data
+    assert b" 431 " in s.raw(b"GET / HTTP/1.1\r\nX: " + b"y" * 9000).split(b"\r\n")[0]
+    assert b" 414 " in s.raw(b"GET /" + b"y" * 9000).split(b"\r\n")[0]
+    for data in (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200000, os.urandom(1 << 20)):
+        try:
+            assert refused(s.raw(data))
+        except ConnectionError:
+            pass  # it was told to stop while it was still sending
     assert s.get()[0] == 200
+
+
+def test_a_connection_carries_one_request(engine, serve):
+    s = serve("--pid", engine.pid)
+    one = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\n\r\n"
+    for data in (one, one + one, b"GET /metrics HTTP/1.0\r\n\r\n", b"GET /metrics HTTP/1.0\n\n"):
+        head, body = s.raw(data).split(b"\r\n\r\n")
+        assert head.count(b"HTTP/1.1 200 OK") == 1 and b"\r\nConnection: close" in head
+        assert f"\r\nContent-Length: {len(body)}".encode() in head
+    for path, status in ((b"/metrics", b"200"), (b"/", b"200"), (b"/other", b"404")):
+        head, body = s.raw(b"HEAD " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n").split(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 " + status) and body == b""
+
+
+def test_slow_clients_are_left(serve):
+    s = serve()
+    where = s.address[0], int(s.address[1])
+    with socket.create_connection(where, timeout=LIMIT) as slow:
+        for byte in b"GET / HTTP/1.0\r\n\r\n":
+            slow.sendall(bytes([byte]))
+            time.sleep(0.02)
+        assert slow.recv(100).startswith(b"HTTP/1.1 200 OK")
+    # More than are served at once. They say nothing more and go, and whoever waited behind them has an answer.
+    many = [socket.create_connection(where, timeout=LIMIT) for _ in range(40)]
+    for one in many:
+        one.sendall(b"GET ")
+    assert s.get()[0] == 200
+    for one in many:
+        assert one.recv(1) == b""
+        one.close()
+    # And a signal ends it while some are connected.
+    with socket.create_connection(where, timeout=LIMIT) as last:
+        last.sendall(b"GET ")
+        assert s.end() == 0
+
+
+def test_addresses(serve):
+    for where, host in (("localhost:0", None), ("0.0.0.0:0", "0.0.0.0"), ("[::1]:0", "[::1]")):
+        if "::1" in where and not Path("/proc/net/if_inet6").exists():
+            continue
+        s = serve(where=where)
+        assert s.address[0] == host or host is None
+        assert s.get()[0] == 200
 
 
 def test_a_taken_port_and_a_foreign_address_are_named(serve):
