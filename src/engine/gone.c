@@ -47,9 +47,9 @@ bool gone_not_yet(cistern *c, uint32_t number)
 
 void gone_forget(cistern *c, uint32_t number)
 {
-    metric_add(&c->metrics, METRIC_segments_gone, 1);
     others_forget(c, &c->segs.at[number]);
     (void)segment_forget(c, number);
+    metric_add(&c->metrics, METRIC_segments_gone, 1); /* whoever waits for it finds nothing */
     keeper_ask(c, KEEPER_COLLECT); /* it closes the data file */
 }
 
