@@ -170,7 +170,7 @@ struct writer {
     /* Shared with the keeper. */
     pthread_mutex_t lock;
     struct wseg segs[WSEGS];
-    _Atomic uint32_t gone_synced; /* of c->forgotten; too low costs a sync */
+    uint32_t gone_synced; /* of c->forgotten; the syncer's */
     bool allocating;
     bool parents_synced;        /* of the keeper */
     _Atomic uint32_t fence;     /* enum fence, of both streams */

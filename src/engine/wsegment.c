@@ -468,10 +468,10 @@ static int sync_gone(cistern *c)
 {
     struct writer *w = c->writer;
     uint32_t gone = atomic_load(&c->forgotten);
-    int rc = gone == atomic_load(&w->gone_synced) ? 0 : sync_name(c, c->shard_path);
+    int rc = gone == w->gone_synced ? 0 : sync_name(c, c->shard_path);
 
     if (!rc)
-        atomic_store(&w->gone_synced, gone);
+        w->gone_synced = gone;
     return rc;
 }
 
