@@ -296,6 +296,8 @@ int keeper_start(cistern *c) MUST_CHECK;
 void keeper_ask(cistern *c, uint32_t jobs);
 /* Wait for a job that is counted; 0, -ETIMEDOUT, or its result. */
 int keeper_sync_wait(cistern *c, uint64_t deadline_ns) MUST_CHECK;
+/* The same for the keeper itself; a failure is told by the next flush as well. */
+int keeper_sync_for(cistern *c, uint64_t deadline_ns) MUST_CHECK;
 int keeper_capacity_wait(cistern *c, uint64_t bytes, uint64_t deadline_ns) MUST_CHECK;
 int keeper_stop(cistern *c, uint64_t deadline_ns);
 

@@ -191,9 +191,9 @@ static int wait_for(struct keeper *k, const uint64_t *done, uint64_t target, uin
     return *done < target ? -ECANCELED : 0;
 }
 
-int keeper_sync_wait(cistern *c, uint64_t deadline_ns)
+/* `tell`: what failed is still the next flush's to hear of. */
+static int sync_wait(struct keeper *k, uint64_t deadline_ns, bool tell)
 {
-    struct keeper *k = &c->keeper;
     uint64_t target;
     int rc;
 
@@ -202,10 +202,20 @@ int keeper_sync_wait(cistern *c, uint64_t deadline_ns)
     k->sync_jobs |= KEEPER_SYNC;
     (void)pthread_cond_signal(&k->sync_wake);
     rc = wait_for(k, &k->syncs_done, target, deadline_ns);
-    if (!rc)
-        rc = k->sync_result;
+    if (!rc && (rc = k->sync_result) && tell && !k->sync_failed)
+        k->sync_failed = rc;
     (void)pthread_mutex_unlock(&k->lock);
     return rc ? err_set(rc, "the sync did not succeed: %s", cistern_error_string(rc)) : 0;
+}
+
+int keeper_sync_wait(cistern *c, uint64_t deadline_ns)
+{
+    return sync_wait(&c->keeper, deadline_ns, false);
+}
+
+int keeper_sync_for(cistern *c, uint64_t deadline_ns)
+{
+    return sync_wait(&c->keeper, deadline_ns, true);
 }
 
 int keeper_capacity_wait(cistern *c, uint64_t bytes, uint64_t deadline_ns)

@@ -387,7 +387,9 @@ static int place(cistern *c, struct usage *u, struct usage_segment *s, const str
 static int sent_before(cistern *c, struct usage_segment *s)
 {
     s->wait_ns = clock_boot_ns() + SOON_NS;
-    return writer_dead_published(c, s->notes_at) ? writer_sync(c) : -EAGAIN;
+    if (!writer_dead_published(c, s->notes_at))
+        return -EAGAIN;
+    return keeper_sync_for(c, clock_ns() + c->cfg.write_timeout_ms * NS_PER_MS);
 }
 
 static bool wrote_none(cistern *c, const struct usage *u, const struct usage_segment *s)

@@ -167,7 +167,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint32_t ttl = 7;
     uint8_t what = fuzz_u8(&in);
 
-    if (ttl_file_parse((const char *)in.data, in.size, &ttl))
+    if (ttl_file_parse((const char *)in.at, in.left, &ttl))
         FUZZ_CHECK(ttl == 7);
     fake_dir_init(&d);
     if (what & 1)
