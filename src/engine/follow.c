@@ -217,7 +217,6 @@ static int begin(void *arg, struct contents_job *job)
     struct segment s = {.writer = job->writer,
                         .seq = job->seq,
                         .shard = job->shard,
-                        .data = job->data,
                         .epoch = c->follower->epoch};
     int64_t number;
 
@@ -239,6 +238,7 @@ static int begin(void *arg, struct contents_job *job)
         return job->held ? 0 : -ENOENT;
     }
     memcpy(s.id, job->header.segment_id, sizeof s.id);
+    s.data = job->data;
     s.cursor = job->cursor;
     s.cursor.key = NULL;
     s.seen = c->follower->listing;
