@@ -214,10 +214,8 @@ static void apply_dead(cistern *c)
 static int begin(void *arg, struct contents_job *job)
 {
     cistern *c = arg;
-    struct segment s = {.writer = job->writer,
-                        .seq = job->seq,
-                        .shard = job->shard,
-                        .epoch = c->follower->epoch};
+    struct segment s = {
+        .writer = job->writer, .seq = job->seq, .shard = job->shard, .epoch = c->follower->epoch};
     int64_t number;
 
     if (memcmp(job->header.space, c->fingerprint, sizeof c->fingerprint) != 0 ||

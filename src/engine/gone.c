@@ -50,7 +50,7 @@ void gone_forget(cistern *c, uint32_t number)
     others_forget(c, &c->segs.at[number]);
     (void)segment_forget(c, number);
     metric_add(&c->metrics, METRIC_segments_gone, 1); /* whoever waits for it finds nothing */
-    keeper_ask(c, KEEPER_COLLECT); /* it closes the data file */
+    keeper_ask(c, KEEPER_COLLECT);                    /* it closes the data file */
 }
 
 /* 0: its contents are there; -ENOENT: they were not, and it is forgotten; else nobody knows. The
