@@ -143,15 +143,17 @@ def machine(packages):
     with open("/etc/os-release") as f:
         suite = re.search(r"^VERSION_CODENAME=(\w+)", f.read(), re.M).group(1)
     base, root = "%s/base-%s" % (WORK, suite), WORK + "/root"
-    if not os.path.exists(base + "/.complete"):
+    need = ",".join(libraries(packages))
+    if not os.path.exists(base + "/.complete") or open(base + "/.complete").read() != need:
         sites = output("apt-get", "indextargets", "--format", "$(SITE) $(CODENAME)").splitlines()
         site = [line.split()[0] for line in sites if line.endswith(" " + suite)][0]
         os.makedirs(WORK, exist_ok=True)
         shutil.rmtree(base, ignore_errors=True)
-        r = run("debootstrap", "--variant=minbase", "--include=" + ",".join(libraries(packages)), suite, base, site)
+        r = run("debootstrap", "--variant=minbase", "--include=" + need, suite, base, site)
         if r.returncode:
             pytest.skip("debootstrap made no root: " + (r.stdout.strip().splitlines() or ["no word"])[-1])
-        open(base + "/.complete", "w").close()
+        with open(base + "/.complete", "w") as f:
+            f.write(need)
     shutil.rmtree(root, ignore_errors=True)
     subprocess.run(["cp", "-a", base, root], check=True)
     for path in packages.values():
