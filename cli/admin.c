@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "cli.h"
+#include "json_out.h"
 #include "text.h"
 
 static int show(void *arg, const struct cistern_progress *p)
@@ -68,4 +69,26 @@ int admin_resolve_new(struct admin_args *x, const char *word)
     if (r == CLI_OK)
         fill(x);
     return r;
+}
+
+int admin_spaces_end(struct admin_args *x, int64_t n, json_t *list, uint64_t failed)
+{
+    json_t *j;
+    int r;
+
+    admin_quiet(x);
+    if (n < 0) {
+        json_decref(list);
+        return cli_fail_lib((int)n, "%s", x->t.root_path);
+    }
+    if (list != NULL) {
+        j = json_object();
+        json_object_set_new(j, "spaces", list);
+        json_out_number(j, "failed", failed);
+        if ((r = json_out_print(j)) != CLI_OK)
+            return r;
+    }
+    if (n == 0)
+        cli_note("no such space");
+    return failed ? CLI_IO : n == 0 ? CLI_FINDINGS : CLI_OK;
 }

@@ -5,6 +5,9 @@
 #define CLI_ADMIN_H
 
 #include <stdbool.h>
+#include <stdint.h>
+
+#include <jansson.h>
 
 #include "cistern_admin.h"
 #include "target.h"
@@ -38,5 +41,8 @@ int admin_resolve(struct admin_args *x, const char *word, bool damaged);
 int admin_resolve_new(struct admin_args *x, const char *word);
 /* Takes the line of progress away, before other words. */
 void admin_quiet(struct admin_args *x);
+/* The end of a command that calls back for spaces: n of them (negative: an error), `list` of what
+ * was said of each or NULL; takes the list over. The exit code. */
+int admin_spaces_end(struct admin_args *x, int64_t n, json_t *list, uint64_t failed);
 
 #endif

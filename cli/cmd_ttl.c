@@ -59,26 +59,10 @@ static int on_space(void *arg, const struct cistern_space_ttl *x)
 static int ttl(struct ttl_out *o, const struct cistern_ttl *how)
 {
     int64_t n;
-    json_t *j;
-    int r;
 
     o->list = o->x.json ? json_array() : NULL;
     n = cistern_ttl(&o->x.a, how, on_space, o);
-    admin_quiet(&o->x);
-    if (n < 0) {
-        json_decref(o->list);
-        return cli_fail_lib((int)n, "%s", o->x.t.root_path);
-    }
-    if (o->list != NULL) {
-        j = json_object();
-        json_object_set_new(j, "spaces", o->list);
-        json_out_number(j, "failed", o->failed);
-        if ((r = json_out_print(j)) != CLI_OK)
-            return r;
-    }
-    if (n == 0)
-        cli_note("no such space");
-    return o->failed ? CLI_IO : n == 0 ? CLI_FINDINGS : CLI_OK;
+    return admin_spaces_end(&o->x, n, o->list, o->failed);
 }
 
 int cmd_ttl(int argc, char **argv)

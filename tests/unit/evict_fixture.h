@@ -5,6 +5,7 @@
 #ifndef EVICT_FIXTURE_H
 #define EVICT_FIXTURE_H
 
+#include <fcntl.h>
 #include <glob.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -144,6 +146,21 @@ static inline int fixture_end(void **state)
     store_rmdir(&f->s);
     free(f);
     return 0;
+}
+
+/* The store is encrypted from the next open on, with a key of 64 digits in a file beside it. */
+static inline void use_key(struct fixture *f)
+{
+    static char path[300];
+    int fd, i;
+
+    (void)snprintf(path, sizeof path, "%s/key", f->s.dir);
+    fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    for (i = 0; i < 64; i++)
+        assert_int_equal(write(fd, "7", 1), 1);
+    assert_int_equal(close(fd), 0);
+    f->s.o.encryption_key_file = path;
 }
 
 /* Files in the directories of all shards. */

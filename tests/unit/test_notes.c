@@ -137,23 +137,11 @@ static void another_shard_writes_the_notes_down(void **state)
     another_shard_writes_them(*state);
 }
 
-/* The key is a file's 64 hex digits. */
 static void an_encrypted_root_has_encrypted_notes(void **state)
 {
     struct fixture *f = *state;
-    static char path[300];
-    FILE *key;
-    int i;
 
-    (void)snprintf(path, sizeof path, "%s/key", f->s.dir);
-    key = fopen(path, "w");
-    assert_non_null(key);
-    assert_int_equal(fchmod(fileno(key), 0600), 0);
-    for (i = 0; i < 64; i++)
-        assert_true(fputc("0123456789abcdef"[i % 16], key) != EOF);
-    assert_true(fputc('\n', key) != EOF);
-    assert_int_equal(fclose(key), 0);
-    f->s.o.encryption_key_file = path;
+    use_key(f);
     another_shard_writes_them(f);
 }
 
@@ -258,12 +246,23 @@ static void rename_all(const struct fixture *f, const char *a, const char *b)
     assert_int_equal(nftw(f->s.dir, rename_one, 16, FTW_PHYS), 0);
 }
 
+/* The last contents, which are read before they go. */
+static void evict_after_its_notes(struct fixture *f)
+{
+    struct usage_segment *s;
+
+    scan(f);
+    s = last_of("s0of2");
+    assert_int_equal(notes_keep(f->c, &seen, s, false), -EAGAIN);
+    WAIT_FOR(notes_keep(f->c, &seen, s, false) == 0);
+    assert_int_equal(evict_begin(f->c, &seen, s), 0);
+}
+
 /* The contents came to light after this process looked: it knows neither them nor what they name.
  */
 static void what_was_never_read_is_read_first(void **state)
 {
     struct fixture *f = *state;
-    struct usage_segment *s;
 
     open_shard(f, 0);
     fill_and_delete(f);
@@ -273,11 +272,7 @@ static void what_was_never_read_is_read_first(void **state)
     open_shard(f, 0);
     f->s.o.flags = 0;
     rename_all(f, ".away", ".toc");
-    scan(f);
-    s = last_of("s0of2");
-    assert_int_equal(notes_keep(f->c, &seen, s, false), -EAGAIN);
-    WAIT_FOR(notes_keep(f->c, &seen, s, false) == 0);
-    assert_int_equal(evict_begin(f->c, &seen, s), 0);
+    evict_after_its_notes(f);
     close_store(f);
     deletion_holds(f, 0);
 }
@@ -287,7 +282,6 @@ static void what_was_never_read_is_read_first(void **state)
 static void who_evicts_notes_hears_of_them(void **state)
 {
     struct fixture *f = *state;
-    struct usage_segment *s;
 
     open_shard(f, 0);
     fill_and_delete(f);
@@ -298,11 +292,7 @@ static void who_evicts_notes_hears_of_them(void **state)
     f->s.o.flags = 0;
     rename_all(f, "4.away", "4.toc");
     assert_true(get_one(f, DELETED));
-    scan(f);
-    s = last_of("s0of2");
-    assert_int_equal(notes_keep(f->c, &seen, s, false), -EAGAIN);
-    WAIT_FOR(notes_keep(f->c, &seen, s, false) == 0);
-    assert_int_equal(evict_begin(f->c, &seen, s), 0);
+    evict_after_its_notes(f);
     assert_int_equal(cistern_refresh(f->c, SOON_MS), 0);
     assert_true(get_one(f, DELETED - 1));
     assert_false(get_one(f, DELETED));

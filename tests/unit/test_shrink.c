@@ -262,22 +262,16 @@ static void without_the_key_nothing_goes(void **state)
 {
     struct fixture *f = *state;
     struct removed r = {0};
-    char path[300];
+    const char *key;
     struct lives l;
-    int fd, i;
 
-    (void)snprintf(path, sizeof path, "%s/key", f->s.dir);
-    fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-    assert_true(fd >= 0);
-    for (i = 0; i < 64; i++)
-        assert_int_equal(write(fd, "7", 1), 1);
-    assert_int_equal(close(fd), 0);
-    f->s.o.encryption_key_file = path;
+    use_key(f);
+    key = f->s.o.encryption_key_file;
     l = live(f);
     date(f, l.second, 1000000);
     f->s.o.encryption_key_file = NULL;
     assert_int_equal(shrink_a_little(f, &r).kept, 2);
-    f->s.o.encryption_key_file = path;
+    f->s.o.encryption_key_file = key;
     is_away(f, ALL - 1);
     close_store(f);
     assert_int_equal(shrink_a_little(f, &r).segments, 1); /* with it, one goes */

@@ -156,16 +156,8 @@ static void others_of_the_shard_age_too(void **state)
 static void encrypted_blocks_age(void **state)
 {
     struct fixture *f = *state;
-    char path[300];
-    int fd, i;
 
-    (void)snprintf(path, sizeof path, "%s/key", f->s.dir);
-    fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-    assert_true(fd >= 0);
-    for (i = 0; i < 64; i++)
-        assert_int_equal(write(fd, "7", 1), 1);
-    assert_int_equal(close(fd), 0);
-    f->s.o.encryption_key_file = path;
+    use_key(f);
     f->s.o.ttl_seconds = 1;
     open_store(f);
     put_all(f, 0, BATCH);
