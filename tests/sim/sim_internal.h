@@ -166,6 +166,7 @@ struct simfs {
     enum sim_fault armed; /* SIM_FAULT_KINDS: none */
     uint64_t armed_n, armed_seen, fired;
     bool armed_sticky;
+    const struct sim_site *armed_at; /* NULL: anywhere */
     uint32_t label;
     uint64_t stranger;
     struct sim_audit audit;

@@ -97,7 +97,9 @@ bool sim_fires(struct sim_proc *p, enum sim_verb verb, enum sim_class class, str
 
     x = sim_mix(x ^ sim_mix((uint64_t)p->ordinal << 40 | nth));
     *dice = sim_mix(x);
-    if (fs->armed == kind) {
+    if (fs->armed == kind && site)
+        site->met[kind] = true;
+    if (fs->armed == kind && (!fs->armed_at || fs->armed_at == site)) {
         fs->armed_seen++;
         hit = fs->armed_seen == fs->armed_n || (fs->armed_sticky && fs->armed_seen > fs->armed_n);
     } else {
@@ -353,14 +355,26 @@ void simfs_calm(struct simfs *fs)
     (void)pthread_mutex_unlock(&fs->lock);
 }
 
-void simfs_arm(struct simfs *fs, enum sim_fault kind, uint64_t n, bool sticky)
+static void arm(struct simfs *fs, enum sim_fault kind, uint64_t n, bool sticky,
+                const struct sim_site *at)
 {
     (void)pthread_mutex_lock(&fs->lock);
     fs->armed = kind;
     fs->armed_n = n;
     fs->armed_sticky = sticky;
+    fs->armed_at = at;
     fs->armed_seen = fs->fired = 0;
     (void)pthread_mutex_unlock(&fs->lock);
+}
+
+void simfs_arm(struct simfs *fs, enum sim_fault kind, uint64_t n, bool sticky)
+{
+    arm(fs, kind, n, sticky, NULL);
+}
+
+void simfs_arm_at(struct simfs *fs, enum sim_fault kind, const struct sim_site *site)
+{
+    arm(fs, kind, 1, false, site);
 }
 
 uint64_t simfs_fired(struct simfs *fs)

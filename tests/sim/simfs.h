@@ -149,10 +149,13 @@ uint64_t simfs_now(struct simfs *fs); /* virtual ns */
 void simfs_advance(struct simfs *fs, uint64_t virtual_ns);
 
 /* ---- Faults ---- */
+struct sim_site;
 void simfs_rate(struct simfs *fs, enum sim_fault kind, uint32_t per_10000);
 void simfs_calm(struct simfs *fs); /* all rates 0, nothing armed, hangs end, daemons are back */
 /* SIM_KILL: at the n-th call of all verbs; n from 1. */
 void simfs_arm(struct simfs *fs, enum sim_fault kind, uint64_t n, bool sticky);
+/* The first call that comes from there. */
+void simfs_arm_at(struct simfs *fs, enum sim_fault kind, const struct sim_site *site);
 uint64_t simfs_fired(struct simfs *fs); /* hits since the last simfs_arm() */
 void simfs_label(struct simfs *fs, uint32_t label);
 void simfs_kill(struct simfs *fs, const char *process);
@@ -190,6 +193,7 @@ struct sim_site {
     const void *caller; /* return address */
     const char *verb;
     uint64_t calls, hits[SIM_FAULT_KINDS];
+    bool met[SIM_FAULT_KINDS]; /* it was called while that kind was armed */
 };
 #define SIM_SITES_MAX 512
 /* Inside the simulator: what this thread allocates now is not the library's. */

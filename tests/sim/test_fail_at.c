@@ -47,6 +47,7 @@ struct fixture {
     uint32_t evicted;  /* contents that were taken away; under the simulator's lock */
     uint32_t grace_ms; /* of stores that are opened; 0: the usual one */
     uint32_t ttl_s;    /* likewise; 0: blocks do not age */
+    uint32_t poll_ms;  /* likewise; 0: the usual one */
     bool owed;         /* the event that says that the memory of a direct get is free */
     uint32_t carried;  /* first blocks that are to be there in spite of evictions */
 };
@@ -102,6 +103,7 @@ static int open_store(struct fixture *f, uint32_t host, const char *process, uin
                                 .evict_grace_ms = f->grace_ms,
                                 .breaker_probe_ms = 20,
                                 .sync_ms = 3600 * 1000,
+                                .poll_ms = f->poll_ms,
                                 .ttl_seconds = f->ttl_s};
 
     return cistern_open(&o, out);
@@ -234,9 +236,12 @@ static void with_direct(struct fixture *f)
          "memory");
 }
 
+/* Which the store hears of from a refresh, and by itself not. */
 static void with_news(struct fixture *f)
 {
-    with_store(f);
+    f->poll_ms = HOUR_MS;
+    need(f, open_store(f, 0, "a", CISTERN_OPEN_NO_BELL, false, &f->c) == 0, "open");
+    f->poll_ms = 0;
     need(f, open_store(f, 1, "b", 0, true, &f->other) == 0, "open");
     need(f, f->other && put_some(f, f->other, 0, BLOCKS), "put");
 }
