@@ -24,7 +24,8 @@
 #include "base/fault.h"
 #include "engine/heat.h"
 
-#define NOTE_LISTINGS 1000u /* as long a note is kept whose segment nobody saw */
+#define NOTE_LISTINGS 1000u           /* as long a note is kept whose segment nobody saw */
+#define BARE_NS       (60 * NS_PER_S) /* twice as long as 3FS may miss a name */
 
 /* ---- What the contents say ---- */
 
@@ -120,7 +121,8 @@ static bool apply_note(cistern *c, const struct dead_note *d, bool *absent)
     else if (index_remove_copy(c->index, &key, (uint32_t)number, d->offset))
         heat_lost(&c->segs.at[number], 1);
     else
-        *absent = !c->segs.at[number].own && !c->segs.at[number].ended;
+        *absent =
+            !c->segs.at[number].own && (!c->segs.at[number].ended || c->segs.at[number].bare_ns);
     return true;
 }
 
@@ -224,12 +226,10 @@ static int begin(void *arg, struct contents_job *job)
     if (job->want_data &&
         job->data_rc == -ENOENT) /* it was made before the first frame was written */
         contents_open_data(&c->follower->reader, job);
-    if (job->want_data && job->data_rc && (job->data_rc != -ENOENT || !c->follower->first))
-        /* A later look may have more luck. On 3FS a host that missed a name, because it looked
-         * while the segment was being made, goes on to miss it for seconds. */
-        return err_set(job->data_rc == -ENOENT ? -EAGAIN : job->data_rc,
-                       "the data file cannot be opened: %s", cistern_error_string(job->data_rc));
-    if (c->follower->fresh) { /* read once more, from its beginning */
+    if (job->want_data && job->data_rc && job->data_rc != -ENOENT)
+        return err_set(job->data_rc, "the data file cannot be opened: %s",
+                       cistern_error_string(job->data_rc)); /* a later look may have more luck */
+    if (c->follower->fresh) {                               /* read once more, from its beginning */
         number = segtab_find(&c->segs, job->header.segment_id);
         job->number = (uint32_t)number;
         job->held = number >= 0 && segment_hold(&c->segs, job->number);
@@ -240,6 +240,8 @@ static int begin(void *arg, struct contents_job *job)
     s.cursor = job->cursor;
     s.cursor.key = NULL;
     s.seen = c->follower->listing;
+    if (job->want_data && job->data_rc) /* what it says of other segments counts all the same */
+        s.bare_ns = clock_boot_ns() + BARE_NS;
     c->follower->opened = true;
     number = segtab_add(&c->segs, &s);
     if (number < 0)
@@ -254,7 +256,7 @@ static int begin(void *arg, struct contents_job *job)
     if (!(job->held = segment_hold(&c->segs, job->number)))
         return err_set(-ENOENT, "the segment was forgotten at once");
     metric_add(&c->metrics, METRIC_segments_opened, 1);
-    if (job->want_data && job->data_rc) {
+    if (job->want_data && job->data_rc && c->follower->first) {
         metric_add(&c->metrics, METRIC_data_missing, 1);
         log_line(&c->cfg.log, LOG_WARN,
                  "%s: a data file of writer %016llx cannot be opened (%s): its blocks are misses",

@@ -119,6 +119,27 @@ static void forget_vanished(cistern *c)
     }
 }
 
+/* On 3FS a host that missed a name, because it looked while the segment was being made, goes on to
+ * miss it for seconds: a segment whose data came to light is taken up once more, with its blocks.
+ */
+static void look_for_data(cistern *c)
+{
+    uint32_t i, n = atomic_load(&c->segs.count);
+
+    for (i = 0; i < n; i++) {
+        struct segment *s = &c->segs.at[i];
+
+        if (!s->bare_ns || !segtab_in_use(&c->segs, i))
+            continue;
+        if (clock_boot_ns() >= s->bare_ns) {
+            s->bare_ns = 0;
+        } else if (!gone_file(c, s->shard, s->writer, s->seq, ".seg")) {
+            peer_look_again(peers_find(&c->follower->peers, s->shard, s->writer), s->seq);
+            gone_forget(c, i);
+        }
+    }
+}
+
 static int list_names(cistern *c)
 {
     struct follower *f = c->follower;
@@ -126,6 +147,7 @@ static int list_names(cistern *c)
     uint32_t s;
     int rc = 0;
 
+    look_for_data(c);
     f->listing++;
     for (s = 0; s < c->cfg.shards && !rc; s++) {
         if (!follow_wants(c, s))

@@ -167,6 +167,7 @@ static void fill(struct segment *to, const struct segment *from)
     to->cursor = from->cursor;
     to->seen = from->seen;
     to->ended = from->ended;
+    to->bare_ns = from->bare_ns;
     to->link = 0;
     to->freed_ns = 0;
 }

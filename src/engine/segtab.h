@@ -44,8 +44,9 @@ struct segment {
     _Atomic uint64_t blocks, extents, lost, used, births, uses, depths;
     /* Of the follower's thread. */
     struct toc_cursor cursor;
-    uint32_t seen; /* listing that last showed its contents; 0 = none yet */
-    bool ended;    /* no more contents will come */
+    uint32_t seen;    /* listing that last showed its contents; 0 = none yet */
+    bool ended;       /* no more contents will come */
+    uint64_t bare_ns; /* its data was not there, and is asked for until then; 0 = it is not */
     /* Of the table. */
     uint32_t link;     /* next leaving or free number + 1; 0 = none */
     uint64_t freed_ns; /* when its data file was closed */

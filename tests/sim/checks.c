@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "engine/engine.h"
 #include "segment/toc.h"
 #include "pace.h"
 #include "world.h"
@@ -146,6 +147,8 @@ static void compare(struct world *w, uint32_t store, const uint16_t rebuilt[KEYS
                            "block %u of shard %u: parts %x after a fresh open, %x in "
                            "store %u",
                            k, s->shard, rebuilt[k], live[k], store);
+            w->differs_store = store;
+            w->differs_block = k;
             return;
         }
     }
@@ -208,6 +211,31 @@ static void compare_all(struct world *w, uint32_t shard, const uint16_t rebuilt[
     }
 }
 
+/* Where a store has a block, and what it knows of each segment: for whoever looks into a failure.
+ */
+static void print_view(cistern *c, const char *who, uint32_t block)
+{
+    struct index_place at;
+    cistern_key key;
+    uint32_t i;
+
+    world_key(block, &key);
+    if (index_find(c->index, &key, &at))
+        printf("  %s: block %u is in segment %u at page %u\n", who, block, at.segment,
+               at.info.offset);
+    for (i = 0; i < atomic_load(&c->segs.count); i++) {
+        const struct segment *g = &c->segs.at[i];
+
+        if (segtab_in_use(&c->segs, i))
+            printf("  %s: segment %u %016llx-%llu of shard %u:%s%s%s read to %llu, %llu blocks, "
+                   "%llu lost, %u bad\n",
+                   who, i, (unsigned long long)g->writer, (unsigned long long)g->seq, g->shard,
+                   g->own ? " own," : "", g->data.fd < 0 ? " no data," : "",
+                   g->ended ? " ended," : "", (unsigned long long)g->cursor.position,
+                   (unsigned long long)g->blocks, (unsigned long long)g->lost, g->bad);
+    }
+}
+
 /* One fresh open beside the live stores; "" in text or how they differ. The handle, or NULL. */
 static cistern *look_beside(struct world *w, uint32_t shard, char *text, size_t size)
 {
@@ -250,6 +278,10 @@ static void check_shard(struct world *w, uint32_t shard)
     }
     if (text[0])
         world_wrong(w, "rebuilt is not live: %s", text);
+    if (c && text[0] && w->stores[w->differs_store].c) {
+        print_view(c, "fresh", w->differs_block);
+        print_view(w->stores[w->differs_store].c, "live", w->differs_block);
+    }
     if (!c)
         return;
     check_readable(w, shard, c, true);

@@ -1,6 +1,8 @@
 /*
  * test_gone.c - reads of segments that another machine evicted: a miss, forgotten, and no damage;
- * and handles that list no directories let go of evicted files all the same.
+ * and handles that list no directories let go of evicted files all the same. And segments whose
+ * data is not there (yet): what their contents say of others counts, and their blocks when it
+ * comes.
  */
 #include "slow_store.h"
 
@@ -183,13 +185,122 @@ static void who_cannot_list_lets_go(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup_filled, teardown)
 
+/* ---- Contents whose data is not there ---- */
+
+static const char *hidden; /* the newest file of this ending is looked for */
+static char newest[PATH_MAX];
+static struct timespec newest_at;
+
+static int find_newest(const char *path, const struct stat *st, int kind, struct FTW *where)
+{
+    const char *dot = strrchr(path, '.');
+
+    (void)kind;
+    (void)where;
+    if (!dot || strcmp(dot, hidden) != 0 || st->st_mtim.tv_sec < newest_at.tv_sec ||
+        (st->st_mtim.tv_sec == newest_at.tv_sec && st->st_mtim.tv_nsec < newest_at.tv_nsec))
+        return 0;
+    newest_at = st->st_mtim;
+    (void)snprintf(newest, sizeof newest, "%s", path);
+    return 0;
+}
+
+/* The newest file of that ending is elsewhere, or at its place again. */
+static void hide(const struct fixture *f, const char *of, char was[PATH_MAX])
+{
+    char away[PATH_MAX + 8];
+
+    hidden = of;
+    newest_at = (struct timespec){0};
+    assert_int_equal(nftw(f->s.dir, find_newest, 16, FTW_PHYS), 0);
+    (void)snprintf(was, PATH_MAX, "%s", newest);
+    (void)snprintf(away, sizeof away, "%s.away", was);
+    assert_int_equal(rename(was, away), 0);
+}
+
+static void show(const char *was)
+{
+    char away[PATH_MAX + 8];
+
+    (void)snprintf(away, sizeof away, "%s.away", was);
+    assert_int_equal(rename(away, was), 0);
+}
+
+/* A writer puts the second half and deletes the first block, whose segment is another's. */
+static void delete_and_put(struct fixture *f)
+{
+    reopen(f);
+    assert_int_equal(cistern_delete(f->c, &f->keys[0], 1), 1);
+    put_is(f, N, N, CISTERN_STORED);
+    assert_int_equal(cistern_close(f->c), 0);
+    f->c = NULL;
+}
+
+static void blocks_come_when_their_data_does(void **state)
+{
+    struct fixture *f = *state;
+    char data[PATH_MAX];
+
+    delete_and_put(f);
+    hide(f, ".seg", data);
+    f->s.o.list_ms = f->s.o.poll_ms = HOUR;
+    open_ok(f);
+    assert_int_equal(metric(f, "data_missing"), 1);
+    get(f, 0, 2 * N, 0);
+    all_are(f, 0, 1, CISTERN_MISS); /* deleted */
+    all_are(f, 1, N - 1, CISTERN_HIT);
+    all_are(f, N, N, CISTERN_MISS);
+    assert_int_equal(cistern_refresh(f->c, LONG_MS), 0); /* still not there */
+    get(f, N, N, 0);
+    all_are(f, N, N, CISTERN_MISS);
+    show(data);
+    assert_int_equal(cistern_refresh(f->c, LONG_MS), 0);
+    get_hits(f, 1, 2 * N - 1);
+    get(f, 0, 1, 0);
+    all_are(f, 0, 1, CISTERN_MISS);
+    nothing_is_bad(f);
+}
+
+/* Contents that cannot be read at the open, and data that is not there when they can be. */
+static void deletions_count_without_the_data(void **state)
+{
+    struct fixture *f = *state;
+    char data[PATH_MAX];
+
+    delete_and_put(f);
+    hide(f, ".seg", data);
+    f->s.o.list_ms = f->s.o.poll_ms = HOUR;
+    rule(&f->slow->read[SLOW_TOC], SLOW_FAIL, EIO, 0, 0);
+    open_ok(f);
+    get(f, 0, 2 * N, 0);
+    all_are(f, 0, 2 * N, CISTERN_MISS);
+    all_pass(f->slow);
+    assert_int_equal(cistern_refresh(f->c, LONG_MS), 0);
+    get(f, 0, 2 * N, 0);
+    all_are(f, 0, 1, CISTERN_MISS);
+    all_are(f, 1, N - 1, CISTERN_HIT);
+    all_are(f, N, N, CISTERN_MISS);
+    show(data);
+    assert_int_equal(cistern_refresh(f->c, LONG_MS), 0);
+    get_hits(f, 1, 2 * N - 1);
+    get(f, 0, 1, 0);
+    all_are(f, 0, 1, CISTERN_MISS);
+    nothing_is_bad(f);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        TEST(falls_short_and_is_gone),     TEST(is_stale_and_gone),
-        TEST(is_not_there_and_gone),       TEST(fails_and_is_gone),
-        TEST(an_error_is_no_damage),       TEST(no_answer_decides_nothing),
-        TEST(who_does_not_follow_lets_go), TEST(who_cannot_list_lets_go),
+        TEST(falls_short_and_is_gone),
+        TEST(is_stale_and_gone),
+        TEST(is_not_there_and_gone),
+        TEST(fails_and_is_gone),
+        TEST(an_error_is_no_damage),
+        TEST(no_answer_decides_nothing),
+        TEST(who_does_not_follow_lets_go),
+        TEST(who_cannot_list_lets_go),
+        TEST(blocks_come_when_their_data_does),
+        TEST(deletions_count_without_the_data),
     };
 
     if (argc > 1)
