@@ -1,6 +1,6 @@
 # Tests. Each tests/unit/test_*.c is one cmocka program on the internal archives, so that it can look inside a layer.
 #
-#   make test                 unit programs first, then every target named test-* that a fragment of mk/ defines
+#   make test                 the unit programs and every target named test-* that a fragment of mk/ defines
 #   make test-unit            the unit programs
 #   make test-unit T=toc      those whose name contains "toc"
 #
@@ -16,6 +16,11 @@ TEST_MAKE   = $(MAKE) --no-print-directory O=$(O)
 RUN_TESTS   = tests/harness/run --logs $(TEST_LOGS) --make "$(TEST_MAKE)"
 MK_TARGETS  = $(shell sed -n 's/^\(test-[a-z0-9-]*\):.*/\1/p' mk/*.mk)
 TEST_TARGETS += $(filter-out test-unit,$(MK_TARGETS))
+# The longest first, so that the last ones to end are short.
+TEST_FIRST    = $(filter $(TEST_TARGETS),test-sim test-encrypted test-metrics test-conform test-live-page test-admin-faults)
+TEST_ORDER    = $(TEST_FIRST) $(sort $(filter-out $(TEST_FIRST),$(TEST_TARGETS)))
+# So many tests side by side.
+TEST_SIDE  ?= $(shell nproc)
 # As many jobs as CPUs, unless make was told already.
 TEST_JOBS   = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
 export CISTERN_BUILD := $(abspath $(O))
@@ -47,15 +52,17 @@ PYTEST := /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider
 test-harness: setup-test $(O)/tests/harness/no_uring
 	@$(PYTEST) tests/harness
 
-.PHONY: unit-programs test-unit test
+.PHONY: unit-programs builds-for-tests test-unit test
 unit-programs: setup-test $(UNIT_PROGS)
+# and what the targets need: 99-builds.mk
+builds-for-tests: unit-programs
 
 # What does not build is a failure of its own and does not keep the rest from running.
 test-unit: setup-test
 	-@$(MAKE) --no-print-directory -k $(TEST_JOBS) $(USRBIO_SO) unit-programs
-	@$(RUN_TESTS) build:unit-programs $(UNIT_RUN)
+	@$(RUN_TESTS) --jobs $(TEST_SIDE) build:unit-programs $(UNIT_RUN)
 
 test: setup-test
-	-@$(MAKE) --no-print-directory -k $(TEST_JOBS) all unit-programs
-	@$(RUN_TESTS) build:all build:unit-programs $(UNIT_RUN) $(addprefix target:,$(sort $(TEST_TARGETS))) \
+	-@$(MAKE) --no-print-directory -k $(TEST_JOBS) all builds-for-tests
+	@$(RUN_TESTS) --jobs $(TEST_SIDE) build:all build:builds-for-tests $(addprefix target:,$(TEST_ORDER)) $(UNIT_RUN) \
 	    $(foreach t,$(sort $(TEST_TARGETS)),$(if $(TIMEOUT_$(t)),--timeout-of $(t)=$(TIMEOUT_$(t))))

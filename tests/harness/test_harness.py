@@ -56,6 +56,17 @@ def test_runner_ends_what_hangs(tmp_path):
     assert rc == 1 and last == "0 passed, 1 failed" and "no end after" in text
 
 
+def test_runner_runs_side_by_side_what_is_built(tmp_path):
+    """Each of two waits for the other's mark, and both for what a build leaves."""
+    meet = "touch %s; n=0; until [ -e %s ] || [ $n = 300 ]; do sleep 0.1; n=$((n + 1)); done; " \
+           "[ -e %s ] && [ -e built ] && echo '1 passed, 0 failed'"
+    items = [program(tmp_path, a, meet % (a + ".here", b + ".here", b + ".here")) for a, b in ("xy", "yx")]
+    make = program(tmp_path, "make", "sleep 0.3; touch built")
+    rc, last, text = run(tmp_path, "--jobs", "2", "--make", make, *items, "build:it")
+    assert (rc, last) == (0, "2 passed, 0 failed"), text
+    assert text.index(" it ") < min(text.index(" x "), text.index(" y "))
+
+
 def test_runner_fails_when_there_is_nothing_to_run(tmp_path):
     assert run(tmp_path)[:2] == (1, "0 passed, 0 failed")
     assert run(tmp_path, str(tmp_path / "absent"))[:2] == (1, "0 passed, 1 failed")
