@@ -31,7 +31,7 @@ $(FUZZ_O)/obj/%.o: %.c | setup-fuzz
 # What takes bytes from disk, from a caller or from a command line, and what that needs.
 FUZZ_SRC := $(BASE_SRC) $(sort $(foreach d,io pool key segment admin,$(wildcard src/$(d)/*.c))) \
             src/engine/config.c src/engine/policy.c src/engine/contents.c src/engine/options.c \
-            src/engine/cluster.c src/engine/cluster_file.c
+            src/engine/cluster.c src/engine/cluster_file.c $(wildcard src/metrics/*.c)
 $(FUZZ_O)/libcistern.a: $(call fuzz_objs,$(FUZZ_SRC))
 	rm -f $@ && ar rcs $@ $^
 $(FUZZ_O)/libusrbio.a: $(call fuzz_objs,$(USRBIO_SRC))

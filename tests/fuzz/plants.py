@@ -25,6 +25,8 @@ PLANTS = {
     "pin-length": ("pin", "src/segment/pin.c", "        len != sizeof(struct pin_header) + 32 * (size_t)p.nkeys ||", ""),
     "head-host": ("head", "src/segment/header.c",
                   " || h->host[sizeof h->host - 1] != '\\0')", ")"),
+    "page-length": ("page", "src/metrics/page.c", "    if (n > in->len - in->used)\n        return NULL;\n", ""),
+    "page-bounds": ("page", "src/metrics/page.c", "if (s->bounds[i] <= s->bounds[i - 1])", "if (s->bounds[i] < s->bounds[i - 1])"),
     "head-range": ("head", "src/segment/header.c", "h->first_seq > h->next_seq ||", ""),
     "head-touches": ("head", "src/segment/header.c", "i < HEAD_TOUCHES_MAX ? le32_load", "i <= HEAD_TOUCHES_MAX ? le32_load"),
     "name-digit": ("names", "src/segment/names.c", "s[i] <= '9'", "s[i] <= ':'"),

@@ -234,6 +234,23 @@ def importing():
     yield "skipped", b"\0\0" + b"\1" + bytes([2, 2, 250]) + u16(9) + bytes([1]) + u16(10)
 
 
+def page():
+    def change(*places):
+        return b"".join(u16(at) + bytes([by]) for at, by in places)
+
+    yield "real", b"\0" + u16(0)
+    yield "shorter", b"\1" + u16(9)
+    yield "kind", b"\1" + u16(0) + change((128 + 48, 2))
+    yield "lengths", b"\1" + u16(0) + change((130, 255), (131, 1))
+    yield "head", b"\1" + u16(0) + change((12, 16), (76, 1), (80, 3))
+    counter = b"\0\0" + u16(2) + u16(2) + u16(3) + u64(5) + b"a\0b\0\0\0\0"
+    histogram = b"\2\2" + u16(2) + u16(2) + u16(8) + u64(9) + b"h\0b\0\0\0\0\0" + u64(1) + u64(2) + u64(0) * 2
+    yield "counter", b"\3" + u16(0) + counter + b"\1"  # how many there are stands in the last byte
+    yield "histogram", b"\3" + u16(0) + histogram + u64(1 << 56)
+    yield "level", b"\3" + u16(0) + histogram[:-24] + u64(1) + u64(0) * 2 + u64(1 << 56)
+    yield "both", b"\3" + u16(0) + counter + b"\0" + histogram + u64(2 << 56)
+
+
 def names():
     yield "data", b"0123456789abcdef-00000001.seg"
     yield "contents", b"00000000000000a1-ffffffff.toc"
@@ -290,7 +307,7 @@ def sealed():
     yield "torn", b"\0" + u16(0) + change((4096 + 60, 1))
 
 
-TARGETS = {f.__name__.replace("importing", "import"): f for f in (importing, toc_header, pin, head, frames, growing, contents, root, space_text, space_struct, options, clusters, cli, names,
+TARGETS = {f.__name__.replace("importing", "import"): f for f in (importing, toc_header, pin, head, page, frames, growing, contents, root, space_text, space_struct, options, clusters, cli, names,
                                    usrbio, sealed)}
 
 
