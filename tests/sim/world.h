@@ -123,7 +123,7 @@ struct world {
     uint32_t opens;
     bool lenient; /* and that is only counted */
     int verbose;
-    uint32_t differs_store, differs_block; /* where a fresh open last found something else */
+    uint32_t differs_block; /* of which a fresh open last found something else */
     char wrong[640];
 };
 
