@@ -20,6 +20,8 @@ int bench_put(struct bench_run *run);
 int bench_get(struct bench_run *run, bool in_order, bool random, bool guarded);
 /* Puts and gets of a store that another process has open too, with a capacity. */
 int bench_share(struct bench_run *run);
+/* Gets beside a process that reads the statistics page. */
+int bench_scrape(struct bench_run *run);
 /* Put and get of an encrypted store beside a plain one and the cipher alone. */
 int bench_encrypt(struct bench_run *run, bool put, bool in_order, bool random);
 int bench_match(struct bench_run *run);

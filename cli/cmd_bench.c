@@ -17,8 +17,8 @@
 #define MIB (1024 * KIB)
 #define GIB (1024 * MIB)
 
-static const char *const figure_names[] = {"put",   "get", "rand", "guard", "share",
-                                           "match", "key", "open", "all"};
+static const char *const figure_names[] = {"put",    "get",   "rand", "guard", "share",
+                                           "scrape", "match", "key",  "open",  "all"};
 
 #define NFIGURES (sizeof(figure_names) / sizeof(figure_names[0]))
 
@@ -37,6 +37,8 @@ static const char about[] =
     "  guard  gets with the breaker and the cost gate on, beside gets with both off\n"
     "  share  puts and gets beside another process, with following, bell and a capacity, beside\n"
     "         the same without them\n"
+    "  scrape gets beside a process that reads the numbers four times a second, beside gets of\n"
+    "         which nobody takes notice\n"
     "  match  nanoseconds a key, beside one random line of memory a key\n"
     "  key    derivation of the keys of 512 tokens\n"
     "  open   match-only open of a root, beside read() of its contents files\n"
@@ -178,6 +180,8 @@ static int figures_take(struct bench_run *run, const struct words *w)
 
     if (r == CLI_OK && named(w, "share"))
         r = bench_share(run);
+    if (r == CLI_OK && named(w, "scrape"))
+        r = bench_scrape(run);
     if (r == CLI_OK && asked(w, "match"))
         r = bench_match(run);
     if (r == CLI_OK && asked(w, "key"))
@@ -221,7 +225,8 @@ static int word_check(const char *word)
         return cli_fail(CLI_USAGE, "bench cannot measure '%s'; did you mean '%s'?", word, near);
     return cli_fail(
         CLI_USAGE,
-        "bench cannot measure '%s'; it can: put, get, rand, share, match, key, open, all", word);
+        "bench cannot measure '%s'; it can: put, get, rand, share, scrape, match, key, open, all",
+        word);
 }
 
 static int words_check(const struct words *w)

@@ -92,7 +92,7 @@ _cistern()
         ;;
     bench)
         if [ "$COMP_CWORD" -eq 2 ] && [ "${cur:0:1}" != - ]; then
-            mapfile -t COMPREPLY < <(compgen -W "put get rand guard match key open all" -- "$cur")
+            mapfile -t COMPREPLY < <(compgen -W "put get rand guard share scrape match key open all" -- "$cur")
             return
         fi
         mapfile -t COMPREPLY < <(compgen -W "--dir --root --keep --block --parts --total --count

@@ -259,6 +259,15 @@ def test_bench_json_has_pairs_and_a_ratio(what, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_bench_scrape_reads_the_numbers_meanwhile(tmp_path):
+    r = run("bench", "scrape", "--dir", tmp_path, "--block", BLOCK, "--total", TOTAL, "--json", *SMALL)
+    assert r.returncode == 0, words(r)
+    figure, = json.loads(r.stdout)["figures"]
+    assert figure["what"] == "get, watched"
+    assert int(figure["remark"].split()[0]) >= 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_bench_share_measures_both_ways_and_leaves_nothing(tmp_path):
     r = run("bench", "share", "--dir", tmp_path, "--block", BLOCK, "--total", TOTAL, "--json", *SMALL)
     assert r.returncode == 0, words(r)
