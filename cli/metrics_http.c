@@ -113,6 +113,8 @@ int listener_open(const char *where, struct listener *l)
                         "[::1]:9464",
                         where);
     r = getaddrinfo(host, port, &hints, &list);
+    if (r != 0 && strcmp(host, "localhost") == 0) /* also where no /etc/hosts says so */
+        r = getaddrinfo("127.0.0.1", port, &hints, &list);
     if (r != 0)
         return cli_fail(CLI_ENVIRONMENT, "--listen %s: no such address: %s", where,
                         gai_strerror(r));
