@@ -236,6 +236,21 @@ static void delete_and_put(struct fixture *f)
     f->c = NULL;
 }
 
+/* What was deleted is, what was put is not there; and is when its data is. */
+static void comes_with(struct fixture *f, const char *data)
+{
+    get(f, 0, 2 * N, 0);
+    all_are(f, 0, 1, CISTERN_MISS); /* deleted */
+    all_are(f, 1, N - 1, CISTERN_HIT);
+    all_are(f, N, N, CISTERN_MISS);
+    show(data);
+    assert_int_equal(cistern_refresh(f->c, LONG_MS), 0);
+    get_hits(f, 1, 2 * N - 1);
+    get(f, 0, 1, 0);
+    all_are(f, 0, 1, CISTERN_MISS);
+    nothing_is_bad(f);
+}
+
 static void blocks_come_when_their_data_does(void **state)
 {
     struct fixture *f = *state;
@@ -246,19 +261,8 @@ static void blocks_come_when_their_data_does(void **state)
     f->s.o.list_ms = f->s.o.poll_ms = HOUR;
     open_ok(f);
     assert_int_equal(metric(f, "data_missing"), 1);
-    get(f, 0, 2 * N, 0);
-    all_are(f, 0, 1, CISTERN_MISS); /* deleted */
-    all_are(f, 1, N - 1, CISTERN_HIT);
-    all_are(f, N, N, CISTERN_MISS);
     assert_int_equal(cistern_refresh(f->c, LONG_MS), 0); /* still not there */
-    get(f, N, N, 0);
-    all_are(f, N, N, CISTERN_MISS);
-    show(data);
-    assert_int_equal(cistern_refresh(f->c, LONG_MS), 0);
-    get_hits(f, 1, 2 * N - 1);
-    get(f, 0, 1, 0);
-    all_are(f, 0, 1, CISTERN_MISS);
-    nothing_is_bad(f);
+    comes_with(f, data);
 }
 
 /* Contents that cannot be read at the open, and data that is not there when they can be. */
@@ -276,16 +280,7 @@ static void deletions_count_without_the_data(void **state)
     all_are(f, 0, 2 * N, CISTERN_MISS);
     all_pass(f->slow);
     assert_int_equal(cistern_refresh(f->c, LONG_MS), 0);
-    get(f, 0, 2 * N, 0);
-    all_are(f, 0, 1, CISTERN_MISS);
-    all_are(f, 1, N - 1, CISTERN_HIT);
-    all_are(f, N, N, CISTERN_MISS);
-    show(data);
-    assert_int_equal(cistern_refresh(f->c, LONG_MS), 0);
-    get_hits(f, 1, 2 * N - 1);
-    get(f, 0, 1, 0);
-    all_are(f, 0, 1, CISTERN_MISS);
-    nothing_is_bad(f);
+    comes_with(f, data);
 }
 
 int main(int argc, char **argv)
