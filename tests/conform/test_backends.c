@@ -367,7 +367,7 @@ static void waiting_burns_no_cpu(void **state)
         CHECK_EQ(pthread_create(&threads[i], NULL, wait_a_second, which[i]), 0);
     for (int i = 0; i < 3; i++)
         pthread_join(threads[i], NULL);
-    CHECK(cpu_ms() - before < 100);
+    CHECK(cpu_ms() - before < 300); /* one that spins takes 1,000; a sanitizer has a thread too */
     hf3fs_iordestroy(&r);
     hf3fs_iordestroy(&s);
 }
