@@ -223,10 +223,10 @@ static int word_check(const char *word)
     near = args_nearest(word, figure_names, NFIGURES);
     if (near != NULL)
         return cli_fail(CLI_USAGE, "bench cannot measure '%s'; did you mean '%s'?", word, near);
-    return cli_fail(
-        CLI_USAGE,
-        "bench cannot measure '%s'; it can: put, get, rand, share, scrape, match, key, open, all",
-        word);
+    return cli_fail(CLI_USAGE,
+                    "bench cannot measure '%s'; it can: put, get, rand, guard, share, scrape, "
+                    "match, key, open, all",
+                    word);
 }
 
 static int words_check(const struct words *w)

@@ -227,9 +227,10 @@ static int begin(void *arg, struct contents_job *job)
         job->data_rc == -ENOENT) /* it was made before the first frame was written */
         contents_open_data(&c->follower->reader, job);
     if (job->want_data && job->data_rc && job->data_rc != -ENOENT)
+        /* A later look may have more luck. */
         return err_set(job->data_rc, "the data file cannot be opened: %s",
-                       cistern_error_string(job->data_rc)); /* a later look may have more luck */
-    if (c->follower->fresh) {                               /* read once more, from its beginning */
+                       cistern_error_string(job->data_rc));
+    if (c->follower->fresh) { /* read once more, from its beginning */
         number = segtab_find(&c->segs, job->header.segment_id);
         job->number = (uint32_t)number;
         job->held = number >= 0 && segment_hold(&c->segs, job->number);

@@ -314,7 +314,7 @@ static void check_at_once(struct world *w, uint32_t shard)
     uint16_t masks[KEYS];
 
     if (c && masks_of(w, c, masks))
-        check_rebuilt(w, shard, c, true, masks);
+        check_rebuilt(w, shard, c, w->o.manners.entry_cache, masks);
     (void)cistern_close(c);
 }
 
