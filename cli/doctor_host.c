@@ -393,7 +393,9 @@ void check_files(const struct doctor *d, struct doctor_finding *f)
                    FILES_MOST);
         doctor_mend(f, "ulimit -n %u; systemd: LimitNOFILE=%u", FILES_MOST, FILES_MOST);
     } else if (limit < FILES_FEW) {
-        doctor_say(f, DOCTOR_WARN, "%llu files may be open; a store holds two for each segment",
+        doctor_say(f, DOCTOR_WARN,
+                   "%llu files may be open: a store keeps an eighth of that many data files open "
+                   "and opens others when they are read, which costs time on 3FS",
                    (unsigned long long)limit);
         doctor_mend(f, "ulimit -n 65536; systemd: LimitNOFILE=65536");
     } else {

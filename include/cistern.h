@@ -231,9 +231,12 @@ struct cistern_options {
     const char *cluster;   /* the network cluster of this host; default: the one that has a pattern
                               for its name */
     const char *host;      /* that name; default: the machine's. In a container: of its node */
-    int32_t stat_page; /* 0 or 1 = on, -1 = off: twice a second the numbers of the handle go to a
-                          file of about 14 KiB in /dev/shm, readable by its user, where `cistern
-                          metrics` and `cistern stat` find them. Without /dev/shm it is off */
+    int32_t stat_page;   /* 0 or 1 = on, -1 = off: twice a second the numbers of the handle go to a
+                            file of about 14 KiB in /dev/shm, readable by its user, where `cistern
+                            metrics` and `cistern stat` find them. Without /dev/shm it is off */
+    uint32_t open_files; /* data files that stay open when nobody reads them, of two descriptors
+                            each; default an eighth of RLIMIT_NOFILE, a quarter of the descriptors.
+                            Further ones are opened when they are read */
 };
 
 /*

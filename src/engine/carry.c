@@ -20,6 +20,7 @@
 #include "base/hash.h"
 #include "base/le.h"
 #include "engine/capacity.h"
+#include "engine/files.h"
 #include "engine/renew.h"
 #include "engine/sealed.h"
 #include "engine/writer_internal.h"
@@ -38,6 +39,7 @@ struct unit {
 
 struct job {
     uint32_t number; /* held */
+    bool taken;      /* its data file is */
     uint64_t writer, seq;
     struct block_info *blocks; /* by offset; NULL = no job */
     size_t count, room, next;
@@ -90,6 +92,8 @@ static struct carry *carry_get(cistern *c)
 
 static void end_job(cistern *c, struct job *job)
 {
+    if (job->taken)
+        file_give(c, job->number);
     segment_release(&c->segs, job->number);
     free(job->blocks);
     *job = (struct job){0};
@@ -114,13 +118,13 @@ void carry_close(cistern *c)
     c->capacity->carry = NULL;
 }
 
-static bool has_jobs(const struct carry *y)
+static struct job *next_job(struct carry *y)
 {
     uint32_t i;
 
     for (i = 0; i < JOBS && !y->jobs[i].blocks; i++)
         ;
-    return i < JOBS;
+    return i < JOBS ? &y->jobs[i] : NULL;
 }
 
 /* ---- Deletions of what is on its way ---- */
@@ -228,7 +232,7 @@ void carry_begin(cistern *c, uint32_t number, const struct policy_segment *victi
         ;
     if (!y || y->lost || i == JOBS || !segment_hold(&c->segs, number))
         return;
-    if (!has_jobs(y) && !atomic_load(&y->ready))
+    if (!next_job(y) && !atomic_load(&y->ready))
         clear_marks(y);
     job.erased = atomic_load(&y->erased);
     y->choosing = &job;
@@ -237,7 +241,7 @@ void carry_begin(cistern *c, uint32_t number, const struct policy_segment *victi
         job.count = 0;
     if (job.count)
         cut_to_limit(c, &job, victim);
-    if (job.count && !segtab_closed(&c->segs, number)) {
+    if (job.count && c->segs.at[number].has_data) {
         y->jobs[i] = job;
         return;
     }
@@ -408,6 +412,7 @@ static bool read_unit(cistern *c, struct job *job)
     got = read_run(c, &s->data, u, from);
     if (got == -ETIMEDOUT) {
         y->lost = true;
+        job->taken = false; /* storage may still read it: never shut */
         pool_quarantine(c->write_pool, u->slot);
         u->slot = NULL;
         return false;
@@ -470,11 +475,8 @@ void carry_drop(struct writer *w)
 /* The keeper's part of a step, with the files as they are. */
 static bool step(cistern *c, struct carry *y)
 {
-    struct job *job = NULL;
-    uint32_t i;
+    struct job *job = next_job(y);
 
-    for (i = 0; y && i < JOBS && !job; i++)
-        job = y->jobs[i].blocks ? &y->jobs[i] : NULL;
     if (!job || atomic_load_explicit(&y->ready, memory_order_acquire))
         return job != NULL;
     if (y->lost || engine_tripped(c) || atomic_load(&c->closing)) {
@@ -485,7 +487,7 @@ static bool step(cistern *c, struct carry *y)
         end_job(c, job);
         return true;
     }
-    if (!pace_reads(c) || !(y->unit.slot = spare_slot(c)))
+    if (!job->taken || !pace_reads(c) || !(y->unit.slot = spare_slot(c)))
         return true;
     if (read_unit(c, job)) {
         fault_point("carry.read");
@@ -499,6 +501,22 @@ static bool step(cistern *c, struct carry *y)
     return true;
 }
 
+/* The file of the job that is next: an open may hang, and the files of others are not to wait for
+ * it. */
+static void open_next(cistern *c, struct carry *y)
+{
+    struct job *job = next_job(y);
+    int rc;
+
+    if (!job || job->taken || y->lost || atomic_load_explicit(&y->ready, memory_order_acquire) ||
+        engine_tripped(c) || atomic_load(&c->closing))
+        return;
+    rc = file_take_now(c, job->number);
+    job->taken = !rc;
+    if (rc && rc != -EAGAIN)
+        end_job(c, job);
+}
+
 bool carry_step(cistern *c)
 {
     struct carry *y = c->capacity ? c->capacity->carry : NULL;
@@ -506,6 +524,7 @@ bool carry_step(cistern *c)
 
     if (!y)
         return false;
+    open_next(c, y);
     (void)pthread_mutex_lock(&c->renew->files);
     more = begin_anew(c, y) ? step(c, y) : true;
     (void)pthread_mutex_unlock(&c->renew->files);

@@ -174,6 +174,7 @@ static int take_numbers(const struct cistern_options *o, struct config *c)
     c->silence_asked = o->silence_ms != 0;
     c->free_floor_bytes = o->free_floor_bytes;
     c->stat_page = o->stat_page >= 0;
+    c->open_files = o->open_files;
     c->carry_over = o->carry_over >= 0;
     c->ttl_seconds = o->ttl_seconds;
     c->write_budget_bytes_per_day = o->write_budget_bytes_per_day;

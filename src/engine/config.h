@@ -28,6 +28,7 @@ struct config {
     uint64_t read_iov_bytes, write_iov_bytes, slot_bytes;
     uint32_t open_timeout_ms, get_timeout_ms, put_timeout_ms, read_timeout_ms, write_timeout_ms;
     uint32_t io_blocks, io_bytes, lanes, depth, max_ops, sync_ms, close_timeout_ms;
+    uint32_t open_files;                         /* 0: by the limit of the process */
     uint32_t breaker_failures, breaker_probe_ms; /* failures 0: no breaker */
     uint32_t negative_ms, aside_failures;
     uint32_t prefill_rate, block_tokens, shadow_every;

@@ -11,6 +11,7 @@
 
 #include "base/bits.h"
 #include "base/clock.h"
+#include "io/process.h"
 
 #define PIECE     (1u << 20)
 #define SLICE_NS  (50 * NS_PER_MS)
@@ -19,7 +20,11 @@
     128u /* where an open is a round trip: at most 3 in sequence per 100 segments                  \
           */
 #define OPENERS_LOCAL 4u
-#define OPEN_MAX      1024u /* contents that are open at once: a process has only so many files */
+/* Jobs whose files are open at once, of up to four descriptors each, as a part of what the process
+ * may have. */
+#define OPEN_MAX      1024u
+#define OPEN_LEAST    8u
+#define OPEN_PART     10u
 #define OPENER_LOAD   16u /* files that make one more thread worth it, where it is a system call */
 
 /* What of a reader is storage's. */
@@ -69,6 +74,7 @@ int contents_reader_open(struct contents_reader *r, struct io *io, uint64_t time
 
     r->io = io;
     r->timeout_ns = timeout_ns;
+    r->open_max = min_u64(OPEN_MAX, max_u64(OPEN_LEAST, process_files_max() / OPEN_PART));
     rc = r->crypt ? cipher_open(&r->cipher) : 0;
     return rc ? rc : make_ways(io, &r->w);
 }
@@ -494,7 +500,7 @@ int contents_run(struct contents_reader *r, struct contents_job *jobs, size_t n)
     int rc = 0;
 
     for (i = 0; i < n && !rc; i += some) {
-        some = min_u64(OPEN_MAX, n - i);
+        some = min_u64(r->open_max, n - i);
         rc = run_some(r, &jobs[i], some);
     }
     for (; i < n; i++) /* not begun */

@@ -63,6 +63,7 @@ struct contents_reader {
     struct contents_ways w;
     bool left;           /* some of before is storage's for good */
     uint64_t timeout_ns; /* one read */
+    uint64_t open_max;   /* jobs whose files are open at once */
     _Atomic bool cancel; /* set by any thread: give up what is under way, begin nothing */
     bool buffered;       /* no O_DIRECT for data files */
     /* Set before contents_reader_open(). With keys plain contents are not believed, without them

@@ -57,6 +57,7 @@ struct follower; /* follow.h */
 struct capacity; /* capacity.h */
 struct doubts;   /* gone.h */
 struct renew;    /* renew.h */
+struct files;    /* files.h */
 struct report;   /* report.h */
 
 enum keeper_job {
@@ -111,9 +112,10 @@ struct cistern {
     struct follower *follower;
     struct capacity *capacity; /* NULL when nothing is written */
     struct renew *renew;       /* NULL when nothing is read either */
-    _Atomic uint32_t epoch;    /* grows when rings, memory and files are replaced */
-    _Atomic uint32_t coming;   /* the epoch that files which are opened now belong to */
-    struct admit *admit;       /* NULL: every block is; see admission.h */
+    struct files *files;
+    _Atomic uint32_t epoch;  /* grows when rings, memory and files are replaced */
+    _Atomic uint32_t coming; /* the epoch that files which are opened now belong to */
+    struct admit *admit;     /* NULL: every block is; see admission.h */
     struct budget budget;
     _Atomic bool retired;         /* the space is: nothing is stored in it; see retire.h */
     _Atomic uint32_t ttl_seconds; /* of the space, as last told; 0 = blocks do not age; see ttl.h */
@@ -208,14 +210,6 @@ void engine_bad_copy(cistern *c, const cistern_key *key, uint32_t segment, uint3
 void engine_aside(cistern *c, uint32_t segment);
 /* Nothing of the segment is to be used. */
 bool engine_is_aside(const cistern *c, uint32_t segment);
-
-/* Its data file can be read: it is open, and not of a daemon of before. By who holds it. */
-static inline bool segment_readable(const cistern *c, uint32_t segment)
-{
-    const struct segment *s = &c->segs.at[segment];
-
-    return s->data.fd >= 0 && s->epoch == atomic_load_explicit(&c->epoch, memory_order_relaxed);
-}
 
 /* The presence for one match; others.c exchanges it meanwhile and frees the old one later. */
 static inline struct presence *others_enter(cistern *c)

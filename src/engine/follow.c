@@ -11,6 +11,7 @@
  * went in, so that none stays.
  */
 #include "engine/carry.h"
+#include "engine/files.h"
 #include "engine/follow.h"
 #include "engine/gone.h"
 
@@ -59,7 +60,7 @@ static int on_block(void *arg, const struct block_info *b)
 
     if (f->number_shard == c->cfg.shard && engine_is_aside(c, f->number))
         return 0;
-    if (f->number_shard == c->cfg.shard && f->number_closed &&
+    if (f->number_shard == c->cfg.shard && f->number_bare &&
         !(c->cfg.flags & CISTERN_OPEN_MATCH_ONLY))
         return 0;
     f->batch[f->batched] = *b;
@@ -237,6 +238,9 @@ static int begin(void *arg, struct contents_job *job)
         return job->held ? 0 : -ENOENT;
     }
     memcpy(s.id, job->header.segment_id, sizeof s.id);
+    s.has_data = job->want_data && !job->data_rc;
+    if (!files_room(c)) /* it is there, and opened when it is read */
+        c->io->ops->file_close(c->io, &job->data);
     s.data = job->data;
     s.cursor = job->cursor;
     s.cursor.key = NULL;
@@ -275,7 +279,7 @@ static int sink_block(void *arg, const struct block_info *b)
         flush_batch(c);
         f->number = f->reader.current->number;
         f->number_shard = f->reader.current->shard;
-        f->number_closed = segtab_closed(&c->segs, f->number);
+        f->number_bare = !c->segs.at[f->number].has_data;
     }
     return on_block(c, b);
 }

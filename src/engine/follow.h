@@ -43,7 +43,7 @@ struct follower {
     bool opened;       /* segments were taken up since */
     struct follow_notes absent;    /* of copies that were not read yet, if they are there at all */
     bool inserted;                 /* blocks were taken up since */
-    bool number_closed;            /* it has no data file */
+    bool number_bare;              /* it has no data file */
     uint32_t number, number_shard; /* segment of the job that is being parsed */
     uint32_t batched;
     struct block_info batch[63];

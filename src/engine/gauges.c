@@ -65,6 +65,7 @@ void gauges_refresh(cistern *c)
                index_memory_bytes(c->index) + (others ? presence_memory_bytes(others) : 0));
     others_leave(c);
     metric_set(m, METRIC_segments, atomic_load(&c->segs.live));
+    metric_set(m, METRIC_data_files_open, atomic_load(&c->segs.open));
     if (c->cfg.write_budget_bytes_per_day)
         metric_set(m, METRIC_write_budget_left_bytes,
                    bucket_left(&c->budget.day, budget_clock_ns()));

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "engine/capacity.h"
+#include "engine/files.h"
 #include "engine/gone.h"
 #include "engine/lane_internal.h"
 #include "engine/memory.h"
@@ -145,12 +146,16 @@ static bool reads_direct(const struct lane *l, const struct op *op)
 static bool open_group(struct lane *l, struct share *s, uint32_t segment, uint64_t from)
 {
     struct group *g = l->free_groups;
+    enum file_state file = g ? file_take(l->c, segment) : FILE_NONE;
     uint8_t *buf = NULL;
 
-    if (!g)
+    if (file == FILE_NONE)
         return false;
-    if (!reads_direct(l, s->op) && !(buf = pool_take(l->c->read_pool)))
+    if (!reads_direct(l, s->op) && !(buf = pool_take(l->c->read_pool))) {
+        if (file == FILE_TAKEN)
+            file_give(l->c, segment);
         return false;
+    }
     l->free_groups = g->link;
     g->link = NULL;
     g->share = s;
@@ -160,7 +165,8 @@ static bool open_group(struct lane *l, struct share *s, uint32_t segment, uint64
     g->segment = segment;
     g->buf = buf;
     g->staged = buf != NULL;
-    g->late = false;
+    g->late = g->struck = false;
+    g->taken = file == FILE_TAKEN;
     g->offset = from;
     g->len = g->issued = 0;
     g->bad_from = UINT64_MAX;
@@ -197,7 +203,7 @@ static bool joins(const struct lane *l, const struct group *g, const struct shar
 
 enum step { STEP_SETTLED, STEP_JOINED, STEP_OTHER, STEP_STUCK };
 
-/* Where to read a block from; true: its segment is held, and its data file is open. A segment that
+/* Where to read a block from; true: its segment is held, and it has a data file. A segment that
  * was forgotten meanwhile gave up its copies, and a copy that was bad before may have come back:
  * there may be another. */
 static bool find_readable(cistern *c, const cistern_key *key, struct index_place *place)
@@ -217,7 +223,7 @@ static bool find_readable(cistern *c, const cistern_key *key, struct index_place
             segment_release(&c->segs, place->segment);
             continue;
         }
-        if (segment_readable(c, place->segment))
+        if (file_readable(c, place->segment))
             return true;
         segment_release(&c->segs, place->segment);
         return false;
@@ -308,7 +314,8 @@ static void bad_part(struct lane *l, const struct group *g, uint32_t i)
 /* It did not arrive: cut, or evicted elsewhere, which gone.c finds out. */
 static uint8_t unread_part(struct lane *l, const struct group *g, uint32_t i)
 {
-    bool lacks = g->error == -EBADMSG || g->error == -ENOENT || g->error == -ESTALE;
+    bool lacks = g->error == -EBADMSG || g->error == -ENOENT || g->error == -ESTALE ||
+                 g->error == DOUBT_NO_FILE;
 
     if (lacks || g->error == -EIO)
         doubt_raise(l->c, &g->places[i], g->error);

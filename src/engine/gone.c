@@ -121,12 +121,28 @@ static bool take(struct doubts *d, struct doubt *out)
     return any;
 }
 
+/* Its data file is lost, or a host of 3FS does not see it yet: what its contents say of others
+ * counts, and its blocks come back if it comes to light (look.c). */
+static void data_lost(cistern *c, uint32_t number)
+{
+    const struct segment *s = &c->segs.at[number];
+
+    if (!gone_file(c, s->shard, s->writer, s->seq, ".seg"))
+        return;
+    metric_add(&c->metrics, METRIC_data_missing, 1);
+    peer_look_again(peers_find(&c->follower->peers, s->shard, s->writer), s->seq);
+    gone_forget(c, number);
+}
+
 static void settle(cistern *c, const struct doubt *x)
 {
     if (!segment_hold(&c->segs, x->segment))
         return; /* forgotten meanwhile */
-    if (memcmp(c->segs.at[x->segment].id, x->id, sizeof x->id) == 0 && ask(c, x->segment) == 0 &&
-        x->error == -EBADMSG) {
+    if (memcmp(c->segs.at[x->segment].id, x->id, sizeof x->id) != 0 || ask(c, x->segment)) {
+        /* another one, or there is nothing to decide */
+    } else if (x->error == DOUBT_NO_FILE) {
+        data_lost(c, x->segment);
+    } else if (x->error == -EBADMSG) {
         metric_add(&c->metrics, METRIC_bad_length_blocks, 1);
         engine_bad_copy(c, &x->key, x->segment, x->offset, DEAD_LENGTH);
     }

@@ -16,14 +16,15 @@
 
 #include "engine/engine.h"
 
-#define DOUBTS 256u
+#define DOUBTS        256u
+#define DOUBT_NO_FILE (-ENOTDIR) /* in place of an error: there was no data file to be opened */
 
 /* A read that did not bring what the index said. */
 struct doubt {
     cistern_key key;
     uint8_t id[16]; /* of the segment */
     uint32_t segment, offset;
-    int error; /* -EBADMSG: it fell short */
+    int error; /* -EBADMSG: it fell short; DOUBT_NO_FILE */
 };
 
 struct doubts {

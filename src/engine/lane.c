@@ -11,23 +11,19 @@
  * ends at once.
  */
 #include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "base/bits.h"
 #include "base/clock.h"
+#include "engine/files.h"
+#include "engine/gone.h"
 #include "engine/lane_internal.h"
-#include "segment/crypt.h"
 #include "engine/memory.h"
 #include "engine/renew.h"
-#include "segment/root.h"
 
 #define SLICE_NS     (500 * 1000ull)  /* longest wait on a ring while new work may come */
 #define SLOT_WAIT_NS (200 * 1000ull)  /* look again for a free slot */
 #define CHECK_NS     (1000 * 1000ull) /* between looks at the deadlines */
 #define IDLE_NS      NS_PER_S
-#define WARM_NS      (50 * NS_PER_MS) /* a slice of the wait for a first read */
 #define NAP_MOST_NS                                                                                \
     (20 * NS_PER_MS) /* between looks at what is late, when nothing else is to do                  \
                       */
@@ -41,6 +37,8 @@ void lane_free_group(struct lane *l, struct group *g)
         pool_give(l->c->read_pool, g->buf);
     else
         op_buffer_free(&l->c->ops, g->op);
+    if (g->taken)
+        file_give(l->c, g->segment);
     segment_release(&l->c->segs, g->segment);
     if (g->before)
         g->before->next = g->next;
@@ -68,13 +66,14 @@ static void share_end(struct lane *l, struct share *s, int status)
         engine_get_done(l->c, op);
 }
 
+/* What still waits for its file is storage's in no way: it is freed at the next turn. */
 static void abandon(struct lane *l, struct group *g)
 {
-    if (g->staged && !g->late)
+    if (g->staged && g->taken && !g->late)
         pool_quarantine(l->c->read_pool, g->buf);
     if (!g->late)
         l->lost += g->ios;
-    g->late = true;
+    g->late = g->taken;
     if (g->share)
         g->share->groups--;
     g->share = NULL;
@@ -211,6 +210,76 @@ static void push_ready(struct lane *l, struct group *g)
     l->ready_last = g;
 }
 
+/* ---- Waiting for files ---- */
+
+static void append_issue(struct lane *l, struct group *g)
+{
+    g->link = NULL;
+    if (l->issue)
+        l->issue_last->link = g;
+    else
+        l->issue = g;
+    l->issue_last = g;
+}
+
+static void wait_for_file(struct lane *l, struct group *g, uint64_t now)
+{
+    g->deadline_ns = now + l->c->cfg.read_timeout_ms * NS_PER_MS;
+    g->epoch = breaker_epoch(&l->c->breaker, BREAKER_READ);
+    g->link = l->waiting;
+    l->waiting = g;
+    file_ask(l->c, g->segment);
+}
+
+/* It cannot be opened: as if it had been read, and nothing came. */
+static void not_opened(struct lane *l, struct group *g, int error)
+{
+    g->issued = g->len;
+    g->bad_from = g->offset;
+    if (error == -ENOENT)
+        g->error = DOUBT_NO_FILE;
+    else
+        group_failed(l, g, error);
+    push_ready(l, g);
+}
+
+/* True: it does not wait any more. */
+static bool waited(struct lane *l, struct group *g)
+{
+    int asked = file_asked(l->c, g->segment);
+    enum file_state file;
+
+    if (!g->share) {
+        lane_free_group(l, g);
+        return true;
+    }
+    file = file_take(l->c, g->segment);
+    g->taken = file == FILE_TAKEN;
+    if (g->taken)
+        append_issue(l, g);
+    else if (file == FILE_NONE || asked < 0)
+        not_opened(l, g, file == FILE_NONE ? -ESTALE : asked);
+    else if (!asked) /* it was opened, and shut again before this lane came to it */
+        file_ask(l->c, g->segment);
+    return g->taken || file == FILE_NONE || asked < 0;
+}
+
+static void look_at_waiting(struct lane *l)
+{
+    struct group *g = l->waiting, *next;
+
+    l->waiting = NULL;
+    for (; g; g = next) {
+        next = g->link;
+        if (!waited(l, g)) {
+            g->link = l->waiting;
+            l->waiting = g;
+        }
+    }
+}
+
+/* ---- To the ring ---- */
+
 /* Puts what was planned into the ring, as far as the depth allows. */
 static void issue(struct lane *l, uint64_t now)
 {
@@ -260,7 +329,11 @@ static bool plan(struct lane *l)
             g = get_plan(l, s, &stuck);
             if (!g)
                 break;
-            l->issue = l->issue_last = g;
+            if (!g->taken) {
+                wait_for_file(l, g, now);
+                continue;
+            }
+            append_issue(l, g);
             issue(l, now);
         }
         if (stuck && staging_lost(l))
@@ -343,6 +416,7 @@ void lane_leave_kit(struct lane *l)
 
     while (l->shares)
         share_cut(l, l->shares, 0, CISTERN_MISS);
+    look_at_waiting(l); /* nobody wants them any more */
     l->issue = l->issue_last = l->ready = l->ready_last = NULL;
     for (g = l->live; g; g = next) {
         next = g->next;
@@ -397,7 +471,7 @@ static bool overdue(const struct lane *l, const struct group *g, uint64_t now)
 {
     uint64_t full = l->c->cfg.read_timeout_ms * NS_PER_MS;
 
-    return g->ios &&
+    return (g->ios || !g->taken) &&
            now + (full - breaker_timeout_ns(&l->c->breaker, BREAKER_READ, full)) >= g->deadline_ns;
 }
 
@@ -490,7 +564,7 @@ static void wait_for_storage(struct lane *l, uint32_t seen)
     }
 }
 
-static void *lane_main(void *arg)
+void *lane_main(void *arg)
 {
     struct lane *l = arg;
 
@@ -501,6 +575,8 @@ static void *lane_main(void *arg)
 
         take_new(l);
         renew_turn(l);
+        if (l->waiting)
+            look_at_waiting(l);
         gate_meter_turn(&l->meter, l->shares != NULL, now);
         check_deadlines(l, now);
         if (engine_stops_gets(l->c)) {
@@ -527,196 +603,4 @@ static void *lane_main(void *arg)
     }
     atomic_store(&l->ended, 1);
     return NULL;
-}
-
-/* ---- Open and close ---- */
-
-int lane_kit_make(cistern *c, struct lane_kit *kit)
-{
-    uint32_t groups = 2 * c->cfg.depth + 2, rios = c->cfg.depth + 1;
-    uint32_t i;
-    int rc = c->io->ops->ring_create(c->io, &kit->ring, (int)(rios + PROBES), true);
-
-    if (rc)
-        return err_set(rc, "a read ring of %u entries cannot be made: %s", rios + PROBES,
-                       cistern_error_string(rc));
-    kit->ring_open = true;
-    kit->groups = calloc(groups, sizeof *kit->groups);
-    kit->rios = calloc(rios, sizeof *kit->rios);
-    kit->parts = calloc((size_t)groups * c->cfg.io_blocks, sizeof *kit->parts);
-    kit->places = calloc((size_t)groups * c->cfg.io_blocks, sizeof *kit->places);
-    if (!kit->groups || !kit->rios || !kit->parts || !kit->places)
-        return err_set(-ENOMEM, "no memory for a lane");
-    for (i = 0; i < groups; i++) {
-        kit->groups[i].parts = kit->parts + (size_t)i * c->cfg.io_blocks;
-        kit->groups[i].places = kit->places + (size_t)i * c->cfg.io_blocks;
-        kit->groups[i].link = i + 1 < groups ? &kit->groups[i + 1] : NULL;
-    }
-    for (i = 0; i < rios; i++)
-        kit->rios[i].link = i + 1 < rios ? &kit->rios[i + 1] : NULL;
-    return 0;
-}
-
-void lane_kit_free(cistern *c, struct lane_kit *kit)
-{
-    if (kit->ring_open)
-        c->io->ops->ring_destroy(c->io, &kit->ring);
-    free(kit->groups);
-    free(kit->rios);
-    free(kit->parts);
-    free(kit->places);
-    *kit = (struct lane_kit){0};
-}
-
-void lane_take_kit(struct lane *l, struct lane_kit *kit)
-{
-    struct group **g = &l->free_groups;
-    struct rio **io = &l->free_rios;
-
-    l->now = kit;
-    l->ring = &kit->ring;
-    while (*g)
-        g = &(*g)->link;
-    *g = kit->groups;
-    while (*io)
-        io = &(*io)->link;
-    *io = kit->rios;
-}
-
-static int lane_open(cistern *c, struct lane *l)
-{
-    int rc;
-
-    l->c = c;
-    inbox_init(&l->in);
-    l->limit = c->io->inline_reads ? 1 : c->cfg.depth;
-    if (c->crypt && (rc = cipher_open(&l->cipher)))
-        return rc;
-    if ((rc = lane_kit_make(c, &l->kit[0])))
-        return rc;
-    lane_take_kit(l, &l->kit[0]);
-    return 0;
-}
-
-int lanes_open(cistern *c)
-{
-    uint32_t i;
-    int rc = 0;
-
-    c->lanes = calloc(c->cfg.lanes, sizeof *c->lanes);
-    if (!c->lanes)
-        return err_set(-ENOMEM, "no memory for the lanes");
-    for (i = 0; i < c->cfg.lanes && !rc; i++) {
-        c->nlanes = i + 1;
-        rc = lane_open(c, &c->lanes[i]);
-    }
-    return rc;
-}
-
-int lane_kit_warm(cistern *c, struct lane_kit *kit, const struct io_mem *mem, void *slot,
-                  struct io_file *f)
-{
-    uint64_t until = clock_ns() + 10ull * c->cfg.read_timeout_ms * NS_PER_MS;
-    struct io_done done;
-    bool sent = false;
-    int rc = c->io->ops->prep(c->io, &kit->ring, mem, slot, f, 0, PAGE_BYTES, slot);
-
-    if (rc < 0)
-        return err_set(rc, "a first read could not be sent: %s", cistern_error_string(rc));
-    do { /* prepared is storage's, sent or not */
-        sent = sent || c->io->ops->submit(c->io, &kit->ring) >= 0;
-        rc = c->io->ops->wait(c->io, &kit->ring, &done, 1, 1, WARM_NS);
-    } while (rc != 1 && clock_ns() < until);
-    if (rc != 1)
-        return err_set(-ETIMEDOUT, "storage does not answer a first read");
-    if (done.result <= 0)
-        return err_set(done.result ? (int)done.result : -EIO, "a first read failed: %s",
-                       cistern_error_string(done.result ? (int)done.result : -EIO));
-    return 0;
-}
-
-/* Reads a page of cistern.json into one slot. */
-static int warm(cistern *c, struct pool *pool, struct io_file *f)
-{
-    void *slot = pool_take(pool);
-    int rc;
-
-    if (!slot)
-        return err_set(-EIO, "a staging area has no slot");
-    rc = lane_kit_warm(c, &c->lanes[0].kit[0], pool_mem(pool, slot), slot, f);
-    if (rc == -ETIMEDOUT)
-        pool_quarantine(pool, slot);
-    else
-        pool_give(pool, slot);
-    return rc;
-}
-
-int lanes_warm(cistern *c)
-{
-    struct io_file f = {.fd = -1};
-    char path[300];
-    int rc;
-
-    (void)snprintf(path, sizeof path, "%s%s%s", c->cfg.root, c->cfg.root[0] ? "/" : "", ROOT_FILE);
-    rc = c->io->ops->file_open(c->io, path, IO_READ, &f);
-    if (rc)
-        return err_set(rc, "%s cannot be opened: %s", path, cistern_error_string(rc));
-    rc = warm(c, c->read_pool, &f);
-    if (!rc && c->write_pool)
-        rc = warm(c, c->write_pool, &f);
-    c->io->ops->file_close(c->io, &f);
-    return rc;
-}
-
-int lanes_start(cistern *c)
-{
-    uint32_t i;
-    int rc;
-
-    for (i = 0; i < c->nlanes; i++) {
-        rc = -pthread_create(&c->lanes[i].thread, NULL, lane_main, &c->lanes[i]);
-        if (rc)
-            return err_set(rc, "no thread for a lane");
-        c->lanes[i].started = true;
-    }
-    return 0;
-}
-
-int lanes_stop(cistern *c)
-{
-    uint32_t i;
-    int rc = 0;
-
-    for (i = 0; i < c->nlanes; i++)
-        inbox_ring(&c->lanes[i].in);
-    for (i = 0; i < c->nlanes; i++) {
-        if (!c->lanes[i].started)
-            continue;
-        (void)pthread_join(c->lanes[i].thread, NULL);
-        c->lanes[i].started = false;
-        if (c->lanes[i].inflight || c->lanes[i].probing || c->lanes[i].old_inflight)
-            rc = -EBUSY;
-    }
-    return rc;
-}
-
-void lanes_close(cistern *c)
-{
-    uint32_t i;
-
-    for (i = 0; i < c->nlanes; i++) {
-        struct lane *l = &c->lanes[i];
-
-        cipher_close(l->cipher);
-        lane_kit_free(c, &l->kit[0]);
-        lane_kit_free(c, &l->kit[1]);
-    }
-    free(c->lanes);
-    c->lanes = NULL;
-    c->nlanes = 0;
-}
-
-void lane_push(cistern *c, uint32_t lane, struct share *s)
-{
-    inbox_push(&c->lanes[lane].in, s);
 }

@@ -10,10 +10,11 @@
 #define ENGINE_LANE_INTERNAL_H
 
 #include "engine/engine.h"
+#include "engine/files.h"
 
 struct group {
     struct group *next, *before; /* of the live list */
-    struct group *link;          /* of the free, issue or ready list */
+    struct group *link;          /* of the free, waiting, issue or ready list */
     struct share *share;         /* NULL: abandoned */
     struct op *op;               /* of a direct read: whose buffer it is, also when abandoned */
     uint32_t block, count;       /* the operation's blocks [block, block + count) */
@@ -22,6 +23,7 @@ struct group {
     bool staged;                /* buf is a slot of the pool */
     bool late;                  /* its deadline passed */
     bool old;                   /* its I/Os went to the ring of before (renew.c) */
+    bool taken;                 /* the data file is; else it waits for it to be opened */
     uint64_t offset, len;       /* range of the data file */
     uint64_t issued;            /* bytes of it that went to the ring */
     uint64_t bad_from;          /* file offset from which it did not arrive */
@@ -79,6 +81,7 @@ struct lane {
     struct group *free_groups; /* of all kits */
     struct rio *free_rios;
     struct group *live;               /* all groups that are not free */
+    struct group *waiting;            /* for their data file; nothing of theirs went out */
     struct group *issue, *issue_last; /* with bytes that did not go to the ring yet */
     struct group *ready, *ready_last; /* answered, to be delivered */
     struct share *shares;             /* all that this lane works on, oldest first */
@@ -101,9 +104,10 @@ void get_settle_rest(struct lane *l, struct share *s, uint8_t result);
 
 /* probe.c */
 
-/* Takes hold of a segment with a data file, that of the last failure or another; false: there is
- * none. Any thread. */
-bool probe_hold_place(cistern *c, uint32_t turn, uint32_t *segment, uint64_t *offset) MUST_CHECK;
+/* Takes hold of a segment, that of the last failure or another, and takes its data file. FILE_SHUT:
+ * none is open, one was asked for; FILE_NONE: there is nothing to read. Any thread. */
+enum file_state probe_take_place(cistern *c, uint32_t turn, uint32_t *segment,
+                                 uint64_t *offset) MUST_CHECK;
 /* Sends one if it is due. */
 void probe_send(struct lane *l, uint64_t now);
 /* False: that was no probe. */
@@ -112,7 +116,14 @@ bool probe_answered(struct lane *l, const struct rio *io, int64_t result);
 void probe_late(struct lane *l, const struct rio *io);
 
 /* lane.c */
+void *lane_main(void *arg); /* the thread, of a struct lane */
 void lane_free_group(struct lane *l, struct group *g);
+/* Ends every share; what has no answer is left to the ring of before. */
+void lane_leave_kit(struct lane *l);
+/* Looks for late answers of the ring of before. */
+void lane_reap_old(struct lane *l);
+
+/* lane_kit.c */
 /* Makes what a lane works with. Blocks on storage. */
 int lane_kit_make(cistern *c, struct lane_kit *kit) MUST_CHECK;
 void lane_kit_free(cistern *c, struct lane_kit *kit);
@@ -120,10 +131,6 @@ void lane_kit_free(cistern *c, struct lane_kit *kit);
  * owns it. */
 int lane_kit_warm(cistern *c, struct lane_kit *kit, const struct io_mem *mem, void *slot,
                   struct io_file *f) MUST_CHECK;
-/* Ends every share; what has no answer is left to the ring of before. */
-void lane_leave_kit(struct lane *l);
 void lane_take_kit(struct lane *l, struct lane_kit *kit);
-/* Looks for late answers of the ring of before. */
-void lane_reap_old(struct lane *l);
 
 #endif

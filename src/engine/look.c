@@ -17,17 +17,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bits.h"
 #include "base/clock.h"
 #include "engine/evict.h"
 #include "engine/follow.h"
 #include "engine/gone.h"
 #include "engine/writer_internal.h"
+#include "io/process.h"
 
 #define RANGE_MAX   65536u /* segments that one look takes from what a head says */
 #define BEHIND      4u     /* segments before the last that a writer may still add to */
 #define TRIES_MAX   8u
-#define WAITS_MAX   6u /* the longest wait is of 2^6 listings */
-#define HEADS_OPEN  256u
+#define WAITS_MAX   6u   /* the longest wait is of 2^6 listings */
+#define HEADS_OPEN  256u /* at most, and two descriptors each of a part of those of the process */
+#define HEADS_PART  32u
 #define MISSING_MAX 64u
 
 static bool is_own(const cistern *c, uint32_t shard, uint64_t writer)
@@ -222,7 +225,7 @@ static void note_head(cistern *c, const struct contents_job *job)
 }
 
 static void head_over(cistern *c, struct contents_job *job, uint64_t before_ns, uint64_t after_ns,
-                      uint32_t *open)
+                      uint32_t *open, uint32_t most)
 {
     struct follower *f = c->follower;
     struct peer *p = peers_find(&f->peers, job->shard, job->writer);
@@ -234,7 +237,7 @@ static void head_over(cistern *c, struct contents_job *job, uint64_t before_ns, 
                     c->cfg.silence_ms * NS_PER_MS);
         if (p->headed && p->head.counter != counter)
             forget_before(c, p);
-        if (p->state == PEER_LIVE && !job->result && *open < HEADS_OPEN) {
+        if (p->state == PEER_LIVE && !job->result && *open < most) {
             p->file = job->file;
             job->file.fd = -1;
             ++*open;
@@ -248,7 +251,7 @@ static int read_heads(cistern *c, unsigned what, uint32_t shards)
 {
     struct follower *f = c->follower;
     uint64_t before_ns = clock_boot_ns(), after_ns;
-    uint32_t i, open = 0;
+    uint32_t i, open = 0, most = (uint32_t)min_u64(HEADS_OPEN, process_files_max() / HEADS_PART);
     size_t j;
     int rc = 0;
 
@@ -266,7 +269,7 @@ static int read_heads(cistern *c, unsigned what, uint32_t shards)
     rc = rc ? rc : contents_run(&f->reader, f->heads.at, f->heads.count);
     after_ns = clock_boot_ns();
     for (j = 0; j < f->heads.count; j++)
-        head_over(c, &f->heads.at[j], before_ns, after_ns, &open);
+        head_over(c, &f->heads.at[j], before_ns, after_ns, &open, most);
     return rc;
 }
 

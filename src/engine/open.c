@@ -17,6 +17,7 @@
 #include "engine/admission.h"
 #include "engine/capacity.h"
 #include "engine/engine.h"
+#include "engine/files.h"
 #include "engine/follow.h"
 #include "engine/gauges.h"
 #include "engine/renew.h"
@@ -218,7 +219,7 @@ static int prepare_memory(cistern *c)
     struct presence *others;
     int rc;
 
-    if ((rc = guard_open(c)) || (rc = segtab_open(&c->segs)) ||
+    if ((rc = guard_open(c)) || (rc = segtab_open(&c->segs)) || (rc = files_open(c)) ||
         (rc = index_open(c->cfg.max_blocks, &c->index)))
         return rc;
     if (c->cfg.shards > 1) {
@@ -260,7 +261,8 @@ static int open_steps(cistern *c, const struct cistern_space *s)
     fault_point("open.contents_read");
     if (!(c->cfg.flags & CISTERN_OPEN_MATCH_ONLY) && (rc = lanes_warm(c)))
         return rc;
-    if ((rc = lanes_start(c)) || (c->writer && (rc = writer_start(c))) || (rc = keeper_start(c)) ||
+    if ((c->nlanes && (rc = files_start(c))) || (rc = lanes_start(c)) ||
+        (c->writer && (rc = writer_start(c))) || (rc = keeper_start(c)) ||
         (rc = follower_start(c)) || (c->nlanes && (rc = renew_start(c))))
         return rc;
     report_start(c, s);
@@ -302,6 +304,7 @@ static int tear_down(cistern *c)
     busy = writer_stop(c);
     rc = rc ? rc : busy;
     hung = renew_stop(c, deadline + c->cfg.close_timeout_ms * NS_PER_MS);
+    hung |= files_stop(c, deadline + c->cfg.close_timeout_ms * NS_PER_MS);
     hung |= follower_stop(c, deadline + c->cfg.close_timeout_ms * NS_PER_MS);
     registry_remove(c); /* nothing is published any more: another handle may write the shard */
     if (keeper_stop(c, deadline + c->cfg.close_timeout_ms * NS_PER_MS) || hung)
@@ -321,6 +324,7 @@ static int tear_down(cistern *c)
     if (c->write_pool && (busy = pool_close(c->write_pool)))
         rc = rc ? rc : busy;
     segtab_close(&c->segs, c->io);
+    files_close(c);
     optab_close(&c->ops);
     sealed_close(c);
     if (!rc)

@@ -87,6 +87,7 @@ static const struct option table[] = {
     {"host", KIND_STRING, AT(host), 0},
     {"cross_cluster", KIND_SWITCH, AT(cross_cluster), 0},
     {"stat_page", KIND_SWITCH, AT(stat_page), 0},
+    {"open_files", KIND_U32, AT(open_files), 0},
 };
 
 static int same_name(const char *given, size_t n, const char *name)

@@ -11,23 +11,33 @@
 #include "base/clock.h"
 #include "engine/lane_internal.h"
 
-/* Takes hold of a segment with a data file, the next one from `from`; false: there is none. */
-static bool hold_some(cistern *c, uint32_t from, uint32_t *segment)
+/* The next segment from `from` whose data file is open. FILE_SHUT: there are some, but none is, and
+ * one was asked for. */
+static enum file_state take_some(cistern *c, uint32_t from, uint32_t *segment)
 {
-    uint32_t i, n = atomic_load(&c->segs.count);
+    uint32_t i, n = atomic_load(&c->segs.count), shut = n;
 
     for (i = 0; i < n; i++) {
+        enum file_state state;
+
         *segment = (from + i) % n;
         if (!segment_hold(&c->segs, *segment))
             continue;
-        if (segment_readable(c, *segment))
-            return true;
+        state = file_take(c, *segment);
+        if (state == FILE_TAKEN)
+            return state;
+        if (state == FILE_SHUT)
+            shut = *segment;
         segment_release(&c->segs, *segment);
     }
-    return false;
+    if (shut == n || !segment_hold(&c->segs, shut))
+        return FILE_NONE;
+    file_ask(c, shut);
+    segment_release(&c->segs, shut);
+    return FILE_SHUT;
 }
 
-bool probe_hold_place(cistern *c, uint32_t turn, uint32_t *segment, uint64_t *offset)
+enum file_state probe_take_place(cistern *c, uint32_t turn, uint32_t *segment, uint64_t *offset)
 {
     uint64_t place = atomic_load(&c->breaker.side[BREAKER_READ].place);
 
@@ -35,13 +45,13 @@ bool probe_hold_place(cistern *c, uint32_t turn, uint32_t *segment, uint64_t *of
         *segment = (uint32_t)(place >> 32);
         *offset = (place & UINT32_MAX) * FORMAT_PAGE;
         if (segment_hold(&c->segs, *segment)) {
-            if (segment_readable(c, *segment))
-                return true;
+            if (file_take(c, *segment) == FILE_TAKEN)
+                return FILE_TAKEN;
             segment_release(&c->segs, *segment);
         }
     }
     *offset = 0;
-    return hold_some(c, turn / 2, segment);
+    return take_some(c, turn / 2, segment);
 }
 
 static bool send(struct lane *l, struct probe *p, uint64_t offset)
@@ -61,7 +71,7 @@ static bool send(struct lane *l, struct probe *p, uint64_t offset)
 static void drop(struct lane *l, struct probe *p)
 {
     pool_give(l->c->read_pool, p->buf);
-    segment_release(&l->c->segs, p->segment);
+    file_leave(l->c, p->segment);
     p->buf = NULL;
 }
 
@@ -69,12 +79,16 @@ void probe_send(struct lane *l, uint64_t now)
 {
     cistern *c = l->c;
     struct probe *p = !l->now->probe[0].buf ? &l->now->probe[0] : &l->now->probe[1];
+    enum file_state state;
     uint64_t offset;
 
     if (p->buf || atomic_load(&c->closing) ||
         !(breaker_probe_due(&c->breaker, now) || atomic_exchange(&c->probe_wanted, 0)))
         return;
-    if (!probe_hold_place(c, atomic_fetch_add(&c->probes, 1), &p->segment, &offset)) {
+    state = probe_take_place(c, atomic_fetch_add(&c->probes, 1), &p->segment, &offset);
+    if (state == FILE_SHUT) /* with the next probe there is one, if storage lets it be opened */
+        return;
+    if (state == FILE_NONE) {
         (void)atomic_fetch_add(&c->probe_answers, 1);
         engine_try_again(c, BREAKER_READ); /* there is nothing to read: nobody will wait for it */
         return;
@@ -83,7 +97,7 @@ void probe_send(struct lane *l, uint64_t now)
     p->sent_ns = now;
     metric_add(&c->metrics, METRIC_breaker_probes, 1);
     if (!p->buf) {
-        segment_release(&c->segs, p->segment);
+        file_leave(c, p->segment);
     } else if (!send(l, p, offset)) {
         drop(l, p);
     } else {
@@ -101,7 +115,7 @@ void probe_late(struct lane *l, const struct rio *io)
         if (io != &p->io || !p->buf)
             continue;
         pool_unquarantine(l->c->read_pool, p->buf);
-        segment_release(&l->c->segs, p->segment);
+        file_leave(l->c, p->segment);
         p->buf = NULL;
     }
 }

@@ -26,9 +26,9 @@ static int open_page(cistern *c, struct io_file *f, uint64_t *offset)
     uint32_t segment;
 
     *offset = 0;
-    if (probe_hold_place(c, c->renew->tries++, &segment, offset)) {
+    if (probe_take_place(c, c->renew->tries++, &segment, offset) == FILE_TAKEN) {
         segment_name(name, c->segs.at[segment].writer, c->segs.at[segment].seq, ".seg");
-        segment_release(&c->segs, segment);
+        file_leave(c, segment);
         (void)snprintf(path, sizeof path, "%s/%s", c->shard_path, name);
     } else {
         (void)snprintf(path, sizeof path, "%s%s%s", c->cfg.root, c->cfg.root[0] ? "/" : "",

@@ -13,7 +13,7 @@
 #include "engine/writer_internal.h"
 #include "segment/root.h"
 
-/* A data file that was opened anew. Its segment is held. */
+/* A data file that was opened anew. Its segment is held, and what was open before is not shut. */
 struct fresh {
     uint32_t segment;
     struct io_file file;
@@ -22,7 +22,7 @@ struct fresh {
 
 /* ---- Files ---- */
 
-/* Opens the data files of all segments whose file is not of `epoch`; how many. */
+/* Opens those data files anew that are open and not of `epoch`; how many. */
 static size_t open_files(cistern *c, uint32_t epoch, struct fresh **out)
 {
     uint32_t i, n = atomic_load(&c->segs.count);
@@ -36,13 +36,17 @@ static size_t open_files(cistern *c, uint32_t epoch, struct fresh **out)
 
         if (!segment_hold(&c->segs, i))
             continue;
+        if (!file_pin(c, i)) { /* shut: whoever opens it opens what is there then */
+            segment_release(&c->segs, i);
+            continue;
+        }
         segment_name(name, c->segs.at[i].writer, c->segs.at[i].seq, ".seg");
         (void)snprintf(path, sizeof path, "%s/%s", c->shard_path, name);
-        if (c->segs.at[i].data.fd >= 0 && c->segs.at[i].epoch != epoch &&
+        if (atomic_load(&c->segs.at[i].epoch) != epoch &&
             c->io->ops->file_open(c->io, path, mode, &f) == 0)
             list[count++] = (struct fresh){.segment = i, .file = f};
         else
-            segment_release(&c->segs, i);
+            file_leave(c, i);
     }
     *out = list;
     return count;
@@ -68,7 +72,7 @@ static void close_files(cistern *c, struct fresh *list, size_t n)
     for (i = 0; i < n; i++) {
         if (!list[i].used)
             c->io->ops->file_close(c->io, &list[i].file);
-        segment_release(&c->segs, list[i].segment);
+        file_leave(c, list[i].segment);
     }
     free(list);
 }

@@ -152,8 +152,13 @@ static void fill(struct segment *to, const struct segment *from)
     to->seq = from->seq;
     to->shard = from->shard;
     to->own = from->own;
+    to->has_data = from->has_data;
     to->data = from->data;
-    to->epoch = from->epoch;
+    atomic_store_explicit(&to->epoch, from->epoch, memory_order_relaxed);
+    atomic_store_explicit(&to->file_uses, from->data.fd < 0 ? SEGMENT_SHUT : from->file_uses,
+                          memory_order_relaxed);
+    atomic_store_explicit(&to->file_used, from->file_used, memory_order_relaxed);
+    atomic_store_explicit(&to->file_asked, 0, memory_order_relaxed);
     atomic_store_explicit(&to->touches, from->touches, memory_order_relaxed);
     atomic_store_explicit(&to->bad, 0, memory_order_relaxed);
     atomic_store_explicit(&to->pinned_ns, 0, memory_order_relaxed);
@@ -188,6 +193,7 @@ int64_t segtab_add(struct segtab *t, const struct segment *s)
             t->by_file[by_file] = (uint32_t)number + 1;
         (void)atomic_fetch_and(&t->at[number].holds, ~SEGMENT_GONE);
         (void)atomic_fetch_add(&t->live, 1);
+        (void)atomic_fetch_add(&t->open, s->data.fd >= 0);
         if (number == atomic_load_explicit(&t->count, memory_order_relaxed))
             atomic_store_explicit(&t->count, (uint32_t)number + 1, memory_order_release);
     }
@@ -234,6 +240,11 @@ bool segment_hold(struct segtab *t, uint32_t number)
     return false;
 }
 
+void segment_hold_again(struct segtab *t, uint32_t number)
+{
+    (void)atomic_fetch_add(&t->at[number].holds, 1);
+}
+
 void segment_release(struct segtab *t, uint32_t number)
 {
     (void)atomic_fetch_sub(&t->at[number].holds, 1);
@@ -247,7 +258,8 @@ void segtab_exchange(struct segtab *t, uint32_t number, struct io_file *data, ui
     (void)pthread_mutex_lock(&t->lock);
     before = s->data;
     s->data = *data;
-    s->epoch = epoch;
+    atomic_store_explicit(&s->epoch, epoch, memory_order_relaxed);
+    (void)atomic_fetch_add(&t->open, (uint32_t)(data->fd >= 0) - (uint32_t)(before.fd >= 0));
     (void)pthread_mutex_unlock(&t->lock);
     *data = before;
 }
@@ -293,16 +305,6 @@ static int64_t take_left(struct segtab *t, uint32_t *held)
     return at ? (int64_t)at - 1 : -ENOENT;
 }
 
-bool segtab_closed(struct segtab *t, uint32_t number)
-{
-    bool closed;
-
-    (void)pthread_mutex_lock(&t->lock);
-    closed = t->at[number].data.fd < 0;
-    (void)pthread_mutex_unlock(&t->lock);
-    return closed;
-}
-
 bool segtab_open_file(struct segtab *t, uint32_t shard, uint64_t writer, uint64_t seq)
 {
     struct segment like = {.writer = writer, .seq = seq, .shard = shard};
@@ -328,8 +330,10 @@ uint32_t segtab_collect(struct segtab *t, struct io *io, void (*left)(void *arg,
         return 0;
     while ((number = take_left(t, &held)) >= 0) {
         left(arg, (uint32_t)number);
-        if (t->at[number].data.fd >= 0)
+        if (t->at[number].data.fd >= 0) {
             io->ops->file_close(io, &t->at[number].data);
+            (void)atomic_fetch_sub(&t->open, 1);
+        }
         (void)pthread_mutex_lock(&t->lock);
         free_number(t, (uint32_t)number);
         (void)pthread_mutex_unlock(&t->lock);

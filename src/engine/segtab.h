@@ -26,15 +26,20 @@
 #define SEGTAB_MAX     (1u << 16)
 #define SEGTAB_REST_NS (30ull * 1000 * 1000 * 1000)
 #define SEGMENT_GONE   (1u << 31) /* in `holds`: not in use, nobody can take hold of it any more */
+#define SEGMENT_SHUT   (1u << 31) /* in `file_uses`: its data file is not open */
 
 struct segment {
     uint8_t id[16];       /* constant while in use */
     uint64_t writer, seq; /* likewise */
     uint32_t shard;
     bool own;               /* this handle writes it */
-    struct io_file data;    /* fd -1: other shard, or not there; looked at by those who hold it */
-    uint32_t epoch;         /* of the handle, when `data` was opened (renew.c) */
-    _Atomic uint32_t holds; /* how many hold it, and SEGMENT_GONE */
+    bool has_data;          /* this handle reads its data file; false: other shard, or not there */
+    struct io_file data;    /* open while somebody uses it, and often longer: see files.h */
+    _Atomic uint32_t epoch; /* of the handle, when `data` was opened (renew.c) */
+    _Atomic uint32_t file_uses; /* how many use `data`, and SEGMENT_SHUT */
+    _Atomic uint32_t file_used; /* when it was used last, in ticks of files.c */
+    _Atomic int32_t file_asked; /* 1: it is to be opened; negative errno: it could not be */
+    _Atomic uint32_t holds;     /* how many hold it, and SEGMENT_GONE */
     _Atomic uint32_t touches;
     _Atomic uint32_t bad;       /* copies in it that turned out bad */
     _Atomic uint64_t pinned_ns; /* a match promised it until then */
@@ -56,6 +61,7 @@ struct segtab {
     struct segment *at;     /* SEGTAB_MAX of them, reserved */
     _Atomic uint32_t count; /* numbers that were ever given out: 0 .. count - 1 */
     _Atomic uint32_t live;  /* of these in use */
+    _Atomic uint32_t open;  /* data files that are open */
     /* Guarded by lock; number + 1, 0 = none. Tables: open addressing, 2 * SEGTAB_MAX. */
     uint32_t *by_id, *by_file;
     _Atomic uint32_t leaving; /* read without the lock as a hint */
@@ -75,13 +81,15 @@ struct segment *segtab_find_file(struct segtab *t, uint32_t shard, uint64_t writ
 /* In use, for walks over 0 .. count - 1. */
 bool segtab_in_use(const struct segtab *t, uint32_t number);
 
-/* Takes hold: as long as it is held its fields stay and its data file is open. False: it is
- * forgotten. Any thread. */
+/* Takes hold: as long as it is held its fields stay. False: it is forgotten. Any thread. */
 bool segment_hold(struct segtab *t, uint32_t number) MUST_CHECK;
+/* By who holds it, for somebody else; also when it is forgotten meanwhile. */
+void segment_hold_again(struct segtab *t, uint32_t number);
 void segment_release(struct segtab *t, uint32_t number);
 
 /* Its data file, which was opened anew, takes the place of the one that it had, which is in *data
- * afterwards. It is held, and nobody reads through it meanwhile (renew.c). */
+ * afterwards (fd -1: it had none open). It is held, and nobody reads through it meanwhile. A file
+ * with fd -1 leaves it without. */
 void segtab_exchange(struct segtab *t, uint32_t number, struct io_file *data, uint32_t epoch);
 
 /* Nobody finds it or takes hold of it any more; false: it was not in use. segtab_collect() closes
@@ -91,8 +99,6 @@ bool segtab_forget(struct segtab *t, uint32_t number);
  * `left`; how many are still held. May hang on storage. */
 uint32_t segtab_collect(struct segtab *t, struct io *io, void (*left)(void *arg, uint32_t number),
                         void *arg);
-/* It has no data file. */
-bool segtab_closed(struct segtab *t, uint32_t number);
 /* The data file of that name is open, or waits to be closed. */
 bool segtab_open_file(struct segtab *t, uint32_t shard, uint64_t writer, uint64_t seq);
 

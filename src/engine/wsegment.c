@@ -16,6 +16,7 @@
 #include "base/fault.h"
 #include "engine/capacity.h"
 #include "engine/evict.h"
+#include "engine/files.h"
 #include "engine/renew.h"
 #include "engine/writer_internal.h"
 
@@ -139,6 +140,8 @@ static int make(cistern *c, struct writer *w, struct wstream *st)
     struct segment seg = {.writer = st->id,
                           .shard = c->cfg.shard,
                           .own = true,
+                          .has_data = true,
+                          .file_uses = 1, /* until it is sealed */
                           .epoch = atomic_load(&c->coming),
                           .data = {.fd = -1}};
     struct io_file toc = {.fd = -1};
@@ -207,6 +210,7 @@ static int make(cistern *c, struct writer *w, struct wstream *st)
     st->next = s;
     (void)pthread_mutex_unlock(&w->lock);
     (void)pthread_mutex_unlock(&c->renew->files);
+    files_trim(c);
     return 0;
 }
 
@@ -406,7 +410,7 @@ static void free_stage(struct writer *w, struct wseg *s)
     (void)pthread_mutex_unlock(&c->renew->files);
     fault_point("seal.stage_free");
     c->io->ops->file_close(c->io, &data);
-    segment_release(&c->segs, number);
+    file_leave(c, number);
 }
 
 /* Made, and nothing was ever published in it: leave no litter. Nothing names its data either. */

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -29,6 +30,13 @@ uint64_t process_start_ticks(uint32_t pid)
     for (field = 2; at && field < START_FIELD; field++)
         at = strchr(at + 1, ' ');
     return at && sscanf(at, " %" SCNu64, &ticks) == 1 ? ticks : 0;
+}
+
+uint64_t process_files_max(void)
+{
+    struct rlimit limit;
+
+    return getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : 0;
 }
 
 uint64_t process_pid_namespace(void)

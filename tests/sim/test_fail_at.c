@@ -48,6 +48,7 @@ struct fixture {
     uint32_t grace_ms; /* of stores that are opened; 0: the usual one */
     uint32_t ttl_s;    /* likewise; 0: blocks do not age */
     uint32_t poll_ms;  /* likewise; 0: the usual one */
+    uint32_t files;    /* likewise, data files that stay open; 0: all */
     bool owed;         /* the event that says that the memory of a direct get is free */
     uint32_t carried;  /* first blocks that are to be there in spite of evictions */
 };
@@ -104,6 +105,7 @@ static int open_store(struct fixture *f, uint32_t host, const char *process, uin
                                 .breaker_probe_ms = 20,
                                 .sync_ms = 3600 * 1000,
                                 .poll_ms = f->poll_ms,
+                                .open_files = f->files,
                                 .ttl_seconds = f->ttl_s};
 
     return cistern_open(&o, out);
@@ -234,6 +236,20 @@ static void with_direct(struct fixture *f)
          f->c && cistern_memory_alloc(f->c, (size_t)BLOCKS * BYTES, &f->direct,
                                       (void **)&f->direct_base) == 0,
          "memory");
+}
+
+/* Three segments, of which the first one has to be opened to be read. */
+static void with_shut(struct fixture *f)
+{
+    uint8_t results[BLOCKS];
+
+    f->files = 1;
+    with_store(f);
+    need(f, f->c && put_some(f, f->c, 0, 40), "put");
+    need(f, f->c && becomes(f->c, "segments_sealed", 2), "sealing");
+    need(f, f->c && cistern_flush(f->c, 20000) == 0, "flush");
+    need(f, f->c && transfer(f, f->c, FULL, BLOCKS, false, CISTERN_HIT, results), "get");
+    need(f, f->c && rises(f->c, "data_files_shut"), "shutting");
 }
 
 /* Which the store hears of from a refresh, and by itself not. */
@@ -554,6 +570,7 @@ static const struct operation operations[] = {
     {"flush", with_unsynced, do_flush, K(SYNC_ERROR) | ENDS},
     {"get", with_blocks, do_get, READING | SENDING | K(KILL)},
     {"get direct", with_direct, do_get, READING | SENDING | K(KILL)},
+    {"get shut", with_shut, do_get, READING | SENDING | K(OPEN_ERROR) | K(KILL)},
     {"delete", with_blocks, do_delete, WRITING | SENDING | K(SYNC_ERROR) | ENDS},
     {"refresh", with_news, do_refresh,
      READING | SENDING | K(OPEN_ERROR) | K(VERB_ERROR) | K(KILL) | MEMORY},

@@ -117,6 +117,7 @@ void world_init(struct world *w, uint64_t seed, const struct sim_options *o, uin
     w->capacity = capacity;
     w->segment_bytes = capacity ? 128 << 10 : 512 << 10;
     w->grace_ns = 60 * NS_PER_MS;
+    w->open_files = w->seed % 3 ? 0 : 1 + (uint32_t)(w->seed / 3 % 4);
     w->parts[0] = (struct cistern_part){.name = "kv", .bytes = KV_BYTES};
     w->parts[1] =
         (struct cistern_part){.name = "tail", .bytes = TAIL_BYTES, .policy = CISTERN_PART_LAST};
@@ -170,6 +171,7 @@ static struct cistern_options options(struct world *w, uint32_t shard, char moun
                                     .capacity_bytes = w->capacity,
                                     .segment_bytes = w->segment_bytes,
                                     .evict_grace_ms = (uint32_t)(w->grace_ns / NS_PER_MS),
+                                    .open_files = w->open_files,
                                     .sync_ms = 40,
                                     .breaker_probe_ms = 50,
                                     .close_timeout_ms = 1500,

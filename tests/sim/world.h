@@ -105,8 +105,9 @@ struct world {
     struct slot slots[SLOTS];
     uint64_t capacity; /* of the root; 0 = none is set */
     uint64_t segment_bytes;
-    bool watch_grace;  /* nothing here can fill the file system: data stays for the grace */
-    uint64_t grace_ns; /* between the end of contents and of data */
+    bool watch_grace;    /* nothing here can fill the file system: data stays for the grace */
+    uint64_t grace_ns;   /* between the end of contents and of data */
+    uint32_t open_files; /* of each store; 0: as many as there are */
     _Atomic uint32_t evictions; /* contents with blocks in them that were taken away */
     uint32_t evictions_seen;
     uint32_t crashes; /* stores that ended without closing: what they leave must be silent first */
