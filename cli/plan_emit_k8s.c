@@ -40,19 +40,24 @@ static void dns_name(const char *name, char out[64])
 }
 
 /* Parts that a Pod and a chart's values have in common; `in` is how far they are indented. */
-static void print_probe(int in, const char *kind, const char *period, const char *failures)
+static void print_probe(int in, uint64_t tp, const char *kind, const char *period,
+                        const char *failures)
 {
     printf("%*s%s:\n", in, "", kind);
-    printf("%*s  exec: {command: [\"cistern\", \"doctor\", \"--quiet\"]}\n", in, "");
+    printf("%*s  exec: {command: [\"cistern\", \"doctor\", \"--quiet\", \"--clean\", \"--tp\", "
+           "\"%llu\"]}\n",
+           in, "", (unsigned long long)tp);
     printf("%*s  periodSeconds: %s\n", in, "", period);
     printf("%*s  timeoutSeconds: 20\n", in, "");
     printf("%*s  failureThreshold: %s\n", in, "", failures);
 }
 
-static void print_probes(int in)
+/* All ranks of the Pod share its /dev/shm, and that outlives its containers: what a killed engine
+ * left there would fail the probe of the next one for ever. */
+static void print_probes(int in, uint64_t tp)
 {
-    print_probe(in, "startupProbe", "10", "60");
-    print_probe(in, "livenessProbe", "60", "10");
+    print_probe(in, tp, "startupProbe", "10", "60");
+    print_probe(in, tp, "livenessProbe", "60", "10");
 }
 
 static void print_affinity(int in, const char *release)
@@ -85,7 +90,7 @@ static void print_mounts(int in, const char *shared)
 }
 
 static void print_container(const struct plan_place *p, const struct plan_sizes *s,
-                            const char *name, const char *shared)
+                            const char *name, const char *shared, uint64_t tp)
 {
     printf("        - name: %s\n"
            "          image: \"%s\"\n"
@@ -100,7 +105,7 @@ static void print_container(const struct plan_place *p, const struct plan_sizes 
            "            limits: {memory: %lluGi}\n",
            name, p->image, p->mount, p->root, (unsigned long long)s->capacity, gib(s->memory),
            gib(s->memory));
-    print_probes(10);
+    print_probes(10, tp);
     print_mounts(10, shared);
 }
 
@@ -132,7 +137,7 @@ int plan_emit_k8s(const struct plan_place *p, const struct plan_model *m,
     print_affinity(6, p->storage_release);
     printf("      terminationGracePeriodSeconds: 30\n"
            "      containers:\n");
-    print_container(p, s, name, shared);
+    print_container(p, s, name, shared, in->tp);
     print_volumes(6, s);
     return CLI_OK;
 }
@@ -163,6 +168,6 @@ int plan_emit_helm(const struct plan_place *p, const struct plan_model *m,
     print_affinity(0, p->storage_release);
     print_volumes(0, s);
     print_mounts(0, shared);
-    print_probes(0);
+    print_probes(0, in->tp);
     return CLI_OK;
 }

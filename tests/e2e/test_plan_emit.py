@@ -89,6 +89,24 @@ def test_the_probes_run(tmp_path):
     assert r.returncode == 0, r.stdout
 
 
+@pytest.mark.parametrize("tp", [1, 4])
+def test_the_probes_ask_for_all_ranks_and_outlive_a_killed_engine(tp, tmp_path):
+    """/dev/shm of a Pod stays when a container of it is started anew, with what the last one had there."""
+    pod = yaml.safe_load(emit("k8s", "--tp", tp))["spec"]["template"]["spec"]
+    shm = tmp_path / "dev" / "shm"
+    shm.mkdir(parents=True)
+    (tmp_path / "proc").mkdir()
+    env = os.environ | {"THREEFS_READ_IOV_SIZE": "1T", "THREEFS_WRITE_IOV_SIZE": "1T"}
+    for probe in (v for k, v in pod["containers"][0].items() if k.endswith("Probe")):
+        left = shm / "hf3fs-iov-left"
+        left.write_bytes(bytes(4096))
+        os.utime(left, (0, 0))
+        words = [CISTERN, *probe["exec"]["command"][1:], "--sysroot", str(tmp_path), "--only"]
+        assert subprocess.run([*words, "shm-stale"], env=env, timeout=60).returncode == 0 and not left.exists()
+        r = subprocess.run([*words, "shm-size"], env=env, timeout=60, text=True, stdout=subprocess.PIPE)
+        assert f"{tp} ranks need {2 * tp} TiB" in r.stdout
+
+
 def test_kubernetes_schema():
     kv = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate (pip) is not installed")
     kv.validate(yaml.safe_load(emit("k8s", "--tp", 4)), "1.29", strict=True)
