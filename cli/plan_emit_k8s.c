@@ -40,24 +40,20 @@ static void dns_name(const char *name, char out[64])
 }
 
 /* Parts that a Pod and a chart's values have in common; `in` is how far they are indented. */
-static void print_probe(int in, uint64_t tp, const char *kind, const char *period,
-                        const char *failures)
+
+/* All ranks of the Pod share its /dev/shm, and that outlives its containers: what a killed engine
+ * left there would fail the probe of the next one for ever. Nothing asks later on: an engine whose
+ * storage went away computes, and to restart all of them, or to send them no requests, would make
+ * an outage of it. */
+static void print_probe(int in, uint64_t tp)
 {
-    printf("%*s%s:\n", in, "", kind);
+    printf("%*sstartupProbe:\n", in, "");
     printf("%*s  exec: {command: [\"cistern\", \"doctor\", \"--quiet\", \"--clean\", \"--tp\", "
            "\"%llu\"]}\n",
            in, "", (unsigned long long)tp);
-    printf("%*s  periodSeconds: %s\n", in, "", period);
+    printf("%*s  periodSeconds: 10\n", in, "");
     printf("%*s  timeoutSeconds: 20\n", in, "");
-    printf("%*s  failureThreshold: %s\n", in, "", failures);
-}
-
-/* All ranks of the Pod share its /dev/shm, and that outlives its containers: what a killed engine
- * left there would fail the probe of the next one for ever. */
-static void print_probes(int in, uint64_t tp)
-{
-    print_probe(in, tp, "startupProbe", "10", "60");
-    print_probe(in, tp, "livenessProbe", "60", "10");
+    printf("%*s  failureThreshold: 60\n", in, "");
 }
 
 static void print_affinity(int in, const char *release)
@@ -105,7 +101,7 @@ static void print_container(const struct plan_place *p, const struct plan_sizes 
            "            limits: {memory: %lluGi}\n",
            name, p->image, p->mount, p->root, (unsigned long long)s->capacity, gib(s->memory),
            gib(s->memory));
-    print_probes(10, tp);
+    print_probe(10, tp);
     print_mounts(10, shared);
 }
 
@@ -168,6 +164,6 @@ int plan_emit_helm(const struct plan_place *p, const struct plan_model *m,
     print_affinity(0, p->storage_release);
     print_volumes(0, s);
     print_mounts(0, shared);
-    print_probes(0, in->tp);
+    print_probe(0, in->tp);
     return CLI_OK;
 }
