@@ -15,8 +15,23 @@
 #include "json_out.h"
 #include "plan_emit_k8s.h"
 
-#define GIB (UINT64_C(1) << 30)
-#define MIB (UINT64_C(1) << 20)
+#define GIB           (UINT64_C(1) << 30)
+#define MIB           (UINT64_C(1) << 20)
+#define PLAN_CAPACITY "CISTERN_CAPACITY_BYTES"
+#define STAGING       (4 * GIB) /* what an engine takes for a direction when nobody says */
+
+size_t plan_env(const struct plan_input *in, const struct plan_sizes *s,
+                struct plan_env out[PLAN_ENV])
+{
+    size_t n = 0;
+
+    if (in->read_staging != STAGING)
+        out[n++] = (struct plan_env){"THREEFS_READ_IOV_SIZE", in->read_staging};
+    if (in->write_staging != STAGING)
+        out[n++] = (struct plan_env){"THREEFS_WRITE_IOV_SIZE", in->write_staging};
+    out[n++] = (struct plan_env){PLAN_CAPACITY, (unsigned long long)s->capacity};
+    return n;
+}
 
 /* What is mounted from the host: the directory above the 3FS mount, which comes and goes in it. */
 void plan_shared_dir(const char *mount, char *out, size_t size)
@@ -59,7 +74,23 @@ static json_t *container_configs(const struct plan_place *p, const struct plan_s
                                           "shared-mountpoint", "emptyDir")));
 }
 
-static int emit_rtp(const struct plan_place *p, const struct plan_sizes *s)
+/* The capacity is for who makes the root, and RTP-LLM's page has none. */
+static json_t *rtp_env(const struct plan_input *in, const struct plan_sizes *s)
+{
+    json_t *o = json_pack("{s:s, s:s}", "REUSE_CACHE", "1", "ENABLE_3FS", "1");
+    struct plan_env env[PLAN_ENV];
+    size_t i, n = plan_env(in, s, env);
+    char value[32];
+
+    for (i = 0; i < n && strcmp(env[i].name, PLAN_CAPACITY) != 0; i++) {
+        (void)snprintf(value, sizeof(value), "%llu", env[i].value);
+        json_out_text(o, env[i].name, value);
+    }
+    return o;
+}
+
+static int emit_rtp(const struct plan_place *p, const struct plan_input *in,
+                    const struct plan_sizes *s)
 {
     char release[256], memory[32];
 
@@ -67,15 +98,17 @@ static int emit_rtp(const struct plan_place *p, const struct plan_sizes *s)
     (void)snprintf(memory, sizeof(memory), "%lluGi",
                    (unsigned long long)((s->memory + GIB - 1) / GIB));
     return json_out_print(json_pack(
-        "{s:o, s:[{s:s, s:s}], s:[{s:s, s:s, s:i}], s:{s:s, s:s}, s:s, s:s}", "container_configs",
+        "{s:o, s:[{s:s, s:s}], s:[{s:s, s:s, s:i}], s:o, s:s, s:s}", "container_configs",
         container_configs(p, s), "meta_tag_list", "key", "alibabacloud.com/fuse-service", "value",
         p->fuse_service, "labels", "name", release, "type", "PROHIBIT_TEXT", "amount", 0, "env",
-        "REUSE_CACHE", "1", "ENABLE_3FS", "1", "args", "--reuse_cache True --enable_3fs True",
-        "memory", memory));
+        rtp_env(in, s), "args", "--reuse_cache True --enable_3fs True", "memory", memory));
 }
 
-static int emit_docker(const struct plan_place *p, const struct plan_sizes *s)
+static int emit_docker(const struct plan_place *p, const struct plan_input *in,
+                       const struct plan_sizes *s)
 {
+    struct plan_env env[PLAN_ENV];
+    size_t i, n = plan_env(in, s, env);
     char shared[1024];
 
     plan_shared_dir(p->mount, shared, sizeof(shared));
@@ -87,9 +120,11 @@ static int emit_docker(const struct plan_place *p, const struct plan_sizes *s)
            "      REUSE_CACHE: \"1\"\n"
            "      ENABLE_3FS: \"1\"\n"
            "      CISTERN_MOUNT: \"%s\"\n"
-           "      CISTERN_ROOT: \"%s\"\n"
-           "      CISTERN_CAPACITY_BYTES: \"%llu\"\n"
-           "    shm_size: \"%llum\"\n"
+           "      CISTERN_ROOT: \"%s\"\n",
+           p->name, p->image, p->mount, p->root);
+    for (i = 0; i < n; i++)
+        printf("      %s: \"%llu\"\n", env[i].name, env[i].value);
+    printf("    shm_size: \"%llum\"\n"
            "    mem_limit: \"%llum\"\n"
            "    ulimits:\n"
            "      memlock: -1\n"
@@ -100,14 +135,17 @@ static int emit_docker(const struct plan_place *p, const struct plan_sizes *s)
            "        target: \"%s\"\n"
            "        bind:\n"
            "          propagation: rslave\n",
-           p->name, p->image, p->mount, p->root, (unsigned long long)s->capacity,
            (unsigned long long)(s->shm / MIB), (unsigned long long)(s->memory / MIB), shared,
            shared);
     return CLI_OK;
 }
 
-static int emit_systemd(const struct plan_place *p, const struct plan_sizes *s)
+static int emit_systemd(const struct plan_place *p, const struct plan_input *in,
+                        const struct plan_sizes *s)
 {
+    struct plan_env env[PLAN_ENV];
+    size_t i, n = plan_env(in, s, env);
+
     printf(
         "# /etc/systemd/system/%s.service; ExecStart= is yours to write.\n"
         "# /dev/shm of a host is half of its memory unless /etc/fstab says otherwise; it needs:\n"
@@ -120,7 +158,11 @@ static int emit_systemd(const struct plan_place *p, const struct plan_sizes *s)
         "\n"
         "[Service]\n"
         "Environment=REUSE_CACHE=1 ENABLE_3FS=1\n"
-        "Environment=CISTERN_MOUNT=%s CISTERN_ROOT=%s CISTERN_CAPACITY_BYTES=%llu\n"
+        "Environment=CISTERN_MOUNT=%s CISTERN_ROOT=%s\n",
+        p->name, (unsigned long long)(s->shm / MIB), p->name, p->mount, p->mount, p->root);
+    for (i = 0; i < n; i++)
+        printf("Environment=%s=%llu\n", env[i].name, env[i].value);
+    printf(
         "ExecStart=/usr/bin/env sh -c 'echo \"write the command of the engine here\" >&2; exit 1'\n"
         "LimitMEMLOCK=infinity\n"
         "LimitNOFILE=1048576\n"
@@ -130,8 +172,7 @@ static int emit_systemd(const struct plan_place *p, const struct plan_sizes *s)
         "\n"
         "[Install]\n"
         "WantedBy=multi-user.target\n",
-        p->name, (unsigned long long)(s->shm / MIB), p->name, p->mount, p->mount, p->root,
-        (unsigned long long)s->capacity, (unsigned long long)(s->memory / MIB));
+        (unsigned long long)(s->memory / MIB));
     return CLI_OK;
 }
 
@@ -139,14 +180,14 @@ int plan_emit(const char *kind, const struct plan_place *p, const struct plan_mo
               const struct plan_input *in, const struct plan_sizes *s)
 {
     if (strcmp(kind, "rtp") == 0)
-        return emit_rtp(p, s);
+        return emit_rtp(p, in, s);
     if (strcmp(kind, "k8s") == 0)
         return plan_emit_k8s(p, m, in, s);
     if (strcmp(kind, "helm") == 0)
         return plan_emit_helm(p, m, in, s);
     if (strcmp(kind, "docker") == 0)
-        return emit_docker(p, s);
+        return emit_docker(p, in, s);
     if (strcmp(kind, "systemd") == 0)
-        return emit_systemd(p, s);
+        return emit_systemd(p, in, s);
     return cli_fail(CLI_USAGE, "--emit %s: rtp, k8s, helm, docker and systemd are known", kind);
 }

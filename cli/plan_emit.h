@@ -4,6 +4,8 @@
 #ifndef CLI_PLAN_EMIT_H
 #define CLI_PLAN_EMIT_H
 
+#include <stddef.h>
+
 #include "plan.h"
 
 struct plan_place {
@@ -14,6 +16,16 @@ struct plan_place {
     const char *fuse_service;    /* value of the label that brings the 3FS client */
     const char *storage_release; /* of the storage pods, which must not share the node */
 };
+
+/* Variables of the engine with numbers that the plan came to, beside the two switches. */
+struct plan_env {
+    const char *name;
+    unsigned long long value;
+};
+#define PLAN_ENV 3
+/* How many were written to out. Staging is named where it is not the default of the engine. */
+size_t plan_env(const struct plan_input *in, const struct plan_sizes *s,
+                struct plan_env out[PLAN_ENV]);
 
 /* `kind`: rtp, k8s, helm, docker or systemd; anything else is CLI_USAGE after a message. */
 int plan_emit(const char *kind, const struct plan_place *p, const struct plan_model *m,

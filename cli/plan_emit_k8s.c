@@ -85,23 +85,27 @@ static void print_mounts(int in, const char *shared)
            in, "", shared);
 }
 
-static void print_container(const struct plan_place *p, const struct plan_sizes *s,
-                            const char *name, const char *shared, uint64_t tp)
+static void print_container(const struct plan_place *p, const struct plan_input *in,
+                            const struct plan_sizes *s, const char *name, const char *shared)
 {
+    struct plan_env env[PLAN_ENV];
+    size_t i, n = plan_env(in, s, env);
+
     printf("        - name: %s\n"
            "          image: \"%s\"\n"
            "          env:\n"
            "            - {name: REUSE_CACHE, value: \"1\"}\n"
            "            - {name: ENABLE_3FS, value: \"1\"}\n"
            "            - {name: CISTERN_MOUNT, value: \"%s\"}\n"
-           "            - {name: CISTERN_ROOT, value: \"%s\"}\n"
-           "            - {name: CISTERN_CAPACITY_BYTES, value: \"%llu\"}\n"
-           "          resources:\n"
+           "            - {name: CISTERN_ROOT, value: \"%s\"}\n",
+           name, p->image, p->mount, p->root);
+    for (i = 0; i < n; i++)
+        printf("            - {name: %s, value: \"%llu\"}\n", env[i].name, env[i].value);
+    printf("          resources:\n"
            "            requests: {memory: %lluGi}\n"
            "            limits: {memory: %lluGi}\n",
-           name, p->image, p->mount, p->root, (unsigned long long)s->capacity, gib(s->memory),
-           gib(s->memory));
-    print_probe(10, tp);
+           gib(s->memory), gib(s->memory));
+    print_probe(10, in->tp);
     print_mounts(10, shared);
 }
 
@@ -133,7 +137,7 @@ int plan_emit_k8s(const struct plan_place *p, const struct plan_model *m,
     print_affinity(6, p->storage_release);
     printf("      terminationGracePeriodSeconds: 30\n"
            "      containers:\n");
-    print_container(p, s, name, shared, in->tp);
+    print_container(p, in, s, name, shared);
     print_volumes(6, s);
     return CLI_OK;
 }
@@ -141,6 +145,8 @@ int plan_emit_k8s(const struct plan_place *p, const struct plan_model *m,
 int plan_emit_helm(const struct plan_place *p, const struct plan_model *m,
                    const struct plan_input *in, const struct plan_sizes *s)
 {
+    struct plan_env env[PLAN_ENV];
+    size_t i, n = plan_env(in, s, env);
     char name[64], shared[1024];
 
     dns_name(p->name, name);
@@ -154,13 +160,15 @@ int plan_emit_helm(const struct plan_place *p, const struct plan_model *m,
            "  REUSE_CACHE: \"1\"\n"
            "  ENABLE_3FS: \"1\"\n"
            "  CISTERN_MOUNT: \"%s\"\n"
-           "  CISTERN_ROOT: \"%s\"\n"
-           "  CISTERN_CAPACITY_BYTES: \"%llu\"\n"
-           "resources:\n"
+           "  CISTERN_ROOT: \"%s\"\n",
+           m->name, m->dtype, (unsigned long long)in->tp, name, p->image, p->fuse_service, p->mount,
+           p->root);
+    for (i = 0; i < n; i++)
+        printf("  %s: \"%llu\"\n", env[i].name, env[i].value);
+    printf("resources:\n"
            "  requests: {memory: %lluGi}\n"
            "  limits: {memory: %lluGi}\n",
-           m->name, m->dtype, (unsigned long long)in->tp, name, p->image, p->fuse_service, p->mount,
-           p->root, (unsigned long long)s->capacity, gib(s->memory), gib(s->memory));
+           gib(s->memory), gib(s->memory));
     print_affinity(0, p->storage_release);
     print_volumes(0, s);
     print_mounts(0, shared);

@@ -6,6 +6,7 @@ documentation. A validator that is not installed is skipped, saying so.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -15,6 +16,7 @@ import yaml
 
 TOP = Path(__file__).resolve().parents[2]
 CISTERN = os.environ.get("CISTERN", str(TOP / "build" / "cistern"))
+GIB = 1 << 30
 MODEL = ["--layers", "32", "--kv-heads", "8", "--head-dim", "128", "--hours", "1"]
 REFERENCE_MOUNTS = [{"mountPath": "/dev/shm", "name": "shm-vol"},
                     {"mountPath": "/3fs/stage/", "name": "shared-mountpoint", "mountPropagation": "HostToContainer"}]
@@ -60,6 +62,24 @@ def test_every_form_has_the_same_shm(tp, shm):
     docker = yaml.safe_load(emit("docker", "--tp", tp))["services"]["engine"]
     assert docker["shm_size"] == f"{shm * 1024}m" and int(docker["mem_limit"][:-1]) >= shm * 1024
     assert f"size={shm * 1024}M" in emit("systemd", "--tp", tp)
+
+
+def test_staging_that_is_not_the_default_reaches_the_engine():
+    """Else the engine takes 4 GiB each from a /dev/shm that was sized for something else."""
+    words = ["--tp", 2, "--read-staging", "1G", "--write-staging", "4G"]
+    rtp = json.loads(emit("rtp", *words))["env"]
+    container = yaml.safe_load(emit("k8s", *words))["spec"]["template"]["spec"]["containers"][0]
+    k8s = {e["name"]: e["value"] for e in container["env"]}
+    helm = yaml.safe_load(emit("helm", *words))["env"]
+    docker = yaml.safe_load(emit("docker", *words))["services"]["engine"]["environment"]
+    systemd = dict(re.findall(r"(?<=[ =])([A-Z0-9_]+)=(\S+)", emit("systemd", *words)))
+    for env in (rtp, k8s, helm, docker, systemd):
+        assert env["THREEFS_READ_IOV_SIZE"] == str(GIB) and "THREEFS_WRITE_IOV_SIZE" not in env
+        r = subprocess.run([CISTERN, "doctor", "--only", "switches,shm-size", "--tp", "2", "--json"],
+                           env=os.environ | env, stdout=subprocess.PIPE, text=True, timeout=60)
+        switches, shm = json.loads(r.stdout)["checks"]
+        assert switches["state"] == "pass" and "2 ranks need 10 GiB" in shm["cause"]
+    assert k8s == docker == helm == systemd
 
 
 def test_kubernetes_has_what_the_reference_asks_for():
