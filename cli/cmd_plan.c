@@ -2,6 +2,7 @@
  * cmd_plan.c - how much of everything a deployment needs, and its configuration. Asks nothing of
  * the machine that it runs on.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "args.h"
@@ -39,11 +40,20 @@ static int answer(struct asked *a)
 {
     static struct plan_model m;
     static struct plan_sizes s;
-    int r = a->config ? plan_model_read(a->config, a->dtype, &m)
-                      : plan_model_make(&a->dims, a->dtype, &m);
+    const struct plan_dims *d = &a->dims;
+    bool by_hand = d->layers || d->kv_heads || d->head_dim || d->mla_rank || d->mla_rope;
+    int r = CLI_OK;
 
+    /* Staging is the same for all models: ranks are enough for it. */
+    if (a->config)
+        r = plan_model_read(a->config, a->dtype, &m);
+    else if (by_hand || !a->in.tp)
+        r = plan_model_make(d, a->dtype, &m);
+    else
+        (void)snprintf(m.name, sizeof(m.name), "any model");
     if (r != CLI_OK)
         return r;
+    a->in.tp = a->in.tp ? a->in.tp : 1;
     if (!a->in.context)
         a->in.context = m.context && m.context < 32768 ? m.context : 32768;
     if (m.context && a->in.context > m.context)
@@ -60,8 +70,7 @@ static int answer(struct asked *a)
 
 int cmd_plan(int argc, char **argv)
 {
-    struct asked a = {.in = {.tp = 1,
-                             .block_tokens = 64,
+    struct asked a = {.in = {.block_tokens = 64,
                              .concurrency = 16,
                              .ttft = 1,
                              .hours = 24,
@@ -125,8 +134,9 @@ int cmd_plan(int argc, char **argv)
          "label value of the storage pods to keep away from (default rtp)"},
     };
     const struct arg_page page = {
-        .usage = "cistern plan (--hf-config FILE | --layers N ...) [options]",
-        .about = "Sizes of a deployment: KV bytes, /dev/shm, memory, bandwidth, storage.\n",
+        .usage = "cistern plan (--hf-config FILE | --layers N ... | --tp N) [options]",
+        .about = "Sizes of a deployment: KV bytes, /dev/shm, memory, bandwidth, storage.\n"
+                 "From --tp alone: what does not depend on the model.\n",
         .args = args,
         .nargs = sizeof(args) / sizeof(args[0]),
         .tail = "  cistern plan --hf-config config.json --tp 4 --arithmetic\n"

@@ -40,7 +40,7 @@ static void mend_shm(const struct doctor *d, struct doctor_finding *f)
     if (where && strcmp(where, "Kubernetes") == 0)
         doctor_mend(f,
                     "volumes: {name: shm-vol, emptyDir: {medium: Memory, sizeLimit: %lluGi}}, "
-                    "mounted at /dev/shm; `cistern plan --tp %llu ... --emit k8s` writes it",
+                    "mounted at /dev/shm; `cistern plan --tp %llu --emit k8s` writes it",
                     gib, (unsigned long long)d->ranks);
     else if (where)
         doctor_mend(f, "start the container with --shm-size=%llug", gib);

@@ -112,7 +112,7 @@ void check_storage_node(const struct doctor *d, struct doctor_finding *f)
                    "engine reads from it goes out of the RDMA card and back in");
         doctor_mend(f, "keep the engine off storage nodes: {\"name\": \"storage.3fs.release=rtp\", "
                        "\"type\": \"PROHIBIT_TEXT\", \"amount\": 0}, or the podAntiAffinity of "
-                       "`cistern plan ... --emit k8s`");
+                       "`cistern plan --tp N --emit k8s`");
     } else if (!n.seen || doctor_container(d)) {
         doctor_say(f, DOCTOR_UNKNOWN, "the processes of the node cannot be seen from here");
         doctor_mend(f, "run it on the node: pgrep -x storage_main must find nothing");

@@ -33,8 +33,8 @@ struct plan_model {
     char family[PLAN_NAME]; /* model_type of the configuration */
     char dtype[16];
     uint32_t dtype_bytes;
-    uint64_t context; /* longest that the model takes; 0 = not known */
-    uint32_t kinds_count;
+    uint64_t context;     /* longest that the model takes; 0 = not known */
+    uint32_t kinds_count; /* 0: no model is given, only ranks */
     struct plan_kind kinds[PLAN_KINDS];
 };
 

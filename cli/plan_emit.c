@@ -29,7 +29,8 @@ size_t plan_env(const struct plan_input *in, const struct plan_sizes *s,
         out[n++] = (struct plan_env){"THREEFS_READ_IOV_SIZE", in->read_staging};
     if (in->write_staging != STAGING)
         out[n++] = (struct plan_env){"THREEFS_WRITE_IOV_SIZE", in->write_staging};
-    out[n++] = (struct plan_env){PLAN_CAPACITY, (unsigned long long)s->capacity};
+    if (s->capacity > 0)
+        out[n++] = (struct plan_env){PLAN_CAPACITY, (unsigned long long)s->capacity};
     return n;
 }
 

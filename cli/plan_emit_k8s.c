@@ -116,7 +116,7 @@ int plan_emit_k8s(const struct plan_place *p, const struct plan_model *m,
 
     dns_name(p->name, name);
     plan_shared_dir(p->mount, shared, sizeof(shared));
-    printf("# %s, %s, %llu ranks: %lluGi of /dev/shm\n"
+    printf("# %s%s%s, %llu ranks: %lluGi of /dev/shm\n"
            "apiVersion: apps/v1\n"
            "kind: StatefulSet\n"
            "metadata:\n"
@@ -132,8 +132,8 @@ int plan_emit_k8s(const struct plan_place *p, const struct plan_model *m,
            "        app: %s\n"
            "        alibabacloud.com/fuse-service: \"%s\"\n"
            "    spec:\n",
-           m->name, m->dtype, (unsigned long long)in->tp, gib(s->shm), name, name, name, name,
-           p->fuse_service);
+           m->name, m->dtype[0] ? ", " : "", m->dtype, (unsigned long long)in->tp, gib(s->shm),
+           name, name, name, name, p->fuse_service);
     print_affinity(6, p->storage_release);
     printf("      terminationGracePeriodSeconds: 30\n"
            "      containers:\n");
@@ -151,7 +151,7 @@ int plan_emit_helm(const struct plan_place *p, const struct plan_model *m,
 
     dns_name(p->name, name);
     plan_shared_dir(p->mount, shared, sizeof(shared));
-    printf("# values.yaml: %s, %s, %llu ranks\n"
+    printf("# values.yaml: %s%s%s, %llu ranks\n"
            "fullnameOverride: %s\n"
            "image: \"%s\"\n"
            "podLabels:\n"
@@ -161,8 +161,8 @@ int plan_emit_helm(const struct plan_place *p, const struct plan_model *m,
            "  ENABLE_3FS: \"1\"\n"
            "  CISTERN_MOUNT: \"%s\"\n"
            "  CISTERN_ROOT: \"%s\"\n",
-           m->name, m->dtype, (unsigned long long)in->tp, name, p->image, p->fuse_service, p->mount,
-           p->root);
+           m->name, m->dtype[0] ? ", " : "", m->dtype, (unsigned long long)in->tp, name, p->image,
+           p->fuse_service, p->mount, p->root);
     for (i = 0; i < n; i++)
         printf("  %s: \"%llu\"\n", env[i].name, env[i].value);
     printf("resources:\n"

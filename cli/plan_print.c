@@ -67,14 +67,10 @@ static void print_kinds(const struct plan_model *m, const struct plan_sizes *s)
     }
 }
 
-static void print_arithmetic(const struct plan_input *in, const struct plan_sizes *s)
+static void print_memory_arithmetic(const struct plan_input *in, const struct plan_sizes *s)
 {
     char a[32], b[32], c[32];
 
-    printf("\narithmetic\n");
-    printf("  block, one rank   %llu tokens x %llu bytes + %llu bytes of state = %llu\n",
-           (unsigned long long)in->block_tokens, (unsigned long long)s->token_rank,
-           (unsigned long long)s->state_rank, (unsigned long long)s->block_rank);
     printf(
         "  /dev/shm          (%s read + %s write) x %llu ranks = %s, a quarter on top, whole GiB\n",
         text_size(in->read_staging, a, sizeof(a)), text_size(in->write_staging, b, sizeof(b)),
@@ -82,6 +78,16 @@ static void print_arithmetic(const struct plan_input *in, const struct plan_size
     printf(
         "  memory            /dev/shm counts as memory of the container: %s + %s for the engine\n",
         text_size(s->shm, a, sizeof(a)), text_size(in->host_memory, b, sizeof(b)));
+}
+
+static void print_arithmetic(const struct plan_input *in, const struct plan_sizes *s)
+{
+    char a[32];
+
+    printf("  block, one rank   %llu tokens x %llu bytes + %llu bytes of state = %llu\n",
+           (unsigned long long)in->block_tokens, (unsigned long long)s->token_rank,
+           (unsigned long long)s->state_rank, (unsigned long long)s->block_rank);
+    print_memory_arithmetic(in, s);
     printf("  bandwidth, rank   %llu prompts at once x %s each / %.3g s\n",
            (unsigned long long)in->concurrency, text_size(s->prompt_rank, a, sizeof(a)), in->ttft);
     printf("  lanes             that / %s/s of one lane\n", text_size(in->lane_rate, a, sizeof(a)));
@@ -112,18 +118,10 @@ static void print_break_even(const struct plan_input *in, const struct plan_size
     }
 }
 
-void plan_print(const struct plan_model *m, const struct plan_input *in, const struct plan_sizes *s,
-                bool arithmetic)
+static void print_memory(const struct plan_input *in, const struct plan_sizes *s)
 {
     char buf[96], size[32];
 
-    printf("%s, %s, %llu ranks, blocks of %llu tokens, prompts of %llu tokens\n\n", m->name,
-           m->dtype, (unsigned long long)in->tp, (unsigned long long)in->block_tokens,
-           (unsigned long long)in->context);
-    (void)snprintf(buf, sizeof(buf), "%llu bytes on a rank", (unsigned long long)s->token_rank);
-    line_bytes("KV of a token, all ranks", s->token_all, buf);
-    (void)snprintf(buf, sizeof(buf), "%llu shards", (unsigned long long)s->shards);
-    line_size("block, one shard", (double)s->block_rank, buf);
     (void)snprintf(buf, sizeof(buf), "%s read, %s write",
                    text_size(in->read_staging, size, sizeof(size)),
                    text_size(in->write_staging, size + 16, sizeof(size) - 16));
@@ -131,6 +129,37 @@ void plan_print(const struct plan_model *m, const struct plan_input *in, const s
     line_size("staging, all ranks", (double)s->staging_all, "");
     line_size("/dev/shm", (double)s->shm, "with a quarter of head-room");
     line_size("memory to ask for", (double)s->memory, "not below /dev/shm");
+}
+
+/* What does not depend on the model. */
+static void print_ranks(const struct plan_model *m, const struct plan_input *in,
+                        const struct plan_sizes *s, bool arithmetic)
+{
+    printf("%s, %llu ranks\n\n", m->name, (unsigned long long)in->tp);
+    print_memory(in, s);
+    if (arithmetic) {
+        printf("\narithmetic\n");
+        print_memory_arithmetic(in, s);
+    }
+}
+
+void plan_print(const struct plan_model *m, const struct plan_input *in, const struct plan_sizes *s,
+                bool arithmetic)
+{
+    char buf[96];
+
+    if (!m->kinds_count) {
+        print_ranks(m, in, s, arithmetic);
+        return;
+    }
+    printf("%s, %s, %llu ranks, blocks of %llu tokens, prompts of %llu tokens\n\n", m->name,
+           m->dtype, (unsigned long long)in->tp, (unsigned long long)in->block_tokens,
+           (unsigned long long)in->context);
+    (void)snprintf(buf, sizeof(buf), "%llu bytes on a rank", (unsigned long long)s->token_rank);
+    line_bytes("KV of a token, all ranks", s->token_all, buf);
+    (void)snprintf(buf, sizeof(buf), "%llu shards", (unsigned long long)s->shards);
+    line_size("block, one shard", (double)s->block_rank, buf);
+    print_memory(in, s);
     line_size("a whole prompt, one rank", (double)s->prompt_rank, "");
     (void)snprintf(buf, sizeof(buf), "%llu prompts within %.3g s",
                    (unsigned long long)in->concurrency, in->ttft);
@@ -144,6 +173,7 @@ void plan_print(const struct plan_model *m, const struct plan_input *in, const s
     print_break_even(in, s);
     if (arithmetic) {
         print_kinds(m, s);
+        printf("\narithmetic\n");
         print_arithmetic(in, s);
     }
 }
@@ -176,9 +206,15 @@ int plan_print_json(const struct plan_model *m, const struct plan_input *in,
     json_t *o = json_object();
 
     json_out_text(o, "model", m->name);
+    json_out_number(o, "tp", in->tp);
+    json_out_number(o, "staging_bytes_rank", s->staging_rank);
+    json_out_number(o, "staging_bytes", s->staging_all);
+    json_out_number(o, "shm_bytes", s->shm);
+    json_out_number(o, "memory_bytes", s->memory);
+    if (!m->kinds_count)
+        return json_out_print(o);
     json_out_text(o, "family", m->family);
     json_out_text(o, "dtype", m->dtype);
-    json_out_number(o, "tp", in->tp);
     json_out_number(o, "shards", s->shards);
     json_out_number(o, "block_tokens", in->block_tokens);
     json_out_number(o, "context", in->context);
@@ -187,10 +223,6 @@ int plan_print_json(const struct plan_model *m, const struct plan_input *in,
     json_out_number(o, "state_bytes", s->state_all);
     json_out_number(o, "block_bytes", s->block_all);
     json_out_number(o, "block_bytes_rank", s->block_rank);
-    json_out_number(o, "staging_bytes_rank", s->staging_rank);
-    json_out_number(o, "staging_bytes", s->staging_all);
-    json_out_number(o, "shm_bytes", s->shm);
-    json_out_number(o, "memory_bytes", s->memory);
     json_out_number(o, "prompt_bytes_rank", s->prompt_rank);
     json_out_real(o, "bandwidth_rank", s->load_rank);
     json_out_real(o, "bandwidth_host", s->load_host);

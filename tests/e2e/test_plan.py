@@ -111,6 +111,19 @@ def test_shm_as_the_reference_counts_it(tp, staging, shm):
     assert p["memory_bytes"] >= p["shm_bytes"]
 
 
+def test_ranks_are_enough_for_shm():
+    """The page's step needs no model: 8 GiB a rank, some for others, memory not below it."""
+    p = plan("--tp", 4)
+    assert (p["staging_bytes"], p["shm_bytes"]) == (32 * GIB, 40 * GIB) and p["memory_bytes"] >= p["shm_bytes"]
+    assert not {"token_bytes", "storage_bytes", "bandwidth_rank", "dtype"} & set(p)
+    r = run("--tp", 4, "--arithmetic")
+    assert "x 4 ranks = 32 GiB" in r.stdout and "storage" not in r.stdout
+    for kind in ("rtp", "k8s", "helm", "docker", "systemd"):
+        r = run("--tp", 4, "--emit", kind)
+        assert r.returncode == 0 and "CISTERN_CAPACITY_BYTES" not in r.stdout
+        assert "40Gi" in r.stdout or "40960" in r.stdout
+
+
 def test_break_even():
     base = ["--layers", 32, "--kv-heads", 8, "--head-dim", 128]
     assert plan(*base)["break_even_tokens"] is None
@@ -130,6 +143,7 @@ def test_the_arithmetic_is_shown():
 
 
 BAD = [
+    ([], "which model"),
     (["--layers", 32], "which model"),
     (["--hf-config", "/nonexistent.json"], "/nonexistent.json"),
     (["--layers", 32, "--kv-heads", 8, "--head-dim", 128, "--dtype", "int3"], "int3"),
