@@ -136,11 +136,28 @@ bool doctor_is_3fs(const struct doctor_mount *m)
     return strstr(m->type, "hf3fs") || strncmp(m->source, "hf3fs", 5) == 0;
 }
 
+/* A variable that the first process of the machine or container, or this one, was started with. */
+static bool started_with(const struct doctor *d, const char *file, const char *name)
+{
+    char buf[1 << 16];
+    long len = doctor_read(d, file, buf, sizeof(buf)), at;
+
+    for (at = 0; at < len; at += (long)strlen(buf + at) + 1) {
+        if (strncmp(buf + at, name, strlen(name)) == 0 && buf[at + (long)strlen(name)] == '=')
+            return true;
+    }
+    return false;
+}
+
 const char *doctor_container(const struct doctor *d)
 {
+    struct doctor_mount top;
     char buf[4096], path[PATH_MAX];
 
-    if (access(doctor_path(d, "/var/run/secrets/kubernetes.io", path), F_OK) == 0)
+    /* The token may be switched off, and the name of the group hidden; the variable is not. */
+    if (access(doctor_path(d, "/var/run/secrets/kubernetes.io", path), F_OK) == 0 ||
+        started_with(d, "/proc/self/environ", "KUBERNETES_SERVICE_HOST") ||
+        started_with(d, "/proc/1/environ", "KUBERNETES_SERVICE_HOST"))
         return "Kubernetes";
     if (access(doctor_path(d, "/.dockerenv", path), F_OK) == 0)
         return "Docker";
@@ -152,6 +169,9 @@ const char *doctor_container(const struct doctor *d)
         if (strstr(buf, "/docker"))
             return "Docker";
     }
+    if (started_with(d, "/proc/1/environ", "container") ||
+        (doctor_mount_of(d, "/", &top) == 0 && strcmp(top.type, "overlay") == 0))
+        return "a container";
     return NULL;
 }
 

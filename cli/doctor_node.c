@@ -75,8 +75,7 @@ void check_propagation(const struct doctor *d, struct doctor_finding *f)
 /* ---- Daemons on this node ---- */
 
 struct daemons {
-    bool storage, any;
-    uint64_t seen;
+    bool storage, kernel;
 };
 
 static void look_for_daemons(const struct doctor *d, DIR *proc, struct daemons *out)
@@ -90,9 +89,9 @@ static void look_for_daemons(const struct doctor *d, DIR *proc, struct daemons *
         (void)snprintf(path, sizeof(path), "/proc/%.20s/comm", e->d_name);
         if (doctor_read(d, path, comm, sizeof(comm)) <= 0)
             continue;
-        out->seen++;
+        /* A thread of the kernel is seen from nowhere but the node's own processes. */
+        out->kernel |= strcmp(comm, "kthreadd") == 0;
         out->storage |= strcmp(comm, "storage_main") == 0;
-        out->any |= strncmp(comm, "hf3fs", 5) == 0;
     }
 }
 
@@ -113,7 +112,7 @@ void check_storage_node(const struct doctor *d, struct doctor_finding *f)
         doctor_mend(f, "keep the engine off storage nodes: {\"name\": \"storage.3fs.release=rtp\", "
                        "\"type\": \"PROHIBIT_TEXT\", \"amount\": 0}, or the podAntiAffinity of "
                        "`cistern plan --tp N --emit k8s`");
-    } else if (!n.seen || doctor_container(d)) {
+    } else if (!n.kernel) {
         doctor_say(f, DOCTOR_UNKNOWN, "the processes of the node cannot be seen from here");
         doctor_mend(f, "run it on the node: pgrep -x storage_main must find nothing");
     } else {

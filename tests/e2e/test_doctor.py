@@ -44,6 +44,7 @@ class Machine:
         self.file("/proc/self/cgroup", "0::/\n")
         self.file("/proc/1/cgroup", "0::/init.scope\n")
         self.file("/proc/1/comm", "systemd\n")
+        self.file("/proc/2/comm", "kthreadd\n")
         self.file("/proc/1/maps", "")
         self.limits()
         self.mounted("ext4")
@@ -295,6 +296,34 @@ def test_propagation(m):
     assert m.state("propagation", CISTERN_MOUNT="/3fs/stage/3fs/") == "pass"
     (m.sys / "proc/self/mountinfo").unlink()
     assert m.state("propagation") == "unknown"
+
+
+MARKS = {
+    "token": lambda m: m.file("/var/run/secrets/kubernetes.io/token", ""),
+    "own environment": lambda m: m.file("/proc/self/environ", "A=1\0KUBERNETES_SERVICE_HOST=10.0.0.1\0B=2\0"),
+    "first environment": lambda m: m.file("/proc/1/environ", "KUBERNETES_SERVICE_HOST=10.0.0.1\0"),
+    "group": lambda m: m.file("/proc/1/cgroup", "0::/kubepods/pod1\n"),
+    "docker": lambda m: m.file("/.dockerenv", ""),
+    "podman": lambda m: m.file("/run/.containerenv", ""),
+    "some other": lambda m: m.file("/proc/1/environ", "container=lxc\0"),
+    "overlay": lambda m: m.file("/proc/self/mountinfo", (m.sys / "proc/self/mountinfo").read_text().replace(
+        "shared:1 - ext4 /dev/sda1", "- overlay overlay")),
+}
+
+
+@pytest.mark.parametrize("mark", MARKS)
+def test_a_container_is_known_by(mark, m):
+    """A Pod may have no token and see no group: without the others, propagation would pass unseen."""
+    m.mounted("ext4", at="/3fs/stage")
+    assert m.state("propagation", CISTERN_MOUNT="/3fs/stage/3fs/") == "pass"
+    MARKS[mark](m)
+    assert m.state("propagation", CISTERN_MOUNT="/3fs/stage/3fs/") == "fail"
+
+
+def test_a_variable_that_is_only_named_alike_is_no_container(m):
+    m.file("/proc/1/environ", "MY_KUBERNETES_SERVICE_HOST=1\0containers=1\0")
+    m.mounted("ext4", at="/3fs/stage")
+    assert m.state("propagation", CISTERN_MOUNT="/3fs/stage/3fs/") == "pass"
 
 
 # ---- The root ----
@@ -589,7 +618,11 @@ def test_storage_node(m):
     (m.sys / "proc/4711/comm").unlink()
     assert m.state("storage-node") == "pass"
     m.file("/.dockerenv", "")
+    assert m.state("storage-node") == "pass"  # docker run --pid=host sees them all
+    (m.sys / "proc/2/comm").unlink()
     assert m.state("storage-node") == "unknown"
+    m.file("/proc/4711/comm", "storage_main\n")
+    assert m.state("storage-node") == "fail"
 
 
 def test_rdma(m):
