@@ -131,6 +131,19 @@ int doctor_mount_of(const struct doctor *d, const char *path, struct doctor_moun
     return out->found ? 0 : -ENOENT;
 }
 
+bool doctor_mount_known(const struct doctor *d, struct doctor_mount *out, struct doctor_finding *f)
+{
+    if (doctor_mount_of(d, d->mount, out) != 0) {
+        doctor_say(f, DOCTOR_UNKNOWN, "/proc/self/mountinfo does not say what %s is", d->mount);
+        return false;
+    }
+    if (strcmp(out->point, d->mount) != 0 && access(d->mount, F_OK) != 0) {
+        doctor_say(f, DOCTOR_UNKNOWN, "%s: %s", d->mount, strerror(errno));
+        return false;
+    }
+    return true;
+}
+
 bool doctor_is_3fs(const struct doctor_mount *m)
 {
     return strstr(m->type, "hf3fs") || strncmp(m->source, "hf3fs", 5) == 0;

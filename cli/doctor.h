@@ -65,6 +65,9 @@ struct doctor_mount {
     uint32_t found;
 };
 int doctor_mount_of(const struct doctor *d, const char *path, struct doctor_mount *out);
+/* The same of d->mount; false after a finding: the kernel does not say it, or what is there is what
+ * lies below a mount that is missing. */
+bool doctor_mount_known(const struct doctor *d, struct doctor_mount *out, struct doctor_finding *f);
 bool doctor_is_3fs(const struct doctor_mount *m);
 /* Whether this looks like a container, and which sort ("Kubernetes", "Docker", ...); NULL: no. */
 const char *doctor_container(const struct doctor *d);

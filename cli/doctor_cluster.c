@@ -38,7 +38,7 @@ static const char *says(const struct doctor_mount *m)
 {
     size_t n = sizeof(SOURCE) - 1;
 
-    return m->found && doctor_is_3fs(m) && strncmp(m->source, SOURCE, n) == 0 ? m->source + n : "";
+    return doctor_is_3fs(m) && strncmp(m->source, SOURCE, n) == 0 ? m->source + n : "";
 }
 
 static void nothing_described(const struct doctor *d, const struct doctor_mount *m,
@@ -46,9 +46,7 @@ static void nothing_described(const struct doctor *d, const struct doctor_mount 
 {
     const char *id = says(m);
 
-    if (!m->found) {
-        doctor_say(f, DOCTOR_UNKNOWN, "/proc/self/mountinfo does not say what %s is", d->mount);
-    } else if (!doctor_is_3fs(m)) {
+    if (!doctor_is_3fs(m)) {
         doctor_say(f, DOCTOR_PASS, "%s is no 3FS: there is no network cluster to be wrong",
                    d->mount);
     } else {
@@ -70,9 +68,7 @@ static void own_storage(const struct doctor *d, const struct doctor_mount *m,
     const struct cistern_cluster *c = &d->cluster;
     const char *id = says(m);
 
-    if (!m->found) {
-        doctor_say(f, DOCTOR_UNKNOWN, "/proc/self/mountinfo does not say what %s is", d->mount);
-    } else if (!doctor_is_3fs(m)) {
+    if (!doctor_is_3fs(m)) {
         doctor_say(f, DOCTOR_WARN, "3FS cluster %s should be mounted at %s, and that is %s",
                    c->storage, d->mount, m->type);
         doctor_mend(f, "mount 3FS there: hf3fs_fuse_main with cluster_id %s, mountpoint %s",
@@ -97,15 +93,13 @@ static void elsewhere(const struct doctor *d, const struct doctor_mount *m,
 {
     const struct cistern_cluster *c = &d->cluster;
 
-    if (m->found && doctor_is_3fs(m)) {
+    if (doctor_is_3fs(m)) {
         doctor_say(f, DOCTOR_FAIL, "%s is 3FS, and no network cluster in %s has it; %.200s",
                    d->mount, c->file, c->text);
         if (c->mount[0])
             doctor_mend(f, "export CISTERN_MOUNT=%s", c->mount);
         else
             doctor_mend(f, "describe it in %s", c->file);
-    } else if (!m->found) {
-        doctor_say(f, DOCTOR_UNKNOWN, "/proc/self/mountinfo does not say what %s is", d->mount);
     } else {
         doctor_say(f, DOCTOR_PASS, "%s is %s, storage of no network cluster", d->mount, m->type);
     }
@@ -121,16 +115,18 @@ void check_cluster(const struct doctor *d, struct doctor_finding *f)
         doctor_mend(f, "correct what is named, then see: cistern clusters");
         return;
     }
-    (void)doctor_mount_of(d, d->mount, &m);
     switch (c->verdict) {
     case CISTERN_CLUSTER_NONE:
-        nothing_described(d, &m, f);
+        if (doctor_mount_known(d, &m, f))
+            nothing_described(d, &m, f);
         break;
     case CISTERN_CLUSTER_OWN:
-        own_storage(d, &m, f);
+        if (doctor_mount_known(d, &m, f))
+            own_storage(d, &m, f);
         break;
     case CISTERN_CLUSTER_ELSEWHERE:
-        elsewhere(d, &m, f);
+        if (doctor_mount_known(d, &m, f))
+            elsewhere(d, &m, f);
         break;
     case CISTERN_CLUSTER_CROSSED:
         doctor_say(f, DOCTOR_WARN, "%s", c->text);

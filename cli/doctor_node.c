@@ -153,10 +153,8 @@ void check_rdma(const struct doctor *d, struct doctor_finding *f)
     DIR *devices;
     bool real;
 
-    if (doctor_mount_of(d, d->mount, &m) != 0) {
-        doctor_say(f, DOCTOR_UNKNOWN, "/proc/self/mountinfo does not say what %s is", d->mount);
+    if (!doctor_mount_known(d, &m, f))
         return;
-    }
     real = doctor_is_3fs(&m);
     if ((devices = opendir(doctor_path(d, "/sys/class/infiniband", path)))) {
         while ((e = readdir(devices))) {

@@ -61,10 +61,8 @@ void check_provider(const struct doctor *d, struct doctor_finding *f)
     struct doctor_mount m;
     bool real;
 
-    if (doctor_mount_of(d, d->mount, &m) != 0) {
-        doctor_say(f, DOCTOR_UNKNOWN, "/proc/self/mountinfo does not say what %s is", d->mount);
+    if (!doctor_mount_known(d, &m, f))
         return;
-    }
     real = doctor_is_3fs(&m);
     if (!real && strcmp(wanted, "hf3fs") == 0) {
         doctor_say(f, DOCTOR_FAIL, "the provider is hf3fs, and %s is %s", d->mount, m.type);

@@ -175,6 +175,13 @@ def test_mount(m):
     assert m.state("mount") == "unknown"
 
 
+@pytest.mark.parametrize("check", ["provider", "cluster", "rdma", "client", "direct", "clock", "room", "writers"])
+def test_a_mount_that_is_missing_is_not_judged(check, m):
+    """What the kernel says of its path is what it says of the directory above."""
+    assert m.state(check) == "pass"
+    assert m.state(check, CISTERN_MOUNT=str(m.mount / "absent")) == "unknown"
+
+
 def test_provider(m):
     assert m.state("provider") == "pass"
     assert m.state("provider", CISTERN_PROVIDER="hf3fs") == "fail"
