@@ -192,6 +192,8 @@ void check_root(const struct doctor *d, struct doctor_finding *f)
                    there ? d->root : d->mount, (unsigned)geteuid(), strerror(errno));
         if (errno == EROFS)
             doctor_mend(f, "mount -o remount,rw %s", d->mount);
+        else if (access(d->mount, F_OK) != 0) /* made by hand it would hide that */
+            doctor_mend(f, "see the check of the mount");
         else
             doctor_mend(f, "mkdir -p %s && chown -R %u %s", d->root, (unsigned)geteuid(), d->root);
         return;

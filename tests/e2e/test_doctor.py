@@ -349,6 +349,8 @@ def open_up(path):
 
 def test_root(m):
     assert m.state("root") == "pass"
+    answer = m.ask("root", CISTERN_MOUNT=str(m.mount / "absent"))
+    assert answer["state"] == "fail" and "mkdir" not in answer["remedy"]
     root = m.mount / "rtp_llm"
     root.write_text("")
     assert m.state("root") == "fail"
