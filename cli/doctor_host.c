@@ -391,7 +391,11 @@ void check_files(const struct doctor *d, struct doctor_finding *f)
                    "the limit of open files is above %u, where the 3FS client takes "
                    "gigabytes or dies",
                    FILES_MOST);
-        doctor_mend(f, "ulimit -n %u; systemd: LimitNOFILE=%u", FILES_MOST, FILES_MOST);
+        doctor_mend(f,
+                    doctor_container(d) ? "start the container with --ulimit nofile=%u "
+                                          "(Kubernetes: LimitNOFILE=%u of the runtime's service)"
+                                        : "ulimit -n %u; systemd: LimitNOFILE=%u",
+                    FILES_MOST, FILES_MOST);
     } else if (limit < FILES_FEW) {
         doctor_say(f, DOCTOR_WARN,
                    "%llu files may be open: a store keeps an eighth of that many data files open "
@@ -429,18 +433,19 @@ void check_aio(const struct doctor *d, struct doctor_finding *f)
 void check_uring(const struct doctor *d, struct doctor_finding *f)
 {
     struct io_uring_params p = {0};
-    char buf[16];
+    char buf[16] = "";
     long fd;
 
-    if (doctor_read(d, "/proc/sys/kernel/io_uring_disabled", buf, sizeof(buf)) > 0 &&
-        strcmp(buf, "2") == 0) {
+    (void)doctor_read(d, "/proc/sys/kernel/io_uring_disabled", buf, sizeof(buf));
+    fd = strcmp(buf, "2") == 0 ? -1 : syscall(SYS_io_uring_setup, 2, &p);
+    if (fd < 0 && (strcmp(buf, "2") == 0 || strcmp(buf, "1") == 0)) {
         doctor_say(f, DOCTOR_WARN,
-                   "io_uring is switched off on this machine; threads do the I/O, "
-                   "at more CPU");
+                   "io_uring is switched off on this machine%s; threads do the I/O, "
+                   "at more CPU",
+                   buf[0] == '1' ? " for all but a group and the privileged" : "");
         doctor_mend(f, "sysctl -w kernel.io_uring_disabled=0");
         return;
     }
-    fd = syscall(SYS_io_uring_setup, 2, &p);
     if (fd >= 0) {
         (void)close((int)fd);
         doctor_say(f, DOCTOR_PASS, "io_uring works");

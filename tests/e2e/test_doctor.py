@@ -585,7 +585,9 @@ def test_files(m):
     assert m.state("files") == "warn"
     m.limits(files=1 << 30)
     answer = m.ask("files")
-    assert answer["state"] == "fail" and "1048576" in answer["remedy"]
+    assert answer["state"] == "fail" and answer["remedy"].startswith("ulimit -n 1048576")
+    m.file("/.dockerenv", "")
+    assert "--ulimit nofile=1048576" in m.ask("files")["remedy"]  # a shell inside cannot set it for a probe
     m.limits(files=1048576)
     assert m.state("files") == "pass"
     (m.sys / "proc/self/limits").unlink()
@@ -607,6 +609,10 @@ def test_uring(m):
     r = m.run("--only", "io-uring", "--json", launcher=[str(BUILD / "tests/harness/no_uring")])
     answer = json.loads(r.stdout)["checks"][0]
     assert answer["state"] == "warn" and "seccomp" in answer["remedy"]
+    m.file("/proc/sys/kernel/io_uring_disabled", "1\n")  # for all but a group: refused with the same error
+    r = m.run("--only", "io-uring", "--json", launcher=[str(BUILD / "tests/harness/no_uring")])
+    answer = json.loads(r.stdout)["checks"][0]
+    assert answer["state"] == "warn" and answer["remedy"] == "sysctl -w kernel.io_uring_disabled=0"
     m.file("/proc/sys/kernel/io_uring_disabled", "2\n")
     answer = m.ask("io-uring")
     assert answer["state"] == "warn" and answer["remedy"] == "sysctl -w kernel.io_uring_disabled=0"
