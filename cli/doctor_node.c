@@ -167,17 +167,20 @@ void check_rdma(const struct doctor *d, struct doctor_finding *f)
         doctor_say(f, DOCTOR_PASS, "%u of %u RDMA ports are active", active, all);
     } else if (!real) {
         doctor_say(f, DOCTOR_PASS, "no active RDMA port, and %s needs none", m.type);
+    } else if (!all && doctor_container(d)) {
+        /* The engine needs none: the 3FS client does the I/O, on the host or in a sidecar. */
+        doctor_say(f, DOCTOR_UNKNOWN,
+                   "no RDMA device is seen in this container; that of the 3FS client, which does "
+                   "the I/O, is not seen from here");
+        doctor_mend(f, "run it where hf3fs_fuse_main runs: rdma link show");
     } else {
         doctor_say(f, DOCTOR_FAIL,
                    all ? "none of the %u RDMA ports is active"
                        : "no RDMA device is "
                          "seen (%u ports)",
                    all);
-        doctor_mend(f, doctor_container(d)
-                           ? "give the container the devices: --device=/dev/infiniband, "
-                             "or the RDMA resource of the cluster (rdma/hca: 1)"
-                           : "rdma link show; load the driver (modprobe mlx5_ib) and "
-                             "look at the cable and the switch");
+        doctor_mend(f, "rdma link show; load the driver (modprobe mlx5_ib) and look at the cable "
+                       "and the switch");
     }
 }
 
