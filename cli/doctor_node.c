@@ -186,30 +186,79 @@ void check_rdma(const struct doctor *d, struct doctor_finding *f)
 
 /* ---- CUDA ---- */
 
+/* Pins a page of memory for the first device, as a store does with its staging. What the context
+ * for it takes goes with this process. */
+static int try_registration(void *lib, int *step)
+{
+    static _Alignas(4096) uint8_t page[4096];
+    int (*retain)(void **, int) = (int (*)(void **, int))dlsym(lib, "cuDevicePrimaryCtxRetain");
+    int (*push)(void *) = (int (*)(void *))dlsym(lib, "cuCtxPushCurrent_v2");
+    int (*pin)(void *, size_t, unsigned) =
+        (int (*)(void *, size_t, unsigned))dlsym(lib, "cuMemHostRegister_v2");
+    void *context = NULL;
+    int rc;
+
+    *step = 0;
+    if ((rc = retain(&context, 0)) || (rc = push(context)))
+        return rc;
+    *step = 1;
+    return pin(page, sizeof(page), 1 /* for all contexts */);
+}
+
+static bool is_whole(void *lib)
+{
+    static const char *const needed[] = {"cuInit",
+                                         "cuMemcpyHtoD_v2",
+                                         "cuMemcpyDtoH_v2",
+                                         "cuMemHostRegister_v2",
+                                         "cuDevicePrimaryCtxRetain",
+                                         "cuCtxPushCurrent_v2",
+                                         "cuDriverGetVersion",
+                                         "cuDeviceGetCount"};
+    size_t i;
+
+    for (i = 0; i < sizeof(needed) / sizeof(needed[0]); i++) {
+        if (!dlsym(lib, needed[i]))
+            return false;
+    }
+    return true;
+}
+
 static void ask_driver(void *lib, struct doctor_finding *f)
 {
-    int (*init)(unsigned) = (int (*)(unsigned))dlsym(lib, "cuInit");
-    int (*version)(int *) = (int (*)(int *))dlsym(lib, "cuDriverGetVersion");
-    int (*count)(int *) = (int (*)(int *))dlsym(lib, "cuDeviceGetCount");
-    int rc, v = 0, n = 0;
+    int rc, v = 0, n = 0, step;
 
-    if (!init || !dlsym(lib, "cuMemcpyHtoD_v2") || !dlsym(lib, "cuMemHostRegister_v2")) {
+    if (!is_whole(lib)) {
         doctor_say(f, DOCTOR_FAIL, "libcuda.so.1 lacks functions that copy to and from a GPU");
         doctor_mend(f, "install a driver of CUDA 11 or later");
         return;
     }
-    rc = init(0);
+    rc = ((int (*)(unsigned))dlsym(lib, "cuInit"))(0);
     if (rc != 0) {
         doctor_say(f, DOCTOR_FAIL, "the CUDA driver does not start (error %d)", rc);
         doctor_mend(f, "nvidia-smi must work here; in a container: --gpus all, and "
                        "NVIDIA_DRIVER_CAPABILITIES=compute,utility");
         return;
     }
-    if (version)
-        (void)version(&v);
-    if (count)
-        (void)count(&n);
-    doctor_say(f, DOCTOR_PASS, "CUDA driver %d.%d, %d devices", v / 1000, v % 1000 / 10, n);
+    (void)((int (*)(int *))dlsym(lib, "cuDriverGetVersion"))(&v);
+    (void)((int (*)(int *))dlsym(lib, "cuDeviceGetCount"))(&n);
+    rc = try_registration(lib, &step);
+    if (rc == 0) {
+        doctor_say(f, DOCTOR_PASS, "CUDA driver %d.%d, %d devices; memory of the host is pinned",
+                   v / 1000, v % 1000 / 10, n);
+    } else if (step == 0) {
+        doctor_say(f, DOCTOR_UNKNOWN,
+                   "CUDA driver %d.%d, %d devices; no context could be made to try whether memory "
+                   "of the host is pinned (error %d): it may be full or somebody else's",
+                   v / 1000, v % 1000 / 10, n, rc);
+    } else {
+        doctor_say(f, DOCTOR_WARN,
+                   "CUDA driver %d.%d, %d devices; memory of the host cannot be pinned (error %d): "
+                   "copies to and from the GPU are slower",
+                   v / 1000, v % 1000 / 10, n, rc);
+        doctor_mend(f, "see the check memlock; in a virtual machine or sandbox its GPU "
+                       "pass-through has to allow cuMemHostRegister");
+    }
 }
 
 void check_cuda(const struct doctor *d, struct doctor_finding *f)

@@ -1,7 +1,7 @@
 # Stand-in libraries for the loaders (tests/fakes/fakes.h says what each is). The tests that use them get them first.
 FAKE_DIR   := $(O)/tests/fakes
 FAKE_HF3FS := $(foreach v,real missing undefined wrapper,$(FAKE_DIR)/$(v)/libhf3fs_api_shared.so)
-FAKE_CUDA  := $(foreach v,ok missing fail,$(FAKE_DIR)/cuda-$(v)/libcuda.so.1)
+FAKE_CUDA  := $(foreach v,ok missing fail busy unpinned,$(FAKE_DIR)/cuda-$(v)/libcuda.so.1)
 FAKE_CC     = $(CC) $(CPPFLAGS) -std=gnu11 $(CFLAGS) $(filter-out -Wmissing-prototypes,$(WARN)) -fPIC \
               -fvisibility=hidden -shared -o $@ $<
 FAKE_FLAGS_missing   := -DFAKE_MISSING
@@ -13,8 +13,10 @@ $(FAKE_HF3FS) $(FAKE_DIR)/wrapper/libinner.so: tests/fakes/fake_hf3fs.c tests/fa
 	$(FAKE_CC) -Wl,-soname,$(@F) $(if $(filter libhf3fs%,$(@F)),$(FAKE_FLAGS_$(notdir $(@D))))
 $(FAKE_DIR)/wrapper/libhf3fs_api_shared.so: $(FAKE_DIR)/wrapper/libinner.so
 
-FAKE_FLAGS_cuda-missing := -DFAKE_CUDA_MISSING
-FAKE_FLAGS_cuda-fail    := -DFAKE_CUDA_FAIL
+FAKE_FLAGS_cuda-missing  := -DFAKE_CUDA_MISSING
+FAKE_FLAGS_cuda-fail     := -DFAKE_CUDA_FAIL
+FAKE_FLAGS_cuda-busy     := -DFAKE_CUDA_BUSY
+FAKE_FLAGS_cuda-unpinned := -DFAKE_CUDA_UNPINNED
 $(FAKE_CUDA): tests/fakes/fake_cuda.c tests/fakes/fakes.h
 	@mkdir -p $(@D)
 	$(FAKE_CC) -Wl,-soname,$(@F) $(FAKE_FLAGS_$(notdir $(@D)))

@@ -659,7 +659,10 @@ def test_rdma(m):
 
 
 def test_cuda(m):
-    assert m.state("cuda", LD_LIBRARY_PATH=str(FAKES / "cuda-ok")) == "pass"
+    answer = m.ask("cuda", LD_LIBRARY_PATH=str(FAKES / "cuda-ok"))
+    assert answer["state"] == "pass" and answer["cause"].startswith("CUDA driver 12.4, 1 devices; memory of the host is")
+    assert m.state("cuda", LD_LIBRARY_PATH=str(FAKES / "cuda-unpinned")) == "warn"
+    assert m.state("cuda", LD_LIBRARY_PATH=str(FAKES / "cuda-busy")) == "unknown"
     assert m.state("cuda", LD_LIBRARY_PATH=str(FAKES / "cuda-fail")) == "fail"
     assert m.state("cuda", LD_LIBRARY_PATH=str(FAKES / "cuda-missing")) == "fail"
     if m.state("cuda") != "pass":

@@ -9,7 +9,14 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-enum { OK = 0, INVALID_VALUE = 1, NO_DEVICE = 100, INVALID_CONTEXT = 201 };
+enum {
+    OK = 0,
+    INVALID_VALUE = 1,
+    OUT_OF_MEMORY = 2,
+    NO_DEVICE = 100,
+    INVALID_CONTEXT = 201,
+    NOT_SUPPORTED = 801
+};
 enum { ATTRIBUTE_CONTEXT = 1, ATTRIBUTE_DEVICE = 9 };
 
 EXPORT struct fake_cuda fake_cuda;
@@ -37,6 +44,18 @@ EXPORT int cuInit(unsigned flags)
 #else
     return OK;
 #endif
+}
+
+EXPORT int cuDriverGetVersion(int *version)
+{
+    *version = 12040;
+    return OK;
+}
+
+EXPORT int cuDeviceGetCount(int *count)
+{
+    *count = 1;
+    return OK;
 }
 
 EXPORT int cuGetErrorName(int r, const char **name)
@@ -83,7 +102,11 @@ EXPORT int cuDevicePrimaryCtxRetain(void **context, int device)
 {
     *context = (void *)(intptr_t)(device + 1);
     fake_cuda.retains++;
+#ifdef FAKE_CUDA_BUSY
+    return OUT_OF_MEMORY;
+#else
     return OK;
+#endif
 }
 
 static int copy(void *dst, const void *src, size_t len, unsigned long long device)
@@ -117,8 +140,12 @@ EXPORT int cuMemHostRegister_v2(void *base, size_t len, unsigned flags)
     (void)flags;
     if (depth == 0)
         return INVALID_CONTEXT;
+#ifdef FAKE_CUDA_UNPINNED
+    return NOT_SUPPORTED;
+#else
     fake_cuda.registered++;
     return OK;
+#endif
 }
 
 EXPORT int cuMemHostUnregister(void *base)

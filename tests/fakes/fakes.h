@@ -6,7 +6,8 @@
  *   missing    like real, but without hf3fs_prep_io
  *   undefined  needs a symbol that nobody has, so that it does not load
  *   wrapper    has none of the symbols and is linked to a library that has them
- * and a libcuda.so.1: cuda-ok, cuda-missing (without cuMemcpyHtoD_v2), cuda-fail (cuInit fails).
+ * and a libcuda.so.1: cuda-ok, cuda-missing (without cuMemcpyHtoD_v2), cuda-fail (cuInit fails),
+ * cuda-busy (no context can be made), cuda-unpinned (memory of the host cannot be pinned).
  */
 #ifndef TESTS_FAKES_H
 #define TESTS_FAKES_H
