@@ -260,19 +260,23 @@ static void keep_mla(struct reading *r)
 static int refuse_unknown(const struct reading *r)
 {
     static const char *const members[] = {
-        "mamba_d_state",     "ssm_state_size",     "state_size", "hybrid_override_pattern",
-        "attn_layer_period", "is_encoder_decoder", "block_types"};
+        "mamba_d_state",          "ssm_state_size",     "state_size",     "hybrid_override_pattern",
+        "attn_layer_period",      "is_encoder_decoder", "block_types",    "layers_block_type",
+        "linear_attn_config",     "attn_type_list",     "block_configs",  "num_kv_shared_layers",
+        "cross_attention_layers", "multi_query",        "compress_ratios"};
     size_t i;
 
     for (i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
         const json_t *v = json_object_get(r->o, members[i]);
 
-        if (v && !json_is_null(v) && !json_is_false(v))
-            return cli_fail(CLI_USAGE,
-                            "%s: '%s' says that layers of this model (%s) keep a state whose size "
-                            "is not known here; give --layers, --kv-heads and --head-dim for its "
-                            "attention",
-                            r->where, members[i], r->m->family);
+        if (v && !json_is_null(v) && !json_is_false(v) &&
+            !(json_is_integer(v) && json_integer_value(v) == 0))
+            return cli_fail(
+                CLI_USAGE,
+                "%s: '%s' says that layers of this model (%s) keep something whose "
+                "size is not known here; give --layers, --kv-heads and --head-dim for its "
+                "attention",
+                r->where, members[i], r->m->family);
     }
     return CLI_OK;
 }

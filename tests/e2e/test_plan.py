@@ -163,6 +163,20 @@ def test_bad_input_is_named(args, words):
 CONFIGS = [
     ({"model_type": "jamba", "num_hidden_layers": 32, "num_attention_heads": 32, "hidden_size": 4096,
       "mamba_d_state": 16}, "mamba_d_state"),
+    # Kimi Linear: latent attention in 7 of 27 layers, and a state in the others.
+    ({"model_type": "kimi_linear", "num_hidden_layers": 27, "num_attention_heads": 32, "hidden_size": 2304,
+      "kv_lora_rank": 512, "qk_rope_head_dim": 64, "linear_attn_config": {"full_attn_layers": [4, 8]}},
+     "linear_attn_config"),
+    # MiniMax-01: softmax attention in one of eight layers.
+    ({"model_type": "minimax", "num_hidden_layers": 8, "num_attention_heads": 64, "num_key_value_heads": 8,
+      "head_dim": 128, "hidden_size": 6144, "attn_type_list": [0, 0, 0, 0, 0, 0, 0, 1]}, "attn_type_list"),
+    # Falcon-7B: one key-value head, which num_key_value_heads does not say.
+    ({"model_type": "falcon", "num_hidden_layers": 32, "num_attention_heads": 71, "hidden_size": 4544,
+      "multi_query": True}, "multi_query"),
+    # Gemma 3n: the last layers share the KV of others.
+    ({"model_type": "gemma3n", "text_config": {"model_type": "gemma3n_text", "num_hidden_layers": 30,
+      "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 256, "num_kv_shared_layers": 10}},
+     "num_kv_shared_layers"),
     ({"model_type": "llama", "num_attention_heads": 32, "hidden_size": 4096}, "num_hidden_layers"),
     ({"model_type": "llama", "num_hidden_layers": "32", "num_attention_heads": 32, "hidden_size": 4096},
      "num_hidden_layers"),
