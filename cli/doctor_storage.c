@@ -89,40 +89,38 @@ void check_provider(const struct doctor *d, struct doctor_finding *f)
     }
 }
 
-/* The drop-in knows its mounts by a file, and keeps links in a directory: whoever opens a mount for
- * the first time makes both. What was not there before a check is taken away after it. */
-static const char *const traces[] = {".cistern-mount", "3fs-virt/iovs", "3fs-virt"};
-
-#define TRACES (sizeof(traces) / sizeof(traces[0]))
-
-static bool trace_path(const struct doctor *d, size_t i, char out[PATH_MAX + 32])
+static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *ftw)
 {
-    struct stat st;
-
-    (void)snprintf(out, PATH_MAX + 32, "%s/%s", d->mount, traces[i]);
-    return stat(out, &st) == 0;
+    (void)st;
+    (void)kind;
+    (void)ftw;
+    return remove(path);
 }
 
-static unsigned traces_before(const struct doctor *d)
+static void remove_tree(const char *path)
 {
-    char path[PATH_MAX + 32];
-    unsigned there = 0;
-    size_t i;
-
-    for (i = 0; i < TRACES; i++)
-        there |= (unsigned)trace_path(d, i, path) << i;
-    return there;
+    if (path[0])
+        (void)nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-static void traces_after(const struct doctor *d, unsigned before)
+/* The drop-in makes a mount of a directory when it is used for the first time, and an engine may be
+ * doing that now: what a check needs is made in a directory of its own, which takes all of it away
+ * again. `own` is "" where there is none: 3FS, or a mount that cannot be written. */
+static struct cistern_options in_own_mount(const struct doctor *d, char own[PATH_MAX])
 {
-    char path[PATH_MAX + 32];
-    size_t i;
+    struct cistern_options o = d->options;
+    struct doctor_mount m;
 
-    for (i = 0; i < TRACES; i++) {
-        if (!(before & 1u << i) && trace_path(d, i, path))
-            (void)remove(path); /* a directory that is in use stays */
-    }
+    own[0] = '\0';
+    if (doctor_mount_of(d, d->mount, &m) != 0 || doctor_is_3fs(&m))
+        return o;
+    (void)snprintf(own, PATH_MAX, "%.*s/.cistern-doctor-mount-%ld", PATH_MAX / 2, d->mount,
+                   (long)getpid());
+    if (mkdir(own, 0700) != 0)
+        own[0] = '\0';
+    else
+        o.mount = own;
+    return o;
 }
 
 static int ignore_item(void *arg, const struct cistern_item *item)
@@ -135,10 +133,11 @@ static int ignore_item(void *arg, const struct cistern_item *item)
 /* The loader of the library is asked itself: where it searches and what must be there is its. */
 void check_client(const struct doctor *d, struct doctor_finding *f)
 {
-    unsigned before = traces_before(d);
-    int rc = cistern_scan(&d->options, CISTERN_ITEM_ROOT, ignore_item, NULL);
+    char own[PATH_MAX];
+    struct cistern_options o = in_own_mount(d, own);
+    int rc = cistern_scan(&o, CISTERN_ITEM_ROOT, ignore_item, NULL);
 
-    traces_after(d, before);
+    remove_tree(own);
     if (rc == CISTERN_EPROVIDER) {
         doctor_say(f, DOCTOR_FAIL, "%s", cistern_error_text());
         doctor_mend(f, "install the 3FS client, or name its library: export "
@@ -330,10 +329,12 @@ static int count_item(void *arg, const struct cistern_item *item)
 void check_writers(const struct doctor *d, struct doctor_finding *f)
 {
     struct counted n = {0};
-    unsigned before = traces_before(d);
-    int rc = cistern_scan(&d->options, CISTERN_ITEM_SEGMENT, count_item, &n);
+    char path[2 * PATH_MAX];
+    int rc = -ENOENT;
 
-    traces_after(d, before);
+    (void)snprintf(path, sizeof(path), "%s/cistern.json", d->root);
+    if (access(d->mount, F_OK) != 0 || access(path, F_OK) == 0 || errno != ENOENT)
+        rc = cistern_scan(&d->options, CISTERN_ITEM_SEGMENT, count_item, &n);
     if (rc == -ENOENT) {
         doctor_say(f, DOCTOR_PASS, "nothing is stored in %s yet", d->root);
     } else if (rc == CISTERN_EFORMAT) {
@@ -352,14 +353,6 @@ void check_writers(const struct doctor *d, struct doctor_finding *f)
     } else {
         doctor_say(f, DOCTOR_PASS, "%llu writers have stored here", (unsigned long long)n.writers);
     }
-}
-
-static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *ftw)
-{
-    (void)st;
-    (void)kind;
-    (void)ftw;
-    return remove(path);
 }
 
 static int put_and_get(cistern *c, struct cistern_event *ev)
@@ -395,10 +388,9 @@ void check_ring(const struct doctor *d, struct doctor_finding *f)
                                         .block_tokens = 1,
                                         .nparts = 1,
                                         .parts = &part};
-    struct cistern_options o = d->options;
+    char root[64], path[PATH_MAX + 64], own[PATH_MAX];
+    struct cistern_options o = in_own_mount(d, own);
     struct cistern_event ev = {0};
-    char root[64], path[PATH_MAX + 64];
-    unsigned before = traces_before(d);
     cistern *c = NULL;
     int rc;
 
@@ -428,6 +420,5 @@ void check_ring(const struct doctor *d, struct doctor_finding *f)
         doctor_mend(f, "see the checks above for what is missing");
     (void)cistern_close(c);
     (void)snprintf(path, sizeof(path), "%s/%s", d->mount, root);
-    (void)nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-    traces_after(d, before);
+    remove_tree(own[0] ? own : path);
 }
