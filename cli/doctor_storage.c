@@ -22,6 +22,7 @@
 #define SKEW_FAIL_S   60
 #define ROOM_SEGMENTS (UINT64_C(512) << 20) /* two segments of the default size */
 #define MANY_WRITERS  1000
+#define SILENT_S      60 /* as the others count a writer as ended */
 
 void check_mount(const struct doctor *d, struct doctor_finding *f)
 {
@@ -308,18 +309,37 @@ void check_room(const struct doctor *d, struct doctor_finding *f)
 /* ---- Through the library ---- */
 
 struct counted {
-    uint64_t writers, notes;
+    const struct doctor *d;
+    uint64_t writers, at_work, silent, notes;
     char note[256];
 };
+
+/* A writer that lives changes its head all the time. */
+static void count_lease(struct counted *n, const char *head)
+{
+    char path[2 * PATH_MAX];
+    struct stat st;
+
+    (void)snprintf(path, sizeof(path), "%s/%s", n->d->mount, head);
+    if (stat(path, &st) != 0)
+        return;
+    if (time(NULL) - st.st_mtime < SILENT_S)
+        n->at_work++;
+    else
+        n->silent++;
+}
 
 static int count_item(void *arg, const struct cistern_item *item)
 {
     struct counted *n = arg;
+    bool closed = item->kind == CISTERN_ITEM_WRITER && strcmp(item->note, "closed") == 0;
 
-    if (item->kind == CISTERN_ITEM_WRITER)
+    if (item->kind == CISTERN_ITEM_WRITER) {
         n->writers++;
-    /* Of a writer the note says whether it lives. */
-    if (item->kind != CISTERN_ITEM_WRITER && item->note[0]) {
+        if (!item->note[0])
+            count_lease(n, item->name);
+    }
+    if (item->note[0] && !closed) {
         if (!n->notes++)
             (void)snprintf(n->note, sizeof(n->note), "%.150s: %.90s", item->name, item->note);
     }
@@ -328,7 +348,7 @@ static int count_item(void *arg, const struct cistern_item *item)
 
 void check_writers(const struct doctor *d, struct doctor_finding *f)
 {
-    struct counted n = {0};
+    struct counted n = {.d = d};
     char path[2 * PATH_MAX];
     int rc = -ENOENT;
 
@@ -351,7 +371,11 @@ void check_writers(const struct doctor *d, struct doctor_finding *f)
                    (unsigned long long)n.writers);
         doctor_mend(f, "cistern gc %s", d->root);
     } else {
-        doctor_say(f, DOCTOR_PASS, "%llu writers have stored here", (unsigned long long)n.writers);
+        doctor_say(f, DOCTOR_PASS,
+                   "%llu writers have stored here: %llu at work, %llu silent for a minute, the "
+                   "others closed",
+                   (unsigned long long)n.writers, (unsigned long long)n.at_work,
+                   (unsigned long long)n.silent);
     }
 }
 

@@ -436,7 +436,8 @@ def test_writers(m):
     r = subprocess.run([CISTERN, "replay", str(trace), "--mount", str(m.mount), "--root", "rtp_llm", "--keep", "--staging",
                         "16M"], env=m.env, stdout=subprocess.PIPE)
     assert r.returncode == 0
-    assert m.state("writers") == "pass" and "1 writers" in m.ask("writers")["cause"]
+    answer = m.ask("writers")
+    assert answer["state"] == "pass" and "1 writers have stored here: 0 at work, 0 silent" in answer["cause"]
     root = m.mount / "rtp_llm" / "cistern.json"
     good = root.read_text()
     root.write_text(re.sub(r'"format": *\d+', '"format": 999', good))
@@ -446,6 +447,28 @@ def test_writers(m):
     os.truncate(toc, 100)
     answer = m.ask("writers")
     assert answer["state"] == "warn" and answer["remedy"].startswith("cistern fsck")
+
+
+def test_writers_at_work_and_ended_without_a_word(m):
+    trace = m.sys / "trace.jsonl"
+    trace.write_text('{"timestamp": 0, "input_length": 512, "hash_ids": [1]}\n'
+                     '{"timestamp": 600000, "input_length": 512, "hash_ids": [2]}\n')
+    writer = subprocess.Popen([CISTERN, "replay", str(trace), "--mount", str(m.mount), "--root", "rtp_llm", "--staging",
+                               "16M", "--speed", "1"], env=m.env, stdout=subprocess.DEVNULL)
+    try:
+        until = time.time() + 60
+        while "1 at work" not in m.ask("writers")["cause"]:
+            assert time.time() < until and writer.poll() is None
+            time.sleep(0.1)
+    finally:
+        writer.kill()
+        writer.wait()
+    head = next((m.mount / "rtp_llm").rglob("*.head"))
+    os.utime(head, (0, 0))
+    assert "0 at work, 1 silent" in m.ask("writers")["cause"]
+    os.truncate(head, 10)
+    answer = m.ask("writers")
+    assert answer["state"] == "warn" and head.name in answer["cause"]
 
 
 # ---- /dev/shm and memory ----
