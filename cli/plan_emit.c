@@ -130,14 +130,19 @@ static int emit_docker(const struct plan_place *p, const struct plan_input *in,
            "    ulimits:\n"
            "      memlock: -1\n"
            "      nofile: 1048576\n"
+           "    deploy:\n"
+           "      resources:\n"
+           "        reservations:\n"
+           "          devices:\n"
+           "            - {driver: nvidia, count: %llu, capabilities: [gpu]}\n"
            "    volumes:\n"
            "      - type: bind\n"
            "        source: \"%s\"\n"
            "        target: \"%s\"\n"
            "        bind:\n"
            "          propagation: rslave\n",
-           (unsigned long long)(s->shm / MIB), (unsigned long long)(s->memory / MIB), shared,
-           shared);
+           (unsigned long long)(s->shm / MIB), (unsigned long long)(s->memory / MIB),
+           (unsigned long long)in->tp, shared, shared);
     return CLI_OK;
 }
 

@@ -2,10 +2,10 @@
  * plan_emit_k8s.c - see plan_emit_k8s.h.
  *
  * The claim of a Pod on memory: a memory-backed emptyDir counts against the container's limit, so
- * the limit is the planned memory, and the request is the same, or the node may lack it later.
- * HostToContainer: when the 3FS client on the host is restarted it mounts anew, and the Pod must
- * see that. Anti-affinity: reading from a storage daemon on the same node goes through the RDMA
- * card and back.
+ * the limit is the planned memory, and the request is the same, or the node may lack it later. A
+ * GPU for each rank. HostToContainer: when the 3FS client on the host is restarted it mounts anew,
+ * and the Pod must see that. Anti-affinity: reading from a storage daemon on the same node goes
+ * through the RDMA card and back.
  */
 #include "plan_emit_k8s.h"
 
@@ -103,8 +103,8 @@ static void print_container(const struct plan_place *p, const struct plan_input 
         printf("            - {name: %s, value: \"%llu\"}\n", env[i].name, env[i].value);
     printf("          resources:\n"
            "            requests: {memory: %lluGi}\n"
-           "            limits: {memory: %lluGi}\n",
-           gib(s->memory), gib(s->memory));
+           "            limits: {memory: %lluGi, nvidia.com/gpu: %llu}\n",
+           gib(s->memory), gib(s->memory), (unsigned long long)in->tp);
     print_probe(10, in->tp);
     print_mounts(10, shared);
 }
@@ -167,8 +167,8 @@ int plan_emit_helm(const struct plan_place *p, const struct plan_model *m,
         printf("  %s: \"%llu\"\n", env[i].name, env[i].value);
     printf("resources:\n"
            "  requests: {memory: %lluGi}\n"
-           "  limits: {memory: %lluGi}\n",
-           gib(s->memory), gib(s->memory));
+           "  limits: {memory: %lluGi, nvidia.com/gpu: %llu}\n",
+           gib(s->memory), gib(s->memory), (unsigned long long)in->tp);
     print_affinity(0, p->storage_release);
     print_volumes(0, s);
     print_mounts(0, shared);

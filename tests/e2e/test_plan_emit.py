@@ -58,8 +58,11 @@ def test_every_form_has_the_same_shm(tp, shm):
         volume = next(v for v in place["volumes"] if v["name"] == "shm-vol")
         assert volume["emptyDir"] == {"medium": "Memory", "sizeLimit": f"{shm}Gi"}
     for resources in (pod["containers"][0]["resources"], helm["resources"]):
+        assert resources["limits"]["nvidia.com/gpu"] == tp
         assert gib(resources["limits"]["memory"]) >= shm and gib(resources["requests"]["memory"]) >= shm
     docker = yaml.safe_load(emit("docker", "--tp", tp))["services"]["engine"]
+    device, = docker["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": tp, "capabilities": ["gpu"]}
     assert docker["shm_size"] == f"{shm * 1024}m" and int(docker["mem_limit"][:-1]) >= shm * 1024
     assert f"size={shm * 1024}M" in emit("systemd", "--tp", tp)
 
