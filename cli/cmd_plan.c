@@ -20,6 +20,37 @@ struct asked {
     bool arithmetic, json;
 };
 
+/* What goes into YAML, JSON and units as it stands. */
+static int check_word(const char *option, const char *word)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                "._-/:@+";
+
+    if (!word[0] || word[strspn(word, plain)])
+        return cli_fail(CLI_USAGE, "--%s %s: letters, digits and . _ - / : @ + are taken", option,
+                        word);
+    return CLI_OK;
+}
+
+static int check_place(const struct plan_place *p)
+{
+    const struct {
+        const char *option, *word;
+    } words[] = {{"image", p->image},
+                 {"mount", p->mount},
+                 {"root", p->root},
+                 {"fuse-service", p->fuse_service},
+                 {"storage-release", p->storage_release}};
+    size_t i;
+    int r = check_word("name", p->name);
+
+    if (r == CLI_OK && (strchr(p->name, '/') || strchr(p->name, ':') || strchr(p->name, '@')))
+        return cli_fail(CLI_USAGE, "--name %s: it is no path and no image", p->name);
+    for (i = 0; r == CLI_OK && i < sizeof(words) / sizeof(words[0]); i++)
+        r = check_word(words[i].option, words[i].word);
+    return r;
+}
+
 static int check(const struct asked *a)
 {
     const struct plan_dims *d = &a->dims;
@@ -33,7 +64,7 @@ static int check(const struct asked *a)
         return cli_fail(CLI_USAGE, "--new %g: a share in percent is 100 at most", a->in.new_share);
     if (a->place.mount[0] != '/')
         return cli_fail(CLI_USAGE, "--mount %s: an absolute path is needed", a->place.mount);
-    return CLI_OK;
+    return a->emit ? check_place(&a->place) : CLI_OK;
 }
 
 static int answer(struct asked *a)

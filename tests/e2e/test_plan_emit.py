@@ -86,7 +86,7 @@ def test_staging_that_is_not_the_default_reaches_the_engine():
 
 
 def test_kubernetes_has_what_the_reference_asks_for():
-    o = yaml.safe_load(emit("k8s", "--tp", 4, "--name", "My Engine"))
+    o = yaml.safe_load(emit("k8s", "--tp", 4, "--name", "My_Engine"))
     pod = o["spec"]["template"]
     container = pod["spec"]["containers"][0]
     assert o["kind"] == "StatefulSet" and o["metadata"]["name"] == "my-engine"
@@ -182,3 +182,12 @@ def test_another_mount():
     o = json.loads(emit("rtp", "--mount", "/mnt/kv/3fs/", "--fuse-service", "x", "--storage-release", "y"))
     assert '"mountPath":"/mnt/kv/"' in o["container_configs"][0]
     assert o["meta_tag_list"][0]["value"] == "x" and o["labels"][0]["name"] == "storage.3fs.release=y"
+
+
+@pytest.mark.parametrize("option, word", [("--image", 'a"b'), ("--mount", "/3fs/a b/c"), ("--name", "x: {"), ("--name", "a/b"),
+                                          ("--root", "r\nx"), ("--fuse-service", ""), ("--storage-release", "{}")])
+def test_words_that_would_break_a_file_are_refused(option, word):
+    for kind in ("rtp", "k8s", "helm", "docker", "systemd"):
+        r = subprocess.run([CISTERN, "plan", *MODEL, "--emit", kind, option, word], text=True, timeout=60,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert r.returncode == 2 and option in r.stderr and r.stdout == "", r.stderr
