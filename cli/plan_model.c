@@ -290,6 +290,16 @@ static int dtype_of(const struct reading *r, const char *dtype)
     return dtype_take(dtype ? dtype : "bf16", r->m);
 }
 
+/* Names stand in comments of emitted files and on terminals. */
+static void take_name(char out[PLAN_NAME], const char *name)
+{
+    (void)snprintf(out, PLAN_NAME, "%s", name);
+    for (; *out; out++) {
+        if ((unsigned char)*out < ' ' || *out == 127)
+            *out = '?';
+    }
+}
+
 int plan_model_of(const json_t *config, const char *where, const char *dtype,
                   struct plan_model *out)
 {
@@ -304,9 +314,8 @@ int plan_model_of(const json_t *config, const char *where, const char *dtype,
     name = text(&r, "_name_or_path");
     if (json_is_object(inner))
         r.o = inner;
-    (void)snprintf(out->family, sizeof(out->family), "%s",
-                   text(&r, "model_type") ? text(&r, "model_type") : "unknown");
-    (void)snprintf(out->name, sizeof(out->name), "%s", name && name[0] ? name : out->family);
+    take_name(out->family, text(&r, "model_type") ? text(&r, "model_type") : "unknown");
+    take_name(out->name, name && name[0] ? name : out->family);
     if ((r.result = refuse_unknown(&r)) || (r.result = dtype_of(&r, dtype)))
         return r.result;
     out->context = number(&r, "max_position_embeddings", UINT32_MAX);

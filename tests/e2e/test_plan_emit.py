@@ -191,3 +191,12 @@ def test_words_that_would_break_a_file_are_refused(option, word):
         r = subprocess.run([CISTERN, "plan", *MODEL, "--emit", kind, option, word], text=True, timeout=60,
                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert r.returncode == 2 and option in r.stderr and r.stdout == "", r.stderr
+
+
+def test_the_name_of_a_model_stays_in_its_comment(tmp_path):
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"_name_or_path": "x\nkind: Secret\x1b[2J", "model_type": "llama", "num_hidden_layers": 1,
+                                  "num_attention_heads": 1, "hidden_size": 64}))
+    r = subprocess.run([CISTERN, "plan", "--hf-config", config, "--emit", "k8s"], text=True, stdout=subprocess.PIPE)
+    assert yaml.safe_load(r.stdout)["kind"] == "StatefulSet" and "\x1b" not in r.stdout
+    assert r.stdout.startswith("# x?kind: Secret?[2J, bf16")
