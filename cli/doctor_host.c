@@ -375,9 +375,10 @@ void check_memlock(const struct doctor *d, struct doctor_finding *f)
                "memlock is %s; to pin the staging of a rank %s are needed, without "
                "that I/O takes a little more CPU, and RDMA may refuse",
                text_size(limit, has, sizeof(has)), needs);
-    doctor_mend(f, doctor_container(d) ? "start the container with --ulimit memlock=-1:-1 "
-                                         "(Kubernetes: default-ulimits of the runtime)"
-                                       : "ulimit -l unlimited; systemd: LimitMEMLOCK=infinity");
+    doctor_mend(f, doctor_container(d)
+                       ? "start the container with --ulimit memlock=-1:-1 "
+                         "(Kubernetes: LimitMEMLOCK=infinity of the runtime's service)"
+                       : "ulimit -l unlimited; systemd: LimitMEMLOCK=infinity");
 }
 
 void check_files(const struct doctor *d, struct doctor_finding *f)
