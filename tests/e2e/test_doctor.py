@@ -536,8 +536,26 @@ def test_shm_pages(m):
     m.file("/.dockerenv", "")
     m.file("/proc/self/mountinfo", SHM_LINE.format("rw,size=64m"))
     assert "by root of the node" in m.ask("shm-pages")["remedy"]
+    m.file("/var/run/secrets/kubernetes.io/token", "")
+    assert "empty-dir/shm-vol" in m.ask("shm-pages")["remedy"]
     m.file("/proc/self/mountinfo", "21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n")
     assert m.state("shm-pages") == "unknown"
+
+
+def test_shm_pages_for_all_mounts(m):
+    """One word for the machine goes before the options of each mount."""
+    switch = "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
+    m.file(switch, "always within_size advise never [deny] force\n")
+    answer = m.ask("shm-pages")
+    assert answer["state"] == "warn"
+    subprocess.run(answer["remedy"].replace("/sys/", f"{m.sys}/sys/"), shell=True, check=True)
+    assert m.state("shm-pages") == "pass"
+    m.mounted("ext4")
+    info = m.sys / "proc/self/mountinfo"
+    info.write_text(info.read_text().replace(",huge=within_size", ""))
+    assert m.state("shm-pages") == "warn"
+    m.file(switch, "always within_size advise never deny [force]\n")
+    assert m.state("shm-pages") == "pass"
 
 
 def test_shm_unknown(m):
