@@ -17,6 +17,19 @@ _cistern()
         mapfile -t COMPREPLY < <(compgen -W "auto hf3fs local" -- "$cur")
         return
         ;;
+    --emit)
+        mapfile -t COMPREPLY < <(compgen -W "rtp k8s helm docker systemd" -- "$cur")
+        return
+        ;;
+    --dtype)
+        mapfile -t COMPREPLY < <(compgen -W "bf16 fp16 fp32 fp8 int8" -- "$cur")
+        return
+        ;;
+    --only)
+        [ "$verb" != doctor ] || mapfile -t COMPREPLY < <(compgen -W "$(cistern doctor --list 2>/dev/null |
+            while read -r id _; do echo "$id"; done)" -P "${cur%"${cur##*,}"}" -- "${cur##*,}")
+        return
+        ;;
     esac
     if [ "$COMP_CWORD" -eq 1 ]; then
         mapfile -t COMPREPLY < <(compgen -W "bench stat metrics ls fsck verify gc wipe retire ttl export import pin unpin pins warm explain doctor clusters plan replay version" -- "$cur")

@@ -7,6 +7,7 @@ looks at how fast anything is.
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -417,3 +418,17 @@ def test_the_man_page_and_the_completion_know_every_option(verb):
         if name != "help":
             assert f"Fl -{name}" in man, name
         assert f"--{name}" in completion, name
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
+@pytest.mark.parametrize("words, offered", [
+    (["plan", "--emit", ""], ["rtp", "k8s", "helm", "docker", "systemd"]),
+    (["plan", "--dtype", "b"], ["bf16"]),
+    (["doctor", "--only", "mount,shm-s"], ["mount,shm-size", "mount,shm-stale"]),
+])
+def test_the_completion_knows_values(words, offered):
+    script = '. "$0"; COMP_WORDS=(cistern "$@"); COMP_CWORD=$#; _cistern; echo "${COMPREPLY[@]}"'
+    env = os.environ | {"PATH": f"{Path(CISTERN).parent}:{os.environ['PATH']}"}
+    r = subprocess.run(["bash", "-c", script, TOP / "deploy/completion/cistern.bash", *words], env=env, text=True,
+                       stdout=subprocess.PIPE)
+    assert r.stdout.split() == offered
