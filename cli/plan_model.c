@@ -354,7 +354,8 @@ int plan_model_make(const struct plan_dims *d, const char *dtype, struct plan_mo
     (void)snprintf(out->family, sizeof(out->family), "given dimensions");
     if ((rc = dtype_take(dtype ? dtype : "bf16", out)))
         return rc;
-    if (!d->layers || (!d->mla_rank && (!d->kv_heads || !d->head_dim)))
+    if (!d->layers || !d->mla_rank != !d->mla_rope ||
+        (!d->mla_rank && (!d->kv_heads || !d->head_dim)))
         return cli_fail(CLI_USAGE,
                         "which model? Give --hf-config FILE, or --layers with --kv-heads "
                         "and --head-dim, or with --mla-rank and --mla-rope");

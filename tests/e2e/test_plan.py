@@ -145,6 +145,8 @@ def test_the_arithmetic_is_shown():
 BAD = [
     ([], "which model"),
     (["--layers", 32], "which model"),
+    (["--layers", 61, "--mla-rank", 512], "with --mla-rank and --mla-rope"),
+    (["--layers", 61, "--mla-rope", 64, "--kv-heads", 8, "--head-dim", 128], "with --mla-rank and --mla-rope"),
     (["--hf-config", "/nonexistent.json"], "/nonexistent.json"),
     (["--layers", 32, "--kv-heads", 8, "--head-dim", 128, "--dtype", "int3"], "int3"),
     (["--layers", 32, "--kv-heads", 8, "--head-dim", 128, "--emit", "swarm"], "rtp, k8s, helm, docker and systemd"),
