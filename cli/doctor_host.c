@@ -401,12 +401,16 @@ void check_memlock(const struct doctor *d, struct doctor_finding *f)
 
 void check_files(const struct doctor *d, struct doctor_finding *f)
 {
+    struct doctor_mount m;
     uint64_t limit;
 
     if (!soft_limit(d, "Max open files", &limit)) {
         doctor_say(f, DOCTOR_UNKNOWN, "/proc/self/limits cannot be read");
     } else if (limit > FILES_MOST) {
-        doctor_say(f, DOCTOR_FAIL,
+        /* The drop-in does not mind. */
+        doctor_say(f,
+                   doctor_mount_of(d, d->mount, &m) == 0 && !doctor_is_3fs(&m) ? DOCTOR_WARN
+                                                                               : DOCTOR_FAIL,
                    "the limit of open files is above %u, where the 3FS client takes "
                    "gigabytes or dies",
                    FILES_MOST);
