@@ -104,6 +104,12 @@ static void remove_tree(const char *path)
         (void)nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
+/* The root alone may be this user's, and not the mount that it lies in. */
+static const char *writable(const struct doctor *d)
+{
+    return access(d->mount, W_OK) != 0 && access(d->root, W_OK) == 0 ? d->root : d->mount;
+}
+
 /* The drop-in makes a mount of a directory when it is used for the first time, and an engine may be
  * doing that now: what a check needs is made in a directory of its own, which takes all of it away
  * again. `own` is "" where there is none: 3FS, or a mount that cannot be written. */
@@ -115,7 +121,7 @@ static struct cistern_options in_own_mount(const struct doctor *d, char own[PATH
     own[0] = '\0';
     if (doctor_mount_of(d, d->mount, &m) != 0 || doctor_is_3fs(&m))
         return o;
-    (void)snprintf(own, PATH_MAX, "%.*s/.cistern-doctor-mount-%ld", PATH_MAX / 2, d->mount,
+    (void)snprintf(own, PATH_MAX, "%.*s/.cistern-doctor-mount-%ld", PATH_MAX / 2, writable(d),
                    (long)getpid());
     if (mkdir(own, 0700) != 0)
         own[0] = '\0';
@@ -412,13 +418,14 @@ void check_ring(const struct doctor *d, struct doctor_finding *f)
                                         .block_tokens = 1,
                                         .nparts = 1,
                                         .parts = &part};
-    char root[64], path[PATH_MAX + 64], own[PATH_MAX];
+    char root[PATH_MAX], path[2 * PATH_MAX], own[PATH_MAX];
     struct cistern_options o = in_own_mount(d, own);
     struct cistern_event ev = {0};
     cistern *c = NULL;
     int rc;
 
-    (void)snprintf(root, sizeof(root), ".cistern-doctor-root-%ld", (long)getpid());
+    (void)snprintf(root, sizeof(root), "%.*s/.cistern-doctor-root-%ld", PATH_MAX / 2,
+                   own[0] || writable(d) == d->mount ? "." : d->options.root, (long)getpid());
     o.reuse_cache = o.enable_3fs = 1;
     o.root = root;
     o.space = &space;

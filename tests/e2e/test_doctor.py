@@ -384,6 +384,26 @@ def test_ring(m):
     assert m.state("ring", CISTERN_MOUNT="/absent") == "fail"
 
 
+@pytest.mark.skipif(not ROOT, reason="becomes another user, which takes root")
+@pytest.mark.parametrize("kind", ["ext4", "fuse.hf3fs"])
+def test_ring_where_the_root_alone_can_be_written(m, tmp_path, kind):
+    """As it is on a 3FS of others: the mount is root's, and the root was made for the engine's user."""
+    open_up(tmp_path)
+    open_up(m.sys)
+    m.mounted(kind)
+    root = m.mount / "rtp_llm"
+    root.mkdir(mode=0o700)
+    os.chown(root, 65534, 65534)
+    (m.mount / ".cistern-mount").touch()
+    (m.mount / "3fs-virt" / "iovs").mkdir(parents=True)
+    (m.mount / "3fs-virt" / "iovs").chmod(0o777)
+    m.mount.chmod(0o755)
+    r = m.run("--only", "ring", "--json", launcher=as_nobody())
+    answer = json.loads(r.stdout)["checks"][0]
+    assert answer["state"] == "pass", answer["cause"]
+    assert list(root.iterdir()) == []
+
+
 def test_direct(m):
     assert m.state("direct") in ("pass", "warn")
     assert m.state("direct", CISTERN_MOUNT="/absent") == "unknown"
