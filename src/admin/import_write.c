@@ -267,14 +267,37 @@ static int commit_segment(struct import *m, struct import_segment *s)
     return rc ? err_set(rc, "%s cannot be written: %s", path, cistern_error_string(rc)) : 0;
 }
 
-int import_commit(struct import *m)
+/* A directory that may not be read cannot be synced; what was made in it is as safe as it gets. */
+static int sync_name(struct import *m, const char *dir)
 {
+    int rc = m->ad.io->ops->sync_dir(m->ad.io, dir);
+
+    return rc == -EACCES || rc == -EPERM ? 0 : rc;
+}
+
+/* Names last as long as what they name: of all directories from the mount down to the segments. */
+static int sync_names(struct import *m)
+{
+    char path[ADMIN_PATH], *slash;
     size_t i;
     int rc = 0;
 
     for (i = 0; i < m->nwriters && !rc; i++)
-        rc = m->ad.io->ops->sync_dir(m->ad.io, m->writers[i].dir);
-    rc = rc ? rc : m->ad.io->ops->sync_dir(m->ad.io, m->space_dir);
+        rc = sync_name(m, m->writers[i].dir);
+    (void)snprintf(path, sizeof path, "%s", m->space_dir);
+    while (!rc && path[0]) {
+        rc = sync_name(m, path);
+        slash = strrchr(path, '/');
+        path[slash ? slash - path : 0] = 0;
+    }
+    return rc ? rc : sync_name(m, "");
+}
+
+int import_commit(struct import *m)
+{
+    size_t i;
+    int rc = sync_names(m);
+
     for (i = 0; i < m->nsegments && !rc; i++) {
         rc = commit_segment(m, &m->segments[i]);
         rc = rc ? rc : beat(m); /* each has a sync */

@@ -413,7 +413,8 @@ static bool do_warm(struct fixture *f)
      K(SHORT_READ) | K(BIT_FLIP) | K(MISDIRECTED) | K(LATE) | K(KILL) | MEMORY)
 #define WRITING                                                                                    \
     (K(WRITE_ERROR) | K(SYNC_ERROR) | K(OPEN_ERROR) | K(VERB_ERROR) | K(RING_ERROR) |              \
-     K(WAIT_ERROR) | K(BUSY) | K(SHORT_WRITE) | K(TORN_WRITE) | K(LATE) | K(KILL) | MEMORY)
+     K(WAIT_ERROR) | K(BUSY) | K(SHORT_WRITE) | K(TORN_WRITE) | K(LATE) | K(KILL) | POWER |        \
+     MEMORY)
 
 static const struct function {
     const char *name;
@@ -514,6 +515,8 @@ static bool round_of(uint32_t number, uint32_t kind, uint64_t n, bool sticky, ch
         if (!good && !fired)
             simfs_violate(f.fs, "did not work, and nothing was armed for it: %s",
                           cistern_error_text());
+        if (kind == FAILAT_POWER && fired) /* the store was closed before: all of it is synced */
+            simfs_power_cut(f.fs);
     }
     simfs_kill(f.fs, "tool");
     look_again(&f, "r", !f.wiped);
