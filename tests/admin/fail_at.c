@@ -4,8 +4,9 @@
  *
  * Whatever fails: no crash, no read or write of memory that storage owns, and afterwards every
  * block that was stored is there and right in a fresh open; only a wipe may remove any. An import
- * that returned 0 has brought every block; one that did not has brought none that is wrong. A
- * function that no fault hit must have succeeded in full.
+ * that returned 0 has brought every block; one that did not has brought none that is wrong. So it
+ * is when the power goes with the n-th call of a function that changes something. A function that
+ * no fault hit must have succeeded in full.
  *
  *   fail_at [--sites FILE] [FUNCTION]      --sites: each call of the table of operations that was
  *                                          seen: verb, return address, calls, hits
@@ -423,19 +424,19 @@ static const struct function {
     uint32_t kinds; /* each must fire */
 } functions[] = {
     {"fsck", store_make, do_fsck, LOOKING},
-    {"repair", litter_make, do_repair, LOOKING | K(UNLINK_ERROR)},
+    {"repair", litter_make, do_repair, LOOKING | K(UNLINK_ERROR) | POWER},
     {"verify", store_make, do_verify, LOOKING},
-    {"gc", litter_make, do_gc, LOOKING | K(UNLINK_ERROR)},
-    {"shrink", store_make, do_shrink, LOOKING | K(UNLINK_ERROR)},
-    {"wipe", store_make, do_wipe, LOOKING | K(UNLINK_ERROR)},
-    {"retire", store_make, do_retire, LOOKING | K(UNLINK_ERROR)},
-    {"ttl", store_make, do_ttl, LOOKING},
+    {"gc", litter_make, do_gc, LOOKING | K(UNLINK_ERROR) | POWER},
+    {"shrink", store_make, do_shrink, LOOKING | K(UNLINK_ERROR) | POWER},
+    {"wipe", store_make, do_wipe, LOOKING | K(UNLINK_ERROR) | POWER},
+    {"retire", store_make, do_retire, LOOKING | K(UNLINK_ERROR) | POWER},
+    {"ttl", store_make, do_ttl, LOOKING | POWER},
     {"export", store_make, do_export, LOOKING},
     {"import", export_make, do_import, WRITING},
     {"undo", export_make, do_undo, (WRITING & ~K(SYNC_ERROR)) | K(UNLINK_ERROR)},
     {"short", short_make, do_short, LOOKING & ~K(BIT_FLIP) & ~K(MISDIRECTED)},
     {"explain", store_make, do_explain, LOOKING},
-    {"pins", store_make, do_pins, K(VERB_ERROR) | K(UNLINK_ERROR) | K(KILL) | MEMORY},
+    {"pins", store_make, do_pins, K(VERB_ERROR) | K(UNLINK_ERROR) | K(KILL) | POWER | MEMORY},
     {"warm", store_make, do_warm, LOOKING},
 };
 
