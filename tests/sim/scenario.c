@@ -35,6 +35,7 @@
 #include "world.h"
 
 #define STEPS        320u
+#define OPS_LEAST    300u /* operations that a store took, in each scenario */
 #define CHECK_EACH   80u
 #define SQUEEZE_EACH 100u
 #define LIMIT_S      170u
@@ -93,6 +94,20 @@ static bool may_fill(enum sim_fault kind)
            kind == SIM_ALLOC_ERROR || kind == SIM_OPEN_ERROR;
 }
 
+/* One that is not among them yet. */
+static enum sim_fault another_kind(struct world *w, const struct plan *p, uint32_t have)
+{
+    enum sim_fault kind;
+    uint32_t i;
+
+    do {
+        kind = (enum sim_fault)world_random(w, SIM_FAULT_KINDS);
+        for (i = 0; i < have && p->kinds[i] != kind; i++)
+            ;
+    } while (i < have);
+    return kind;
+}
+
 static struct plan make_plan(struct world *w, uint64_t seed)
 {
     bool quiet = seed % 8 == 4;
@@ -100,7 +115,7 @@ static struct plan make_plan(struct world *w, uint64_t seed)
     uint32_t i;
 
     for (i = 0; i < p.nkinds; i++)
-        p.kinds[i] = (enum sim_fault)world_random(w, SIM_FAULT_KINDS);
+        p.kinds[i] = another_kind(w, &p, i);
     if (quiet && seed / 8 % 2)
         p.fs_bytes = SMALL_BYTES;
     else if (quiet || seed % 8 == 0 || seed % 8 == 6)
@@ -224,7 +239,8 @@ static void event(struct world *w, enum sim_fault kind)
 
 /* ---- Steps ---- */
 
-static void step(struct world *w)
+/* False: no operation of a store began. */
+static bool step(struct world *w)
 {
     uint32_t store = (uint32_t)world_random(w, STORES);
     uint32_t blocks = 1 + (uint32_t)world_random(w, RUN_MAX);
@@ -233,13 +249,19 @@ static void step(struct world *w)
     uint32_t key = chain * CHAIN + (uint32_t)world_random(w, CHAIN - RUN_MAX + 1);
     uint32_t what = (uint32_t)world_random(w, 100);
 
+    if (what >= 93 && what < 97)
+        simfs_advance(w->fs, (1 + world_random(w, 40)) * SIM_S);
+    else if (what >= 97 && what < 99)
+        op_drain(w);
+    if (!w->stores[store].c || (what >= 93 && what < 99))
+        return false;
     if (what < 30)
-        (void)op_put(w, store, key, blocks);
-    else if (what < 55)
-        (void)op_get(w, store, key, blocks, false);
-    else if (what < 60)
-        (void)op_get(w, store, key, blocks, true);
-    else if (what < 72)
+        return op_put(w, store, key, blocks);
+    if (what < 55)
+        return op_get(w, store, key, blocks, false);
+    if (what < 60)
+        return op_get(w, store, key, blocks, true);
+    if (what < 72)
         op_match(w, store, key / CHAIN * CHAIN, CHAIN);
     else if (what < 76)
         op_touch(w, store, key, blocks);
@@ -249,12 +271,9 @@ static void step(struct world *w)
         (void)op_refresh(w, store, false);
     else if (what < 93)
         (void)op_flush(w, store);
-    else if (what < 97)
-        simfs_advance(w->fs, (1 + world_random(w, 40)) * SIM_S);
-    else if (what < 99)
-        op_drain(w);
     else
         store_close(w, store);
+    return true;
 }
 
 /* Less capacity for a moment: of what was just used some has to be carried over. */
@@ -299,7 +318,7 @@ static void add(uint64_t *sum, uint64_t n)
 }
 
 /* Of this process, to those of all. */
-static void add_totals(const struct world *w, const struct plan *p, uint32_t steps)
+static void add_totals(const struct world *w, const struct plan *p, uint32_t begun)
 {
     uint64_t times[REACH_KINDS] = {w->evictions, w->collected, w->carried, 0};
     uint32_t faults = p->nkinds != 0, op, kind;
@@ -321,7 +340,13 @@ static void add_totals(const struct world *w, const struct plan *p, uint32_t ste
     add(&totals->checks, w->checks);
     add(&totals->bounded, w->bounded);
     add(&totals->stale, w->stale);
-    add(&totals->ops, steps);
+    add(&totals->ops, begun);
+}
+
+/* As many steps as there are, more where stores were closed or busy, up to a checkpoint. */
+static bool goes_on(const struct world *w, uint32_t n, uint32_t begun)
+{
+    return !w->wrong[0] && (n <= STEPS || begun < OPS_LEAST || (n - 1) % CHECK_EACH != 0);
 }
 
 static int run(uint64_t seed, int verbose)
@@ -329,7 +354,7 @@ static int run(uint64_t seed, int verbose)
     static struct world w;
     struct sim_options o = {.seed = seed, .factor = 50, .late_ns = 90 * NS_PER_MS};
     struct plan p;
-    uint32_t i, n;
+    uint32_t i, n, begun = 0;
 
     (void)pace_start(LIMIT_S * NS_PER_S);
     w.random = seed ^ 0x9af1a;
@@ -351,8 +376,8 @@ static int run(uint64_t seed, int verbose)
         (void)store_open(&w, i, true);
     faults_on(&w, &p);
     simfs_capacity(w.fs, p.fs_bytes);
-    for (n = 1; n <= STEPS && !w.wrong[0]; n++) {
-        step(&w);
+    for (n = 1; goes_on(&w, n, begun); n++) {
+        begun += step(&w);
         op_poll(&w);
         revive(&w);
         if (n == STEPS / 2) /* at least one restart in each */
@@ -377,7 +402,7 @@ static int run(uint64_t seed, int verbose)
     if (!w.wrong[0])
         world_end(&w);
     check_step(&w);
-    add_totals(&w, &p, n);
+    add_totals(&w, &p, begun);
     if (w.wrong[0])
         printf("seed %llu: step %u: %s\n", (unsigned long long)seed, n, w.wrong);
     (void)fflush(stdout);
