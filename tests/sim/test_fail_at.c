@@ -21,6 +21,8 @@
 #include "../harness/metric.h"
 #include "base/clock.h"
 #include "cistern.h"
+#include "engine/evict.h"
+#include "engine/notes.h"
 #include "failat.h"
 
 #define BYTES   12000u
@@ -30,6 +32,7 @@
 #define ROUNDS  600u
 #define FULL    16u /* blocks of a full segment */
 #define USED    3u  /* blocks that an eviction carries over */
+#define DELETED 30u /* the block that fill_up() deletes */
 #define HOUR_MS 3600000u
 
 struct fixture {
@@ -51,6 +54,8 @@ struct fixture {
     uint32_t files;    /* likewise, data files that stay open; 0: all */
     bool owed;         /* the event that says that the memory of a direct get is free */
     uint32_t carried;  /* first blocks that are to be there in spite of evictions */
+    uint32_t shard;    /* of stores that are opened */
+    struct usage usage;
 };
 
 /* ---- The store ---- */
@@ -85,6 +90,7 @@ static int open_store(struct fixture *f, uint32_t host, const char *process, uin
                                 .mount = simfs_mount(mount, host, process),
                                 .root = "r",
                                 .space = &f->space,
+                                .shard = f->shard,
                                 .flags = flags,
                                 .read_iov_bytes = 2 << 20,
                                 .write_iov_bytes = 2 << 20,
@@ -307,8 +313,8 @@ static bool fill_up(struct fixture *f, cistern *c)
     uint8_t results[BLOCKS];
     cistern_key key;
 
-    key_of(30, &key);
-    f->given_up[30] = true;
+    key_of(DELETED, &key);
+    f->given_up[DELETED] = true;
     return put_some(f, c, 0, 40) && transfer(f, c, 0, BLOCKS, false, CISTERN_HIT, results) &&
            transfer(f, c, FULL, BLOCKS, false, CISTERN_HIT, results) &&
            cistern_delete(c, &key, 1) == 1 && cistern_flush(c, 20000) == 0;
@@ -334,6 +340,22 @@ static void with_leftovers(struct fixture *f)
     f->other = NULL;
     f->grace_ms = 1;
     with_store(f);
+}
+
+/* A shard in which nobody writes any more; what it says of the deleted block is in its last
+ * contents. */
+static void with_notes(struct fixture *f)
+{
+    f->space.shards = 2;
+    f->shard = 1;
+    need(f, open_store(f, 1, "b", 0, true, &f->other) == 0, "open");
+    need(f, f->other && fill_up(f, f->other), "putting");
+    need(f, f->other && cistern_close(f->other) == 0, "close");
+    f->other = NULL;
+    f->shard = 0;
+    with_store(f);
+    f->shard = 1;
+    need(f, f->c && usage_scan(&f->usage, f->c) == 0, "looking at the root");
 }
 
 /* Two full segments; a few blocks of the first were used just now. */
@@ -430,6 +452,22 @@ static bool was_evicted(struct fixture *f)
 static bool do_evict(struct fixture *f)
 {
     return cistern_set_capacity(f->c, 3 * SEGMENT) == 0 && keeper_does(f, was_evicted);
+}
+
+/* Evicts the last segment of the other shard, the one with the note, which has to live on. */
+static bool do_notes(struct fixture *f)
+{
+    struct usage_segment *last = NULL;
+    size_t i;
+
+    for (i = 0; i < f->usage.nsegs; i++) {
+        struct usage_segment *s = &f->usage.segs[i];
+
+        if (strstr(f->usage.dirs[s->dir].path, "s1of2") && s->toc && (!last || s->seq > last->seq))
+            last = s;
+    }
+    return last && notes_keep(f->c, &f->usage, last, false) == 0 &&
+           evict_begin(f->c, &f->usage, last) == 0 && metric_of(f->c, "notes_moved") == 1;
 }
 
 static bool was_carried(struct fixture *f)
@@ -585,6 +623,8 @@ static const struct operation operations[] = {
     {"probe", with_open_breaker, do_probe, K(READ_ERROR) | K(RING_ERROR) | K(BUSY) | K(LATE)},
     {"set capacity", with_store, do_capacity, K(VERB_ERROR) | K(KILL)},
     {"evict", with_victims, do_evict, K(VERB_ERROR) | K(UNLINK_ERROR) | ENDS | MEMORY},
+    {"notes", with_notes, do_notes,
+     K(OPEN_ERROR) | K(VERB_ERROR) | K(UNLINK_ERROR) | ENDS | MEMORY},
     {"collect", with_leftovers, do_collect, K(VERB_ERROR) | K(UNLINK_ERROR) | ENDS | MEMORY},
 };
 
@@ -592,6 +632,7 @@ static const struct operation operations[] = {
 
 static void close_all(struct fixture *f)
 {
+    usage_free(&f->usage);
     if (f->c)
         (void)cistern_close(f->c);
     if (f->other)
@@ -646,6 +687,8 @@ static void look_again(struct fixture *f)
         lost += f->promised[i] && !f->given_up[i] && results[0] != CISTERN_HIT;
         if (i < f->carried && results[0] != CISTERN_HIT)
             simfs_violate(f->fs, "block %u was carried over and is not there (%u)", i, results[0]);
+        if (f->given_up[DELETED] && i == DELETED && results[0] == CISTERN_HIT)
+            simfs_violate(f->fs, "block %u was deleted and is there", i);
         if (lost > f->evicted * FULL) /* what an evicted segment held may be gone */
             simfs_violate(f->fs, "block %u was stored and is not there (%u)", i, results[0]);
     }
