@@ -15,7 +15,7 @@ $(O)/obj/tests/admin/fail_at.o: CPPFLAGS += -Itests/sim
 $(ADMIN_FAULTS): $(O)/obj/tests/admin/fail_at.o $(call objs,$(patsubst %,tests/sim/%.c,failat simfs sim_files sim_ring sim_verbs)) \
     $(O)/libcistern_internal.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -no-pie $(if $(SAN),,-Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc -Wl,--wrap=mmap) \
+	$(CC) $(ALL_CFLAGS) -no-pie $(if $(SAN),,-Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc -Wl,--wrap=aligned_alloc -Wl,--wrap=mmap) \
 	    -o $@ $(filter %.o,$^) $(filter %.a,$^) $(ALL_LDFLAGS) $(CISTERN_LIBS) -lm
 
 .PHONY: test-admin-faults

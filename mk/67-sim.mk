@@ -14,7 +14,7 @@ TIMEOUT_test-sim := 900
 $(O)/obj/tests/sim/%.o: CPPFLAGS += $(SIM_FLAGS)
 
 # Allocations of the library can fail, where no sanitizer brings its own.
-SIM_LD_test_fail_at := $(if $(SAN),,-Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc -Wl,--wrap=mmap)
+SIM_LD_test_fail_at := $(if $(SAN),,-Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc -Wl,--wrap=aligned_alloc -Wl,--wrap=mmap)
 
 $(O)/tests/sim/test_fail_at: $(O)/obj/tests/sim/failat.o
 # Not position-independent, so that a return address names a line of code.

@@ -3,10 +3,10 @@
  * that say what one round is: tests/sim/test_fail_at.c and tests/admin/fail_at.c.
  *
  * Kinds of faults are those of the simulator and two more: the n-th allocation of the library
- * (malloc, calloc, realloc, mmap; the program is linked with --wrap of these, not under a
- * sanitizer), and a kill at the n-th call after which the power goes. At the end, each call site of
- * the table of operations that was reached while a fault was armed and never met one gets a round
- * of its own, in which the fault waits for it.
+ * (malloc, calloc, realloc, aligned_alloc, mmap; the program is linked with --wrap of these, not
+ * under a sanitizer), and a kill at the n-th call after which the power goes. At the end, each call
+ * site of the table of operations that was reached while a fault was armed and never met one gets a
+ * round of its own, in which the fault waits for it.
  *
  * One thread runs the loops; allocations are counted on all of them, outside the simulator.
  */

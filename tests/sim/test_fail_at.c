@@ -6,8 +6,8 @@
  * operation, faults off, everything closed, and a fresh open that must work, hold what was promised
  * and give no wrong byte. n grows until nothing fired; an operation that was not hit must have
  * succeeded in full. A loop that never fires fails. "sticky": the n-th call and all after it.
- * Allocation: the n-th malloc, calloc, realloc or mmap of the library. Power cut: the n-th call is
- * the last, and then what was not synced is gone or torn.
+ * Allocation: the n-th malloc, calloc, realloc, aligned_alloc or mmap of the library. Power cut:
+ * the n-th call is the last, and then what was not synced is gone or torn.
  *
  *   test_fail_at [--sites FILE] [OPERATION]    --sites: each call of the table of operations, its
  *                                              return address and its hits; see run_fail_at
