@@ -621,7 +621,7 @@ static const struct operation operations[] = {
     {"no unlink", with_no_unlink, do_seal, K(OPEN_ERROR)},
     {"open damaged", with_damage, do_open, K(VERB_ERROR) | K(KILL)},
     {"probe", with_open_breaker, do_probe, K(READ_ERROR) | K(RING_ERROR) | K(BUSY) | K(LATE)},
-    {"set capacity", with_store, do_capacity, K(VERB_ERROR) | K(KILL)},
+    {"set capacity", with_store, do_capacity, K(VERB_ERROR) | ENDS},
     {"evict", with_victims, do_evict, K(VERB_ERROR) | K(UNLINK_ERROR) | ENDS | MEMORY},
     {"notes", with_notes, do_notes,
      K(OPEN_ERROR) | K(VERB_ERROR) | K(UNLINK_ERROR) | ENDS | MEMORY},
