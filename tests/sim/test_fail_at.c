@@ -47,14 +47,15 @@ struct fixture {
     bool given_up[ALL]; /* a get did not deliver it: it may be forgotten */
     cistern_memory *direct;
     uint8_t *direct_base;
-    uint32_t evicted;  /* contents that were taken away; under the simulator's lock */
-    uint32_t grace_ms; /* of stores that are opened; 0: the usual one */
-    uint32_t ttl_s;    /* likewise; 0: blocks do not age */
-    uint32_t poll_ms;  /* likewise; 0: the usual one */
-    uint32_t files;    /* likewise, data files that stay open; 0: all */
-    bool owed;         /* the event that says that the memory of a direct get is free */
-    uint32_t carried;  /* first blocks that are to be there in spite of evictions */
-    uint32_t shard;    /* of stores that are opened */
+    uint32_t evicted;             /* contents that were taken away; under the simulator's lock */
+    uint32_t grace_ms;            /* of stores that are opened; 0: the usual one */
+    uint32_t ttl_s;               /* likewise; 0: blocks do not age */
+    uint32_t poll_ms, silence_ms; /* likewise; 0: the usual ones */
+    uint32_t files;               /* likewise, data files that stay open; 0: all */
+    char dead[256];               /* head of a writer that was killed */
+    bool owed;                    /* the event that says that the memory of a direct get is free */
+    uint32_t carried;             /* first blocks that are to be there in spite of evictions */
+    uint32_t shard;               /* of stores that are opened */
     struct usage usage;
 };
 
@@ -112,6 +113,7 @@ static int open_store(struct fixture *f, uint32_t host, const char *process, uin
                                 .sync_ms = 3600 * 1000,
                                 .poll_ms = f->poll_ms,
                                 .open_files = f->files,
+                                .silence_ms = f->silence_ms,
                                 .ttl_seconds = f->ttl_s};
 
     return cistern_open(&o, out);
@@ -358,6 +360,41 @@ static void with_notes(struct fixture *f)
     need(f, f->c && usage_scan(&f->usage, f->c) == 0, "looking at the root");
 }
 
+static void close_all(struct fixture *f)
+{
+    usage_free(&f->usage);
+    if (f->c)
+        (void)cistern_close(f->c);
+    if (f->other)
+        (void)cistern_close(f->other);
+    f->c = f->other = NULL;
+    simfs_kill(f->fs, "a");
+    simfs_kill(f->fs, "a2");
+    simfs_kill(f->fs, "b");
+}
+
+static void take_dead(void *arg, const char *path)
+{
+    (void)snprintf(((struct fixture *)arg)->dead, sizeof((struct fixture *)arg)->dead, "%s", path);
+}
+
+/* A writer that was killed with an empty segment; its other one is gone. */
+static void with_dead(struct fixture *f)
+{
+    f->grace_ms = 1;
+    f->silence_ms = 200;
+    need(f, open_store(f, 1, "b", 0, true, &f->other) == 0, "open");
+    need(f, f->other && put_some(f, f->other, 0, 12), "put");
+    need(f, f->other && becomes(f->other, "segments_created", 2), "making the next segment");
+    simfs_each(f->fs, ".head", take_dead, f);
+    simfs_kill(f->fs, "b");
+    close_all(f);
+    simfs_each(f->fs, "-00000000.toc", unlink_it, f);
+    simfs_each(f->fs, "-00000000.seg", unlink_it, f);
+    memset(f->promised, 0, sizeof f->promised);
+    with_store(f);
+}
+
 /* Two full segments; a few blocks of the first were used just now. */
 static void with_used(struct fixture *f)
 {
@@ -505,6 +542,19 @@ static bool do_collect(struct fixture *f)
     return cistern_set_capacity(f->c, 1ull << 30) == 0 && keeper_does(f, was_collected);
 }
 
+static bool was_buried(struct fixture *f)
+{
+    uint8_t byte;
+
+    return simfs_peek(f->fs, f->dead, 0, &byte, 1) == -ENOENT;
+}
+
+/* Takes away what the dead left: the empty pair, then the head. */
+static bool do_bury(struct fixture *f)
+{
+    return cistern_set_capacity(f->c, 1ull << 30) == 0 && keeper_does(f, was_buried);
+}
+
 static bool do_flush(struct fixture *f)
 {
     return cistern_flush(f->c, 1000) == 0;
@@ -594,6 +644,7 @@ static const struct operation operations[] = {
     {"carry", with_used, do_carry,
      READING | WRITING | SENDING | K(OPEN_ERROR) | K(ALLOC_ERROR) | K(SYNC_ERROR) |
          K(UNLINK_ERROR) | K(VERB_ERROR) | MEMORY},
+    {"bury", with_dead, do_bury, K(VERB_ERROR) | K(UNLINK_ERROR)},
     {"carry killed", with_used, do_carry, K(KILL)},
     {"carry cut", with_used, do_carry, POWER},
     {"open new", NULL, do_open,
@@ -629,19 +680,6 @@ static const struct operation operations[] = {
 };
 
 /* ---- One round ---- */
-
-static void close_all(struct fixture *f)
-{
-    usage_free(&f->usage);
-    if (f->c)
-        (void)cistern_close(f->c);
-    if (f->other)
-        (void)cistern_close(f->other);
-    f->c = f->other = NULL;
-    simfs_kill(f->fs, "a");
-    simfs_kill(f->fs, "a2");
-    simfs_kill(f->fs, "b");
-}
 
 /* Storage answers again: memory that it owned is free soon. */
 static void wait_for_memory(struct fixture *f)
@@ -758,7 +796,8 @@ static uint32_t kinds_of(uint32_t op)
 static bool waits(uint32_t op)
 {
     return operations[op].run == do_probe || operations[op].run == do_evict ||
-           operations[op].run == do_collect || operations[op].run == do_carry;
+           operations[op].run == do_collect || operations[op].run == do_carry ||
+           operations[op].run == do_bury;
 }
 
 int main(int argc, char **argv)
