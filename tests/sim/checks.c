@@ -58,7 +58,7 @@ static void check_bound(struct world *w)
     uint32_t writers = STORES + w->crashes;
 
     w->bounded += w->evictions_seen != 0;
-    if (!w->evictions_seen || used <= rest + writers * w->segment_bytes)
+    if (used <= rest + writers * w->segment_bytes)
         return;
     simfs_each(w->fs, ".head", count_open, &open);
     writers = open.count > writers ? open.count : writers;
