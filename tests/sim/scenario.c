@@ -45,6 +45,7 @@
 #define JOBS_MOST    64u
 #define FULL_COVER   200u /* scenarios that must reach everything */
 #define SMALL_BYTES  (3ull << 20)
+#define SILENCE_MS   400u /* of every third: the dead are told while it runs, and writers fence */
 
 /* What a seed chooses. */
 struct plan {
@@ -62,7 +63,7 @@ static const char *const reach_names[REACH_KINDS] = {"evicted", "collected", "ca
 
 struct totals {
     sim_cover cover;
-    uint64_t hits, stored, matched, opened, checks, bounded, ops, stale;
+    uint64_t hits, stored, matched, opened, checks, bounded, ops, stale, silent, fences;
     uint64_t scenarios[2], reached[2][REACH_KINDS], times[2][REACH_KINDS]; /* [with faults] */
 };
 
@@ -340,6 +341,8 @@ static void add_totals(const struct world *w, const struct plan *p, uint32_t beg
     add(&totals->checks, w->checks);
     add(&totals->bounded, w->bounded);
     add(&totals->stale, w->stale);
+    add(&totals->silent, w->silent);
+    add(&totals->fences, w->fences);
     add(&totals->ops, begun);
 }
 
@@ -360,6 +363,7 @@ static int run(uint64_t seed, int verbose)
     w.random = seed ^ 0x9af1a;
     w.verbose = verbose;
     w.lenient = lenient;
+    w.silence_ms = seed % 3 == 0 ? SILENCE_MS : 0;
     p = make_plan(&w, seed);
     o.manners = p.is_3fs ? sim_manners_3fs : sim_manners_local;
     world_init(&w, seed, &o, p.capacity);
@@ -464,11 +468,13 @@ static void print_coverage(void)
         printf("\n");
     }
     printf("\n%llu operations, %llu parts hit, %llu blocks stored, %llu matched, %llu opens, "
-           "%llu checkpoints, %llu steps within a bound after an eviction, %llu stale stores\n",
+           "%llu checkpoints, %llu steps within a bound after an eviction, %llu stale stores, "
+           "%llu writers found silent, %llu fences\n",
            (unsigned long long)totals->ops, (unsigned long long)totals->hits,
            (unsigned long long)totals->stored, (unsigned long long)totals->matched,
            (unsigned long long)totals->opened, (unsigned long long)totals->checks,
-           (unsigned long long)totals->bounded, (unsigned long long)totals->stale);
+           (unsigned long long)totals->bounded, (unsigned long long)totals->stale,
+           (unsigned long long)totals->silent, (unsigned long long)totals->fences);
 }
 
 /* In how many scenarios, and how often; false: some of it in none that had no faults. */
@@ -562,6 +568,10 @@ static int run_many(uint64_t from, uint32_t count, uint32_t jobs, bool stop, uin
         print_coverage();
         if (!print_reached() && count >= FULL_COVER) {
             printf("scenarios without faults did not reach all of these\n");
+            b.bad++;
+        }
+        if (count >= FULL_COVER && !(totals->silent && totals->fences)) {
+            printf("nobody was found silent, or nobody fenced\n");
             b.bad++;
         }
     }

@@ -175,6 +175,7 @@ static struct cistern_options options(struct world *w, uint32_t shard, char moun
                                     .sync_ms = 40,
                                     .breaker_probe_ms = 50,
                                     .close_timeout_ms = 1500,
+                                    .silence_ms = w->silence_ms,
                                     .log = log_callback,
                                     .log_arg = w};
 }
@@ -275,6 +276,8 @@ void store_close(struct world *w, uint32_t i)
     if (store_metric(s->c, "tripped"))
         world_wrong(w, "store %u tripped", i);
     w->carried += store_metric(s->c, "carried_blocks");
+    w->silent += store_metric(s->c, "peers_silent");
+    w->fences += store_metric(s->c, "writer_fences");
     killed = simfs_killed(w->fs, s->process);
     w->crashes += killed;
     if (s->memory && !s->base_busy && cistern_memory_release(s->c, s->memory))

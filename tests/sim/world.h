@@ -108,6 +108,8 @@ struct world {
     bool watch_grace;    /* nothing here can fill the file system: data stays for the grace */
     uint64_t grace_ns;   /* between the end of contents and of data */
     uint32_t open_files; /* of each store; 0: as many as there are */
+    uint32_t silence_ms; /* of the root: who is silent for so long counts as dead; 0: a minute */
+    uint64_t silent, fences;    /* writers that stores found silent; that gave up their own name */
     _Atomic uint32_t evictions; /* contents with blocks in them that were taken away */
     uint32_t evictions_seen;
     uint32_t crashes; /* stores that ended without closing: what they leave must be silent first */
