@@ -283,11 +283,11 @@ static void failed_writes_are_errors_once(void **state)
 }
 
 /* Puts stop for a while, gets go on, puts come back by themselves. */
-static void full_disk(struct fixture *f, enum slow_file file)
+static void full_disk(struct fixture *f, enum slow_file file, int error)
 {
     uint64_t end = now_ms() + SOON_MS;
 
-    rule(&f->slow->write[file], SLOW_FAIL, ENOSPC, 0, 0);
+    rule(&f->slow->write[file], SLOW_FAIL, error, 0, 0);
     put_is(f, N, N / 2, CISTERN_ERROR);
     do { /* a put that comes after the pause is tried, and fails as the first one did */
         put(f, N, N);
@@ -306,12 +306,22 @@ static void full_disk(struct fixture *f, enum slow_file file)
 
 static void full_disk_at_the_data(void **state)
 {
-    full_disk(*state, SLOW_DATA);
+    full_disk(*state, SLOW_DATA, ENOSPC);
 }
 
 static void full_disk_at_the_contents(void **state)
 {
-    full_disk(*state, SLOW_TOC);
+    full_disk(*state, SLOW_TOC, ENOSPC);
+}
+
+static void a_quota_that_is_used_up(void **state)
+{
+    full_disk(*state, SLOW_DATA, EDQUOT);
+}
+
+static void a_mount_that_became_read_only(void **state)
+{
+    full_disk(*state, SLOW_DATA, EROFS);
 }
 
 /* No call waits, every put gets its answer, and soon puts are dropped without waiting. */
@@ -479,6 +489,8 @@ int main(int argc, char **argv)
         TEST(failed_writes_are_errors_once, setup_filled),
         TEST(full_disk_at_the_data, setup_filled),
         TEST(full_disk_at_the_contents, setup_filled),
+        TEST(a_quota_that_is_used_up, setup_filled),
+        TEST(a_mount_that_became_read_only, setup_filled),
         TEST(puts_are_dropped_not_blocked, setup_filled),
         TEST(a_full_ring_is_tried_again, setup_filled),
         TEST(small_ios_keep_frames_apart, setup_filled),
