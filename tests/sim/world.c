@@ -117,7 +117,7 @@ void world_init(struct world *w, uint64_t seed, const struct sim_options *o, uin
     w->capacity = capacity;
     w->segment_bytes = capacity ? 128 << 10 : 512 << 10;
     w->grace_ns = 60 * NS_PER_MS;
-    w->open_files = w->seed % 3 ? 0 : 1 + (uint32_t)(w->seed / 3 % 4);
+    w->open_files = w->seed / 3 % 3 ? 0 : 1 + (uint32_t)(w->seed / 9 % 4);
     w->parts[0] = (struct cistern_part){.name = "kv", .bytes = KV_BYTES};
     w->parts[1] =
         (struct cistern_part){.name = "tail", .bytes = TAIL_BYTES, .policy = CISTERN_PART_LAST};
