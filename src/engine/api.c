@@ -46,6 +46,7 @@ void engine_get_done(cistern *c, struct op *op)
     struct metrics *m = &c->metrics;
     bool direct = op->direct;
 
+    (void)atomic_fetch_sub_explicit(&c->gets_open, 1, memory_order_relaxed);
     if (op->asked_bytes)
         (void)atomic_fetch_sub_explicit(&c->waiting_bytes, op->asked_bytes, memory_order_relaxed);
     op_sum(&c->ops, op);
@@ -258,6 +259,7 @@ int cistern_get(cistern *c, const struct cistern_request *theirs, uint64_t *op_i
         return -EINVAL;
     if (!(op = start(c, &r, mem, false)))
         return err_set(-EAGAIN, "%u operations are open: take their completions", c->cfg.max_ops);
+    (void)atomic_fetch_add_explicit(&c->gets_open, 1, memory_order_relaxed);
     init_parts(c, op);
     *op_id = op->id;
     if (engine_tripped(c) || engine_stops_gets(c)) {

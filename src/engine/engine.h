@@ -141,6 +141,7 @@ struct cistern {
     struct doubts *doubts;
     _Atomic uint32_t ranks_ill;     /* shards whose breaker is open, as their heads say */
     _Atomic uint64_t waiting_bytes; /* of gets that are open; counted while the gate is on */
+    _Atomic uint32_t gets_open;     /* writes keep back for them */
     _Atomic uint64_t gate_try_ns;   /* before that the gate lets no refused run through */
     _Atomic uint32_t asides;        /* segments that this handle set aside */
     _Atomic uint32_t forgotten;     /* segments of its shard whose contents were taken away */

@@ -14,12 +14,13 @@
 #include "base/bits.h"
 #include "base/clock.h"
 
-#define SLICE_NS (500 * 1000ull)
-#define CHECK_NS (1000 * 1000ull)
-#define IDLE_NS  NS_PER_S
-#define CARRY_NS (10 * NS_PER_MS) /* a carried block waits for its turn */
-#define WAIT_NS  (200 * 1000ull)  /* look again for a slot or a segment */
-#define REAP     64
+#define SLICE_NS    (500 * 1000ull)
+#define CHECK_NS    (1000 * 1000ull)
+#define IDLE_NS     NS_PER_S
+#define CARRY_NS    (10 * NS_PER_MS) /* a carried block waits for its turn */
+#define WAIT_NS     (200 * 1000ull)  /* look again for a slot or a segment */
+#define REAP        64
+#define READS_FIRST 4u /* one part in so many of the writes while a get is open */
 #define NAP_NS                                                                                     \
     (20 * NS_PER_MS) /* most between looks at what is late, when nothing else is to do             \
                       */
@@ -222,11 +223,21 @@ static void check_deadlines(struct writer *w, uint64_t now)
 
 /* ---- Issuing ---- */
 
+/* Reads go before writes: while somebody waits for a get, few writes are queued at storage. */
+static uint32_t writes_most(const struct writer *w)
+{
+    uint32_t depth = w->c->cfg.depth;
+
+    if (!atomic_load_explicit(&w->c->gets_open, memory_order_relaxed))
+        return depth;
+    return (depth + READS_FIRST - 1) / READS_FIRST;
+}
+
 static void issue(struct writer *w, uint64_t now)
 {
     struct wgroup *g;
 
-    while (!w->room_asked && (g = w->issue) && w->inflight < w->c->cfg.depth) {
+    while (!w->room_asked && (g = w->issue) && w->inflight < writes_most(w)) {
         uint64_t at = g->offset + g->issued;
         uint64_t len = min_u64(g->len - g->issued,
                                round_down(at, w->c->cfg.io_bytes) + w->c->cfg.io_bytes - at);
@@ -273,14 +284,14 @@ static void lay_out(struct writer *w, uint64_t now)
         if (st->current && (is_lost(w, st->current) || ttl_ends(w->c, st->current)))
             writer_end_segment(w, st);
     }
-    while (w->shares && more && !w->issue && w->inflight < w->c->cfg.depth &&
+    while (w->shares && more && !w->issue && w->inflight < writes_most(w) &&
            now >= w->pause_until_ns && pace_writes(w->c)) {
         if (!young->current)
             (void)writer_need_segment(w, young);
         more = young->current && put_layout(w);
         issue(w, now);
     }
-    if (carry_waits(w) && !w->issue && w->free_groups && w->inflight < w->c->cfg.depth &&
+    if (carry_waits(w) && !w->issue && w->free_groups && w->inflight < writes_most(w) &&
         now >= w->pause_until_ns && !engine_stops_puts(w->c, now) && pace_writes(w->c)) {
         if (carry_lay_out(w))
             issue(w, now);

@@ -354,6 +354,37 @@ static void puts_are_dropped_not_blocked(void **state)
     get_hits(f, 0, 2 * N);
 }
 
+/* While a get waits for storage, a quarter of the writes is queued there; then all of them. */
+static void reads_go_before_writes(void **state)
+{
+    enum { DEPTH = 8, LEAST = DEPTH / 4 };
+    struct fixture *f = *state;
+    struct cistern_request r = request(f, f->get, 0, 1), w = request(f, f->put, N, N);
+    struct cistern_event ev;
+    uint64_t get_op, put_op;
+    int i;
+
+    f->s.o.depth = DEPTH;
+    f->s.o.io_bytes = STORE_BLOCK;
+    f->s.o.read_timeout_ms = f->s.o.write_timeout_ms = LONG_MS;
+    reopen(f);
+    hang(&f->slow->read[SLOW_DATA]);
+    hang(&f->slow->write[SLOW_DATA]);
+    assert_int_equal(cistern_get(f->c, &r, &get_op), 0);
+    WAIT_FOR(atomic_load(&f->slow->held) == 1);
+    assert_int_equal(cistern_put(f->c, &w, &put_op), 0);
+    WAIT_FOR(atomic_load(&f->slow->held) == 1 + LEAST);
+    for (i = 0; i < 50; i++, nap())
+        assert_in_range(atomic_load(&f->slow->held), 1, 1 + LEAST);
+    atomic_store(&f->slow->read[SLOW_DATA].mode, SLOW_PASS);
+    assert_int_equal(cistern_wait(f->c, get_op, SOON_MS, &ev), 0);
+    assert_int_equal(f->results[0], CISTERN_HIT);
+    WAIT_FOR(atomic_load(&f->slow->held) == DEPTH);
+    all_pass(f->slow);
+    assert_int_equal(cistern_wait(f->c, put_op, SOON_MS, &ev), 0);
+    all_are(f, N, N, CISTERN_STORED);
+}
+
 static void a_full_ring_is_tried_again(void **state)
 {
     struct fixture *f = *state;
@@ -492,6 +523,7 @@ int main(int argc, char **argv)
         TEST(a_quota_that_is_used_up, setup_filled),
         TEST(a_mount_that_became_read_only, setup_filled),
         TEST(puts_are_dropped_not_blocked, setup_filled),
+        TEST(reads_go_before_writes, setup_filled),
         TEST(a_full_ring_is_tried_again, setup_filled),
         TEST(small_ios_keep_frames_apart, setup_filled),
         TEST(a_head_that_hangs_stops_nothing, setup_filled),
