@@ -5,5 +5,6 @@ $(HANG_BENCH): $(call objs,bench/hang.c) $(CISTERN_SO) | $(SLOW_USRBIO) $(USRBIO
 	$(CC) $(ALL_CFLAGS) -o $@ $(filter %.o,$^) -L$(O) -lcistern $(ALL_LDFLAGS) -ldl -Wl,-rpath,'$$ORIGIN/..'
 
 .PHONY: bench-hang
-bench-hang: $(HANG_BENCH)
+bench-hang: setup-test $(HANG_BENCH) $(MINILLM)
 	$(HANG_BENCH) $(abspath $(SLOW_USRBIO)) $(BENCH_DIR)
+	bench/hang_engine.py --build $(O)
