@@ -141,7 +141,7 @@ def test_many_processes_share_a_bounded_directory(stress):
     stress.everybody_gets_on()
     samples, most, unlinked = stress.sampled()
     assert most <= bound
-    assert samples > SECONDS / 4, f"the sampler did not get on: {samples} samples in {SECONDS} s"
+    assert samples > SECONDS, f"the sampler did not get on: {samples} samples in {SECONDS} s"
     slots = stress.slots()
     for p in stress.workers:
         p.kill()

@@ -1,7 +1,8 @@
 """Two versions of the library on one root at the same time: this one, and each one before it.
 
-The others are what VERSIONS_OTHER names; else the newest tag v* that is not this very commit; else the two that were
-finished before there were tags: the last without a capacity, and the first with one. Each is taken from git into the
+The others are what VERSIONS_OTHER names; else the newest tag v* that is not this very commit; else those that were
+finished before there were tags: the last without a capacity, the first with one, and the last that kept the data files of
+all segments open. Each is taken from git into the
 build folder and built there once; one that is not in git, because there is none or the clone is shallow, is skipped. One
 program, client.c, is compiled against each version's header and linked with each version's library. VERSIONS_SEED
 repeats a run's choices.
@@ -58,7 +59,8 @@ def named():
 
 # A file marks the commit: ids change when history is written anew.
 OTHERS = {"without a capacity": lambda: parent(added("src/engine/policy.h")),
-          "with a capacity": lambda: added("tests/unit/evict_fixture.h")}
+          "with a capacity": lambda: added("tests/unit/evict_fixture.h"),
+          "with all files open": lambda: parent(added("src/engine/files.h"))}
 if os.environ.get("VERSIONS_OTHER") or named():
     OTHERS = {"named": named}
 
