@@ -12,6 +12,7 @@
 #include "base/bits.h"
 #include "base/clock.h"
 #include "engine/admission.h"
+#include "engine/carry.h"
 #include "engine/engine.h"
 #include "engine/memory.h"
 #include "engine/retire.h"
@@ -388,7 +389,7 @@ int cistern_put_sync(cistern *c, const struct cistern_request *r, struct cistern
 
 int cistern_flush(cistern *c, uint32_t timeout_ms)
 {
-    uint64_t deadline, seq;
+    uint64_t deadline, seq, laid;
     struct timespec until;
     int rc = guard_check(c);
 
@@ -400,7 +401,8 @@ int cistern_flush(cistern *c, uint32_t timeout_ms)
     (void)pthread_mutex_lock(&c->ops.lock);
     seq = c->ops.next_seq;
     (void)pthread_mutex_unlock(&c->ops.lock);
-    while (ops_put_open_before(&c->ops, seq) || writer_dead_open(c)) {
+    laid = carry_laid(c); /* deletions of what was on its way are noted when it is published */
+    while (ops_put_open_before(&c->ops, seq) || !carry_is_settled(c, laid) || writer_dead_open(c)) {
         uint64_t now = clock_ns();
 
         if (now >= deadline)

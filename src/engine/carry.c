@@ -48,7 +48,8 @@ struct job {
     uint32_t erased; /* of struct carry, when the choice began */
 };
 
-#define MARKS (64u << 10) /* bits; 8 KiB */
+#define MARKS       (64u << 10) /* bits; 8 KiB */
+#define ERASED_KEYS 1024u
 
 struct carry {
     struct job jobs[JOBS];
@@ -59,9 +60,14 @@ struct carry {
     _Atomic bool ready; /* the unit is the lane's, else the keeper's */
     /* The index does not have what is on its way, so a deletion does not find it there. Each block
      * chosen leaves a mark; a deletion that meets one counts `erased` up, and everything chosen
-     * before is dropped: now and then too much, which costs a hit. */
+     * before is dropped: now and then too much, which costs a hit. What the lane has laid out by
+     * then cannot be dropped: it is published, looked for among the last keys of such deletions,
+     * and deleted in its turn. */
     _Atomic uint64_t marks[MARKS / 64];
     _Atomic uint32_t erased;
+    pthread_mutex_t erased_lock;
+    uint64_t erased_keys[ERASED_KEYS]; /* [erased % ERASED_KEYS]; guarded by erased_lock */
+    _Atomic uint64_t laid, settled;    /* blocks, ever; the write lane's, in the same order */
     /* Of carry_begin(). */
     struct job *choosing;
     const struct policy_segment *victim;
@@ -78,8 +84,10 @@ static struct carry *carry_get(cistern *c)
     if (y || k->carry_failed)
         return y;
     y = calloc(1, sizeof *y);
-    if (y)
+    if (y) {
         y->epoch = atomic_load(&c->epoch);
+        (void)pthread_mutex_init(&y->erased_lock, NULL);
+    }
     if (!y || c->io->ops->ring_create(c->io, &y->ring, 2, true)) {
         log_line(&c->cfg.log, LOG_WARN, "blocks cannot be carried over: no memory, or no ring");
         k->carry_failed = true;
@@ -114,6 +122,7 @@ void carry_close(cistern *c)
     if (atomic_load(&y->ready))
         pool_give(c->write_pool, y->unit.slot);
     c->io->ops->ring_destroy(c->io, &y->ring);
+    (void)pthread_mutex_destroy(&y->erased_lock);
     free(y);
     c->capacity->carry = NULL;
 }
@@ -145,13 +154,54 @@ static bool mark(cistern *c, struct carry *y, const struct block_info *b)
     return index_mask(c->index, &key) != 0; /* after the mark: a deletion sees it from here on */
 }
 
-void carry_erase(cistern *c, const cistern_key *key)
+bool carry_erase(cistern *c, const cistern_key *key)
 {
     struct carry *y = c->capacity ? atomic_load(&c->capacity->carry) : NULL;
     uint32_t bit = mark_of(key->b);
 
-    if (y && (atomic_load(&y->marks[bit / 64]) & UINT64_C(1) << bit % 64))
-        (void)atomic_fetch_add(&y->erased, 1);
+    if (!y || !(atomic_load(&y->marks[bit / 64]) & UINT64_C(1) << bit % 64))
+        return false;
+    (void)pthread_mutex_lock(&y->erased_lock);
+    y->erased_keys[atomic_load(&y->erased) % ERASED_KEYS] = le64_load(key->b);
+    (void)atomic_fetch_add(&y->erased, 1);
+    (void)pthread_mutex_unlock(&y->erased_lock);
+    atomic_thread_fence(memory_order_seq_cst); /* before the caller looks at the index once more */
+    return true;
+}
+
+bool carry_was_erased(const cistern *c, const uint8_t key[32], uint32_t since)
+{
+    struct carry *y = c->capacity->carry;
+    uint32_t now, i;
+    bool found;
+
+    atomic_thread_fence(memory_order_seq_cst); /* it went into the index before */
+    if (atomic_load(&y->erased) == since)
+        return false;
+    (void)pthread_mutex_lock(&y->erased_lock);
+    now = atomic_load(&y->erased);
+    found = now - since > ERASED_KEYS; /* perhaps */
+    for (i = since; i != now && !found; i++)
+        found = y->erased_keys[i % ERASED_KEYS] == le64_load(key);
+    (void)pthread_mutex_unlock(&y->erased_lock);
+    return found;
+}
+
+void carry_settled(cistern *c)
+{
+    (void)atomic_fetch_add(&((struct carry *)c->capacity->carry)->settled, 1);
+}
+
+uint64_t carry_laid(const cistern *c)
+{
+    struct carry *y = c->capacity ? atomic_load(&c->capacity->carry) : NULL;
+
+    return y ? atomic_load(&y->laid) : 0;
+}
+
+bool carry_is_settled(const cistern *c, uint64_t laid)
+{
+    return !laid || atomic_load(&((struct carry *)c->capacity->carry)->settled) >= laid;
 }
 
 /* Nothing is on its way that a mark could stand for. */
@@ -159,6 +209,8 @@ static void clear_marks(struct carry *y)
 {
     uint32_t i;
 
+    if (next_job(y) || atomic_load(&y->ready) || atomic_load(&y->laid) != atomic_load(&y->settled))
+        return;
     for (i = 0; i < MARKS / 64; i++)
         atomic_store_explicit(&y->marks[i], 0, memory_order_relaxed);
 }
@@ -232,8 +284,7 @@ void carry_begin(cistern *c, uint32_t number, const struct policy_segment *victi
         ;
     if (!y || y->lost || i == JOBS || !segment_hold(&c->segs, number))
         return;
-    if (!next_job(y) && !atomic_load(&y->ready))
-        clear_marks(y);
+    clear_marks(y);
     job.erased = atomic_load(&y->erased);
     y->choosing = &job;
     y->victim = victim;
@@ -254,7 +305,8 @@ void carry_copies(cistern *c, uint32_t number, struct block_info *blocks, size_t
 {
     struct carry *y = ages(c) ? NULL : carry_get(c);
     struct job *free_job = NULL;
-    uint32_t i;
+    uint32_t i, erased;
+    size_t n;
 
     for (i = 0; y && i < JOBS; i++) {
         if (y->jobs[i].blocks && y->jobs[i].number == number)
@@ -266,6 +318,10 @@ void carry_copies(cistern *c, uint32_t number, struct block_info *blocks, size_t
         free(blocks);
         return;
     }
+    clear_marks(y);
+    erased = atomic_load(&y->erased);
+    for (n = 0; n < count; n++)
+        (void)mark(c, y, &blocks[n]); /* one that is deleted already is not laid out */
     qsort(blocks, count, sizeof *blocks, by_offset);
     *free_job = (struct job){.number = number,
                              .writer = c->segs.at[number].writer,
@@ -274,6 +330,7 @@ void carry_copies(cistern *c, uint32_t number, struct block_info *blocks, size_t
                              .count = count,
                              .room = count,
                              .copies = true,
+                             .erased = erased,
                              .to = to};
 }
 
@@ -573,6 +630,7 @@ static int place_block(struct writer *w, struct wgroup *g, const struct unit *u,
         n++;
     }
     underway_add(w, b);
+    (void)atomic_fetch_add(&((struct carry *)w->c->capacity->carry)->laid, 1);
     g->count++;
     return 0;
 }
@@ -602,6 +660,7 @@ static void take_unit(struct writer *w, struct wstream *st, struct unit *u)
                          .offset = st->current->reserved,
                          .len = u->len,
                          .blocks = g->blocks,
+                         .erased = u->erased,
                          .deadline_ns = UINT64_MAX};
     for (i = 0; i < u->count; i++) {
         if (!still_wanted(w, u, &u->blocks[i]))

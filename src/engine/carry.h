@@ -7,8 +7,8 @@
  * put again meanwhile is not carried. All of it is best effort: a crash or slow storage loses what
  * an eviction without it would have lost.
  *
- * Threads: the keeper, but for carry_lay_out() and carry_waits(), which are the write lane's, and
- * carry_erase().
+ * Threads: the keeper, but for what says otherwise, and carry_lay_out() and carry_waits(), which
+ * are the write lane's.
  */
 #ifndef ENGINE_CARRY_H
 #define ENGINE_CARRY_H
@@ -30,8 +30,16 @@ void carry_begin(cistern *c, uint32_t number, const struct policy_segment *victi
 void carry_copies(cistern *c, uint32_t number, struct block_info *blocks, size_t count,
                   enum policy_generation to);
 /* This block was deleted: it is not to come back. After it was taken out of the index; any thread.
- */
-void carry_erase(cistern *c, const cistern_key *key);
+ * True: a copy of it may have gone into the index meanwhile, look once more. */
+bool carry_erase(cistern *c, const cistern_key *key);
+/* The write lane, after a carried block went into the index: it was deleted since `erased` of its
+ * group. */
+bool carry_was_erased(const cistern *c, const uint8_t key[32], uint32_t since);
+/* The write lane: the next carried block was published, or failed. */
+void carry_settled(cistern *c);
+/* How many were ever laid out; whether the first so many are settled. Any thread. */
+uint64_t carry_laid(const cistern *c);
+bool carry_is_settled(const cistern *c, uint64_t laid);
 /* Some of them are on their way. */
 bool carry_copying(const cistern *c);
 /* Reads some of what was chosen, and hands it to the write lane. True: there is more. */

@@ -180,7 +180,7 @@ static void erase_carried(cistern *c, const struct dead_note *d)
 
     memcpy(key.b, d->key, sizeof key.b);
     if (d->reason == DEAD_DELETED)
-        carry_erase(c, &key);
+        (void)carry_erase(c, &key);
 }
 
 /* Those of segments that are not known are kept for a while: these may come to light later, or were

@@ -149,8 +149,8 @@ int cistern_touch(cistern *c, const cistern_key *keys, size_t n)
     return rc;
 }
 
-/* Forgets every copy of a key; how many copies there were, or -EAGAIN. */
-static int delete_one(cistern *c, const cistern_key *key)
+/* Every copy that the index has of a key; how many there were, or -EAGAIN. */
+static int delete_copies(cistern *c, const cistern_key *key)
 {
     struct index_place place;
     int copies = 0;
@@ -167,8 +167,19 @@ static int delete_one(cistern *c, const cistern_key *key)
         heat_lost(&c->segs.at[place.segment], 1);
         copies++;
     }
-    carry_erase(c, key);
     return copies;
+}
+
+/* Forgets every copy of a key; how many copies there were, or -EAGAIN. One that is carried over may
+ * come into the index just behind us: either it is found here, or the lane finds that it was
+ * deleted. */
+static int delete_one(cistern *c, const cistern_key *key)
+{
+    int copies = delete_copies(c, key), more = 0;
+
+    if (copies >= 0 && carry_erase(c, key))
+        more = delete_copies(c, key);
+    return more < 0 ? more : copies + more;
 }
 
 int64_t cistern_delete(cistern *c, const cistern_key *keys, size_t n)

@@ -14,6 +14,7 @@
 #include "base/bits.h"
 #include "base/clock.h"
 #include "base/fault.h"
+#include "engine/carry.h"
 #include "engine/heat.h"
 #include "engine/writer_internal.h"
 
@@ -159,6 +160,24 @@ static void note_stored(cistern *c, const struct wgroup *g, const struct wblock 
         metric_add(&c->metrics, METRIC_put_returned_bytes, b->bytes);
 }
 
+/* It was deleted when it was on its way, in no index: now it can be. */
+static void delete_carried(cistern *c, const struct wgroup *g, const struct wblock *b)
+{
+    struct dead_note note = {.offset = b->info.offset, .reason = DEAD_DELETED};
+    cistern_key key;
+
+    if (!b->carried || !carry_was_erased(c, b->info.key, g->erased))
+        return;
+    memcpy(key.b, b->info.key, sizeof key.b);
+    memcpy(note.key, key.b, sizeof note.key);
+    memcpy(note.segment_id, c->segs.at[g->number].id, sizeof note.segment_id);
+    if (writer_push_dead(c, &note, 1))
+        log_line(&c->cfg.log, LOG_WARN,
+                 "too many deletions at once: one is remembered until the restart only");
+    if (index_remove_copy(c->index, &key, g->number, b->info.offset))
+        heat_lost(&c->segs.at[g->number], 1);
+}
+
 /* The blocks of the batch are on disk and findable: index first, then results. */
 static void batch_published(struct writer *w)
 {
@@ -180,6 +199,7 @@ static void batch_published(struct writer *w)
         note_stored(c, g, b);
         metric_add(&c->metrics, b->carried ? METRIC_carried_blocks : METRIC_put_stored_blocks, 1);
         metric_add(&c->metrics, b->carried ? METRIC_carried_bytes : METRIC_put_bytes, b->bytes);
+        delete_carried(c, g, b);
         put_block_done(w, b, CISTERN_STORED);
         left--;
         if (++g->settled == g->count)

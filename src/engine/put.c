@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/le.h"
+#include "engine/carry.h"
 #include "engine/heat.h"
 #include "engine/sealed.h"
 #include "engine/writer_internal.h"
@@ -99,6 +100,8 @@ void put_block_done(struct writer *w, struct wblock *b, uint8_t result)
     struct op *op = b->op;
 
     underway_remove(w, b);
+    if (b->carried)
+        carry_settled(w->c);
     if (!op)
         return;
     b->op = NULL;

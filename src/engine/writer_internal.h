@@ -76,6 +76,7 @@ struct wgroup {
     uint32_t tries;
     uint32_t epoch;          /* of the breaker when it was sent */
     uint64_t deadline_ns;    /* with the whole write timeout */
+    uint32_t erased;         /* of carried blocks: deletions that they have outlived (carry.c) */
     uint32_t count, settled; /* blocks; of these told */
     struct wblock *blocks;   /* [WGROUP_BLOCKS] */
 };

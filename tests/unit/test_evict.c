@@ -22,6 +22,7 @@
 #include "base/fault.h"
 #include "engine/evict.h"
 #include "engine/follow.h"
+#include "engine/writer_internal.h"
 #include "evict_fixture.h"
 
 enum { QUIET_MS = 400 };
@@ -369,10 +370,60 @@ static void hear_while_carried(const char *name)
     heard_rc = cistern_refresh(f->c, SOON_MS);
 }
 
+static struct fixture *_Atomic deleting_late; /* by the hook; all that it can */
+static bool was_laid_out[MANY];
+
+/* A carried block was laid out, and the frame that will name it is about to be written: it is in no
+ * index now. */
+static void delete_while_laid_out(const char *name)
+{
+    struct fixture *f = deleting_late;
+    const struct wgroup *g;
+    uint32_t i, k;
+
+    if (!f || !f->c || strcmp(name, "put.payload_written") != 0)
+        return;
+    for (g = f->c->writer->order; g; g = g->link) {
+        for (i = g->settled; i < g->count; i++) {
+            for (k = 3; k < 256; k += 64) {
+                if (!g->blocks[i].carried || was_laid_out[k] ||
+                    memcmp(g->blocks[i].info.key, f->keys[k].b, sizeof f->keys[k].b) != 0)
+                    continue;
+                was_laid_out[k] = cistern_delete(f->c, &f->keys[k], 1) == 0;
+            }
+        }
+    }
+}
+
+static void what_is_deleted_when_it_was_laid_out_stays_away(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t i, hits = 0, gone = 0;
+
+    open_store(f);
+    deleting_late = f;
+    for (i = 0; i < MANY; i += BATCH) {
+        put_all(f, i, BATCH);
+        if (i % 64 == 0 && !was_laid_out[3])
+            read_some(f, &hits);
+    }
+    deleting_late = NULL;
+    assert_int_equal(cistern_flush(f->c, SOON_MS), 0);
+    for (i = 3; i < 256; i += 64) {
+        gone += was_laid_out[i];
+        assert_false(was_laid_out[i] && get_one(f, i));
+    }
+    assert_true(gone > 0);
+    reopen(f);
+    for (i = 3; i < 256; i += 64)
+        assert_false(was_laid_out[i] && get_one(f, i));
+}
+
 static void while_carried(const char *name)
 {
     delete_while_carried(name);
     hear_while_carried(name);
+    delete_while_laid_out(name);
 }
 
 static void what_others_delete_while_it_is_carried_stays_away(void **state)
@@ -573,6 +624,7 @@ int main(int argc, char **argv)
         TEST(used_blocks_are_carried_over),
         TEST(what_is_deleted_while_it_is_carried_stays_away),
         TEST(what_others_delete_while_it_is_carried_stays_away),
+        TEST(what_is_deleted_when_it_was_laid_out_stays_away),
         TEST(nothing_is_carried_when_it_is_off),
         TEST(deletions_outlive_their_segment),
         TEST(killed_before_the_first_step),
