@@ -22,6 +22,7 @@
 
 #define PATH_BYTES    640
 #define FULL_RETRY_NS (50 * NS_PER_MS) /* room comes back when the grace of something is over */
+#define SEAL_RETRY_NS (10 * NS_PER_MS) /* all that may be written at once waits for its seal */
 
 static void path_of(const cistern *c, char out[PATH_BYTES], const char *name)
 {
@@ -284,10 +285,22 @@ void writer_room_back(cistern *c)
     inbox_ring(&w->in);
 }
 
+static bool any_free(struct writer *w)
+{
+    bool any = false;
+    uint32_t i;
+
+    (void)pthread_mutex_lock(&w->lock);
+    for (i = 0; i < WSEGS; i++)
+        any |= w->segs[i].stage == WSEG_FREE;
+    (void)pthread_mutex_unlock(&w->lock);
+    return any;
+}
+
 /* A full disk is asked for room once. */
 static int make_relieved(cistern *c, struct writer *w, struct wstream *st)
 {
-    int rc = capacity_admit(c);
+    int rc = any_free(w) ? capacity_admit(c) : -EAGAIN;
 
     if (rc)
         return rc;
@@ -310,7 +323,8 @@ static void make_for(cistern *c, struct writer *w, struct wstream *st)
     (void)pthread_mutex_lock(&w->lock);
     st->make_error = rc == -EAGAIN ? 0 : rc;
     st->refused_ns = !st->make_error ? 0 : st->refused_ns ? st->refused_ns : clock_ns();
-    st->make_after_ns = clock_ns() + (!st->make_error ? 0
+    st->make_after_ns = clock_ns() + (!rc             ? 0
+                                      : rc == -EAGAIN ? SEAL_RETRY_NS
                                       : rc == -ENOSPC ? FULL_RETRY_NS
                                                       : NS_PER_S);
     st->make_logged = rc == -EAGAIN ? st->make_logged : rc;

@@ -218,6 +218,51 @@ static void syncs_and_seals_go_on_while_a_listing_hangs(void **state)
     atomic_store(&list_held, 0);
 }
 
+static _Atomic int sync_held;
+
+static int sync_hangs(struct io *io, struct io_file *f)
+{
+    while (atomic_load(&sync_held))
+        (void)usleep(1000);
+    return true_ops->file_sync(io, f);
+}
+
+static int list_counts(struct io *io, const char *path, int (*visit)(void *arg, const char *name),
+                       void *arg)
+{
+    (void)atomic_fetch_add(&lists, 1);
+    return true_ops->list(io, path, visit, arg);
+}
+
+/* All that may wait for its seal does: the next segment is asked for now and then, not in a spin.
+ */
+static void a_sync_that_hangs_does_not_make_anybody_spin(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t until;
+    uint32_t i;
+
+    f->s.o.put_timeout_ms = 300;
+    open_store(f);
+    put_all(f, 0, BATCH);
+    replace_ops(f, f->c);
+    f->ops.file_sync = sync_hangs;
+    f->ops.list = list_counts;
+    atomic_store(&sync_held, 1);
+    f->c->io->ops = &f->ops;
+    for (i = BATCH; i < 256 && (i == BATCH || f->ev.hits); i += BATCH)
+        put_once(f, i, BATCH);
+    assert_true(i < 256);
+    atomic_store(&lists, 0);
+    for (until = now_ms() + 1000; now_ms() < until;)
+        put_once(f, i, BATCH);
+    assert_in_range(atomic_load(&lists), 0, 400);
+    f->c->io->ops = true_ops;
+    atomic_store(&sync_held, 0);
+    put_all(f, i, BATCH);
+    assert_int_equal(get_hits(f, 0, BATCH), BATCH);
+}
+
 static int stat_lags(struct io *io, const char *path, struct io_stat *out)
 {
     int rc = true_ops->stat(io, path, out);
@@ -267,6 +312,7 @@ int main(int argc, char **argv)
         TEST(a_bound_that_is_lifted_leaves_nothing_behind),
         TEST(a_look_that_fails_is_not_hurried),
         TEST(syncs_and_seals_go_on_while_a_listing_hangs),
+        TEST(a_sync_that_hangs_does_not_make_anybody_spin),
         TEST(sizes_that_lag_cost_nothing),
     };
 
