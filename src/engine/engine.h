@@ -59,6 +59,7 @@ struct doubts;   /* gone.h */
 struct renew;    /* renew.h */
 struct files;    /* files.h */
 struct report;   /* report.h */
+struct voice;    /* open.c */
 
 enum keeper_job {
     KEEPER_STOP = 1,
@@ -94,6 +95,7 @@ struct keeper {
 struct cistern {
     const uint32_t *alive; /* a page that a fork wipes: 1 in the process that opened */
     struct config cfg;
+    struct voice *voice; /* where cfg.log goes; NULL: nowhere */
     struct io *io;
     uint8_t salt[32], fingerprint[32];
     struct crypt *crypt;                   /* NULL: nothing is encrypted */

@@ -104,6 +104,73 @@ static int errand_run(struct errand *e, void *(*main)(void *), uint64_t timeout_
     return rc;
 }
 
+/* ---- The log ---- */
+
+/* The callback and its argument are the caller's again when an open has failed and when a close has
+ * returned, whatever a thread that hung until then may have to say later. Freed by whoever leaves
+ * last: the handle, or the caller that waits for it. */
+struct voice {
+    pthread_rwlock_t lock;
+    struct logger to; /* guarded by lock, which is held during a call */
+    _Atomic uint32_t refs;
+};
+
+static void voice_say(void *arg, int level, const char *line)
+{
+    struct voice *v = arg;
+
+    (void)pthread_rwlock_rdlock(&v->lock);
+    if (v->to.fn)
+        v->to.fn(v->to.arg, level, line);
+    (void)pthread_rwlock_unlock(&v->lock);
+}
+
+/* Stands in for the callback of the handle. */
+static int voice_open(cistern *c)
+{
+    if (!c->cfg.log.fn)
+        return 0;
+    if (!(c->voice = calloc(1, sizeof *c->voice)))
+        return -ENOMEM;
+    (void)pthread_rwlock_init(&c->voice->lock, NULL);
+    c->voice->to = c->cfg.log;
+    atomic_store(&c->voice->refs, 1);
+    c->cfg.log = (struct logger){.fn = voice_say, .arg = c->voice};
+    return 0;
+}
+
+static struct voice *voice_hold(struct voice *v)
+{
+    if (v)
+        (void)atomic_fetch_add(&v->refs, 1);
+    return v;
+}
+
+static void voice_drop(struct voice *v)
+{
+    if (!v || atomic_fetch_sub(&v->refs, 1) != 1)
+        return;
+    (void)pthread_rwlock_destroy(&v->lock);
+    free(v);
+}
+
+/* Waits for a call that is under way. */
+static void voice_end(struct voice *v)
+{
+    if (!v)
+        return;
+    (void)pthread_rwlock_wrlock(&v->lock);
+    v->to.fn = NULL;
+    (void)pthread_rwlock_unlock(&v->lock);
+}
+
+static void handle_free(cistern *c)
+{
+    if (c)
+        voice_drop(c->voice);
+    free(c);
+}
+
 /* ---- Opening ---- */
 
 static void join_path(char *out, size_t size, const char *a, const char *b)
@@ -346,12 +413,12 @@ static void *open_main(void *arg)
 
         err_copy_text(text, sizeof text);
         if (tear_down(c) == 0)
-            free(c);
+            handle_free(c);
         rc = err_set(rc, "%s", text);
     }
     if (!errand_report(e, rc)) {
         if (!rc && tear_down(c) == 0)
-            free(c);
+            handle_free(c);
         errand_free(e);
     }
     return NULL;
@@ -360,6 +427,7 @@ static void *open_main(void *arg)
 int cistern_open(const struct cistern_options *o, cistern **out)
 {
     struct config cfg;
+    struct voice *voice;
     struct errand *e;
     cistern *c;
     int rc;
@@ -370,22 +438,27 @@ int cistern_open(const struct cistern_options *o, cistern **out)
         return rc;
     config_log_cluster(&cfg);
     c = calloc(1, sizeof *c);
-    e = c ? errand_new(c) : NULL;
+    if (c)
+        c->cfg = cfg;
+    e = c && voice_open(c) == 0 ? errand_new(c) : NULL;
     if (!e) {
-        free(c);
+        handle_free(c);
         return err_set(-ENOMEM, "no memory for a handle");
     }
-    c->cfg = cfg;
     breaker_init(&c->breaker, cfg.breaker_failures, cfg.breaker_probe_ms);
     c->ops.event_fd = -1;
     (void)pthread_mutex_init(&c->pin_lock, NULL);
     gauges_open(c);
     if ((rc = space_copy_make(o->space, &e->space))) {
         errand_free(e);
-        free(c);
+        handle_free(c);
         return rc;
     }
+    voice = voice_hold(c->voice);
     rc = errand_run(e, open_main, cfg.open_timeout_ms);
+    if (rc || e->result)
+        voice_end(voice);
+    voice_drop(voice);
     if (rc == -ETIMEDOUT)
         return err_set(rc, "%s does not answer: not open after %u ms", cfg.mount,
                        cfg.open_timeout_ms);
@@ -394,7 +467,7 @@ int cistern_open(const struct cistern_options *o, cistern **out)
         if (rc)
             (void)err_set(rc, "%s", e->text);
     } else {
-        free(c);
+        handle_free(c);
         (void)err_set(rc, "no thread for the open");
     }
     errand_free(e);
@@ -411,7 +484,7 @@ static void *close_main(void *arg)
     int rc = tear_down(e->c), lost = e->c->keeper.last_result;
 
     if (!rc) {
-        free(e->c);
+        handle_free(e->c);
         rc = lost;
     }
     if (!errand_report(e, rc))
@@ -421,6 +494,7 @@ static void *close_main(void *arg)
 
 int cistern_close(cistern *c)
 {
+    struct voice *voice;
     struct errand *e;
     int rc;
 
@@ -431,7 +505,11 @@ int cistern_close(cistern *c)
     e = errand_new(c);
     if (!e)
         return err_set(-ENOMEM, "no memory to close the handle: try again");
+    voice = voice_hold(c->voice);
     rc = errand_run(e, close_main, 2ull * c->cfg.close_timeout_ms + 1000);
+    if (!rc || rc == -ETIMEDOUT) /* else there was no thread for it: nothing is closed */
+        voice_end(voice);
+    voice_drop(voice);
     if (rc == -ETIMEDOUT)
         return err_set(rc, "storage does not answer: what it owns is left behind");
     if (!rc)

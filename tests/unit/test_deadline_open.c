@@ -20,6 +20,36 @@ static void open_fails_in_time(struct fixture *f)
     get_hits(f, 0, N);
 }
 
+static _Atomic bool is_over;
+static _Atomic int said_after;
+
+static void listen(void *arg, int level, const char *line)
+{
+    (void)arg;
+    (void)level;
+    (void)line;
+    atomic_fetch_add(&said_after, atomic_load(&is_over));
+}
+
+/* The callback and its argument are the caller's again when the open has failed. */
+static void nothing_is_said_after_an_open_that_failed(void **state)
+{
+    struct fixture *f = *state;
+
+    atomic_store(&is_over, false);
+    f->s.o.log = listen;
+    f->s.o.open_timeout_ms = SHORT_MS;
+    atomic_store(&f->slow->hang_open, 1);
+    assert_int_equal(cistern_open(&f->s.o, &f->c), -ETIMEDOUT);
+    atomic_store(&is_over, true);
+    all_pass(f->slow);
+    WAIT_FOR(only_left(f));
+    f->s.o.log = say;
+    f->s.o.open_timeout_ms = SOON_MS;
+    open_ok(f);
+    assert_int_equal(atomic_load(&said_after), 0);
+}
+
 static void open_on_hanging_rings(void **state)
 {
     struct fixture *f = *state;
@@ -152,6 +182,7 @@ static void refresh_recovers(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
+        TEST(nothing_is_said_after_an_open_that_failed, setup),
         TEST(open_on_hanging_rings, setup),
         TEST(open_on_hanging_files, setup),
         TEST(open_on_hanging_reads, setup),
