@@ -529,7 +529,9 @@ CISTERN_API int cistern_event_fd(const cistern *c);
  * yet. */
 CISTERN_API CISTERN_MUST int cistern_wait(cistern *c, uint64_t op, uint32_t timeout_ms,
                                           struct cistern_event *event);
-/* A get or put and its wait. Blocks at most the operation's deadline and a little. */
+/* A get or put and its wait. Blocks at most the operation's deadline and a little. -ETIMEDOUT: a
+ * thread of the library stands still for a second; the operation has not ended, and its memory is
+ * still the library's. */
 CISTERN_API CISTERN_MUST int cistern_get_sync(cistern *c, const struct cistern_request *r,
                                               struct cistern_event *event);
 CISTERN_API CISTERN_MUST int cistern_put_sync(cistern *c, const struct cistern_request *r,

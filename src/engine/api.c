@@ -356,13 +356,17 @@ int cistern_wait(cistern *c, uint64_t op, uint32_t timeout_ms, struct cistern_ev
     return ops_wait(&c->ops, op, clock_ns() + timeout_ms * NS_PER_MS, event);
 }
 
-/* The operation ends itself at its deadline; the wait is only a little longer. */
+/* The operation ends itself at its deadline; the wait is only a little longer. In slices, for the
+ * caller knows no name of the operation, and takes its memory for its own again: after a process
+ * was stopped all clocks are over, and the lanes still have to run. */
 static int wait_out(cistern *c, const struct cistern_request *r, uint32_t timeout_ms, uint64_t op,
                     struct cistern_event *event)
 {
-    uint64_t ms = (r->timeout_ms ? r->timeout_ms : timeout_ms) + 1000ull;
+    int i, rc = cistern_wait(c, op, r->timeout_ms ? r->timeout_ms : timeout_ms, event);
 
-    return cistern_wait(c, op, (uint32_t)min_u64(ms, UINT32_MAX), event);
+    for (i = 0; rc == -ETIMEDOUT && i < 10; i++)
+        rc = cistern_wait(c, op, 100, event);
+    return rc;
 }
 
 int cistern_get_sync(cistern *c, const struct cistern_request *r, struct cistern_event *event)

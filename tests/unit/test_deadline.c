@@ -4,6 +4,9 @@
  */
 #include "slow_store.h"
 
+#include <signal.h>
+#include <sys/wait.h>
+
 /* ---- Reads ---- */
 
 static void get_ends_at_its_deadline(void **state)
@@ -499,6 +502,31 @@ static void who_does_not_write_has_nothing_to_drain(void **state)
     get_hits(f, 0, N);
 }
 
+/* When it goes on every deadline is over at once: the lanes still end the get before it returns,
+ * for its memory is the caller's again then. */
+static void a_process_that_was_stopped_ends_its_get(void **state)
+{
+    struct fixture *f = *state;
+    pid_t parent = getpid(), child;
+    int i, status;
+
+    hang(&f->slow->read[SLOW_DATA]);
+    for (i = 0; i < 4; i++) {
+        child = fork();
+        assert_true(child >= 0);
+        if (!child) {
+            (void)usleep(50000);
+            (void)kill(parent, SIGSTOP);
+            (void)usleep(1300000);
+            (void)kill(parent, SIGCONT);
+            _exit(0);
+        }
+        get(f, 0, N, 100); /* it returned 0 */
+        assert_int_equal(waitpid(child, &status, 0), child);
+    }
+    all_pass(f->slow);
+}
+
 #define TEST(name, set) cmocka_unit_test_setup_teardown(name, set, teardown)
 
 /* test_deadline [PATTERN]: only the tests whose name matches. */
@@ -508,6 +536,7 @@ int main(int argc, char **argv)
         TEST(get_ends_at_its_deadline, setup_filled),
         TEST(one_read_has_its_own_timeout, setup_filled),
         TEST(direct_read_keeps_its_buffer, setup_filled),
+        TEST(a_process_that_was_stopped_ends_its_get, setup_filled),
         TEST(failed_reads_are_errors_once, setup_filled),
         TEST(short_reads_are_misses, setup_filled),
         TEST(gets_miss_when_staging_is_lost, setup_filled),
