@@ -37,9 +37,45 @@ static pthread_mutex_t lock =
     PTHREAD_MUTEX_INITIALIZER; /* guards changes of the table, and the free list */
 static struct regfd *free_list;
 
+/* In a child: the number names what it named in the parent. */
+static bool still_names(int fd, const struct regfd *file)
+{
+    struct stat st;
+
+    return fd >= 0 && fstat(fd, &st) == 0 && (uint64_t)st.st_dev == file->dev &&
+           (uint64_t)st.st_ino == file->ino;
+}
+
+/* The child's descriptors are of another moment than its memory, and it may have closed some and
+ * opened others before it comes here. What is left of the parent's is used; nothing is closed. */
+static struct regfd *inherited(struct regfd *file)
+{
+    if (atomic_load(&file->refs) == 0 || !still_names(file->dup, file))
+        return NULL;
+    if (!still_names(file->io_fd, file))
+        file->io_fd = file->dup;
+    if (!still_names(atomic_load(&file->buffered_fd), file))
+        atomic_store(&file->buffered_fd, -1);
+    if (!still_names(atomic_load(&file->seek_fd), file))
+        atomic_store(&file->seek_fd, -1);
+    return file;
+}
+
 void regfd_reset_after_fork(void)
 {
+    unsigned i, k;
+
     pthread_mutex_init(&lock, NULL);
+    for (i = 0; i < LEAVES; i++) {
+        struct leaf *leaf = atomic_load(&table[i]);
+
+        for (k = 0; leaf != NULL && k < LEAF_SIZE; k++) {
+            struct regfd *file = atomic_load(&leaf->entry[k]);
+
+            if (file != NULL)
+                atomic_store(&leaf->entry[k], inherited(file));
+        }
+    }
 }
 
 static struct regfd *_Atomic *place_of(int fd, bool make)
@@ -208,6 +244,8 @@ static int entry_fill(struct regfd *file, int fd, int dup, int flags)
 
     if (fstat(fd, &st) != 0)
         return errno;
+    file->dev = st.st_dev;
+    file->ino = st.st_ino;
     file->orig = fd;
     file->dup = file->io_fd = dup;
     atomic_store(&file->buffered_fd, -1);

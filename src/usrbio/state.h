@@ -185,6 +185,7 @@ struct regfd {
     int io_fd;               /* what I/O uses: `dup`, or reopened without O_APPEND */
     _Atomic int buffered_fd; /* reopened without O_DIRECT; -1: not yet */
     _Atomic int seek_fd;     /* private file offset for SEEK_DATA; -1: not yet */
+    uint64_t dev, ino;       /* of the file: a child may have other ones under its numbers */
     int access;              /* O_ACCMODE at registration */
     int open_flags;
     int rw_flags;               /* RWF_NOAPPEND where reopening was refused */

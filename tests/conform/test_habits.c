@@ -417,6 +417,69 @@ static void fork_after_load(void **state)
     job(&(int){100});
 }
 
+/* A child that closed what it had no use for, and has other files under those numbers by now: they
+ * stay open. */
+static void files_of_a_child_are_its_own(void **state)
+{
+    int fd = file_new("parent", 0), dup = -hf3fs_reg_fd(fd, 0), status, pid;
+
+    (void)state;
+    CHECK(dup > 0);
+    fflush(NULL);
+    pid = fork();
+    if (pid == 0) {
+        int ends[2], more, again;
+
+        child_process = true;
+        alarm(60);
+        close(dup);
+        close(fd);
+        more = pipe(ends);
+        CHECK_EQ(more, 0);
+        while ((more = open("/dev/null", O_RDONLY)) >= 0 && (more < dup || more < fd))
+            ;
+        CHECK(fcntl(dup, F_GETFD) >= 0);
+        close(fd);
+        again = file_new("child", 0);
+        CHECK_EQ(again, fd);
+        CHECK(hf3fs_reg_fd(again, 0) <= 0);
+        CHECK(fcntl(dup, F_GETFD) >= 0);
+        hf3fs_dereg_fd(again);
+        CHECK(fcntl(dup, F_GETFD) >= 0);
+        _exit(0);
+    }
+    CHECK(waitpid(pid, &status, 0) == pid);
+    CHECK_EQ(status, 0);
+    hf3fs_dereg_fd(fd);
+    close(fd);
+}
+
+/* What was registered before the fork, and is open, is registered in the child. */
+static void registered_before_the_fork(void **state)
+{
+    int fd = file_new("before", 0), status, pid;
+
+    (void)state;
+    CHECK(hf3fs_reg_fd(fd, 0) <= 0);
+    fflush(NULL);
+    pid = fork();
+    if (pid == 0) {
+        struct hf3fs_ior w = ring_new(4, false);
+        struct hf3fs_iov iov = memory_new(64 * KIB);
+
+        child_process = true;
+        alarm(60);
+        CHECK_EQ(transfer(&w, &iov, iov.base, fd, 0, 4096), 4096);
+        hf3fs_iordestroy(&w);
+        hf3fs_iovdestroy(&iov);
+        _exit(0);
+    }
+    CHECK(waitpid(pid, &status, 0) == pid);
+    CHECK_EQ(status, 0);
+    hf3fs_dereg_fd(fd);
+    close(fd);
+}
+
 static void memory_lives_without_its_name(void **state)
 {
     struct hf3fs_iov iov = memory_new(64 * KIB), other;
@@ -481,6 +544,8 @@ int main(void)
         cmocka_unit_test(memory_is_aligned_pinnable_and_stays),
         cmocka_unit_test(stat_and_fsync_after_write),
         cmocka_unit_test(fork_after_load),
+        cmocka_unit_test(files_of_a_child_are_its_own),
+        cmocka_unit_test(registered_before_the_fork),
         cmocka_unit_test(memory_lives_without_its_name),
         cmocka_unit_test(double_destroy),
     };
