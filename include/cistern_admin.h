@@ -208,8 +208,9 @@ struct cistern_wipe {
 /*
  * Removes whole spaces: those that a->space, `model` and `older_than_s` all admit. A space with a
  * writer that may be alive is left (result 2), unless CISTERN_ADMIN_FORCE: then such a writer goes
- * on into files without names and what it stores is lost; its engine stays right. cistern.json and
- * salt stay, and so do files that are not Cistern's and the directories that hold them.
+ * on into files without names and what it stores is lost, until its segment is full and it makes
+ * the space anew; its engine stays right. cistern.json and salt stay, and so do files that are not
+ * Cistern's and the directories that hold them.
  */
 CISTERN_API CISTERN_MUST int
 cistern_wipe(const struct cistern_admin *a, const struct cistern_wipe *w,

@@ -100,6 +100,7 @@ struct cistern {
     uint8_t salt[32], fingerprint[32];
     struct crypt *crypt;                   /* NULL: nothing is encrypted */
     char space_path[512], shard_path[544]; /* relative to the mount */
+    char *space_json;                      /* canonical; of who writes */
     char registry_name[1024];
     struct index *index;
     struct presence *_Atomic others; /* NULL with one shard; see others.c */

@@ -166,8 +166,10 @@ static void voice_end(struct voice *v)
 
 static void handle_free(cistern *c)
 {
-    if (c)
+    if (c) {
         voice_drop(c->voice);
+        free(c->space_json);
+    }
     free(c);
 }
 
@@ -176,6 +178,17 @@ static void handle_free(cistern *c)
 static void join_path(char *out, size_t size, const char *a, const char *b)
 {
     (void)snprintf(out, size, "%s%s%s", a, *a ? "/" : "", b);
+}
+
+/* For when the space is wiped while the handle is open. */
+static int keep_json(cistern *c, const struct cistern_space *s)
+{
+    int len;
+
+    if (!(c->space_json = calloc(1, SPACE_JSON_MAX + 1)))
+        return err_set(-ENOMEM, "no memory for the description of the space");
+    len = space_json(s, c->space_json, SPACE_JSON_MAX);
+    return len < 0 ? len : 0;
 }
 
 static int prepare_space(cistern *c, const struct cistern_space *s, bool may_write)
@@ -197,6 +210,8 @@ static int prepare_space(cistern *c, const struct cistern_space *s, bool may_wri
         log_line(&c->cfg.log, LOG_WARN, "the space.json of %s was not usable and was written anew",
                  dir);
     }
+    if (may_write && (rc = keep_json(c, s)))
+        return rc;
     join_path(c->space_path, sizeof c->space_path, c->cfg.root, dir);
     (void)snprintf(c->shard_path, sizeof c->shard_path, "%s/s%uof%u", c->space_path, c->cfg.shard,
                    c->cfg.shards);

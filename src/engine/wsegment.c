@@ -19,6 +19,7 @@
 #include "engine/files.h"
 #include "engine/renew.h"
 #include "engine/writer_internal.h"
+#include "segment/root.h"
 
 #define PATH_BYTES    640
 #define FULL_RETRY_NS (50 * NS_PER_MS) /* room comes back when the grace of something is over */
@@ -27,6 +28,24 @@
 static void path_of(const cistern *c, char out[PATH_BYTES], const char *name)
 {
     (void)snprintf(out, PATH_BYTES, "%s/%s", c->shard_path, name);
+}
+
+/* The disk was full at the open, or the space was wiped since. Not in a root with another salt: it
+ * is not ours any more. */
+static int make_shard(cistern *c)
+{
+    struct root_params look = {.look = true, .crypt = c->crypt};
+    struct root_info root;
+    char path[PATH_BYTES];
+    int rc = root_prepare(c->io, c->cfg.root, &look, &root);
+
+    if (rc || memcmp(root.salt, c->salt, sizeof c->salt) != 0)
+        return -ENOENT;
+    if ((rc = c->io->ops->make_dir(c->io, c->space_path)))
+        return rc;
+    (void)snprintf(path, sizeof path, "%s/" SPACE_FILE, c->space_path);
+    rc = c->io->ops->small_write(c->io, path, c->space_json, strlen(c->space_json), true);
+    return rc && rc != -EEXIST ? rc : c->io->ops->make_dir(c->io, c->shard_path);
 }
 
 static int make_head(cistern *c, struct writer *w, struct wstream *st)
@@ -40,7 +59,7 @@ static int make_head(cistern *c, struct writer *w, struct wstream *st)
     head_name(name, st->id);
     path_of(c, path, name);
     rc = c->io->ops->file_open(c->io, path, IO_WRITE | IO_CREATE, &f);
-    if (rc == -ENOENT && c->io->ops->make_dir(c->io, c->shard_path) == 0) /* full at the open */
+    if (rc == -ENOENT && make_shard(c) == 0)
         rc = c->io->ops->file_open(c->io, path, IO_WRITE | IO_CREATE, &f);
     if (rc)
         return rc;
@@ -49,6 +68,19 @@ static int make_head(cistern *c, struct writer *w, struct wstream *st)
     st->head = f;
     (void)pthread_mutex_unlock(&w->lock);
     return 0;
+}
+
+/* The directory is gone, and with it our heads: nobody would look for what comes under these names.
+ */
+static void give_names_up(cistern *c)
+{
+    uint32_t none = FENCE_NONE;
+
+    if (!atomic_compare_exchange_strong(&c->writer->fence, &none, FENCE_RAISED))
+        return;
+    log_line(&c->cfg.log, LOG_WARN, "%s is gone: its writer begins anew under another name",
+             c->shard_path);
+    inbox_ring(&c->writer->in);
 }
 
 static int make_files(cistern *c, struct wstream *st, uint64_t seq, struct segment *seg,
@@ -64,8 +96,11 @@ static int make_files(cistern *c, struct wstream *st, uint64_t seq, struct segme
     path_of(c, data_path, name);
     if ((rc = make_head(c, c->writer, st)))
         return rc;
-    if ((rc = c->io->ops->file_open(c->io, toc_path, IO_WRITE | IO_CREATE, toc)))
+    if ((rc = c->io->ops->file_open(c->io, toc_path, IO_WRITE | IO_CREATE, toc))) {
+        if (rc == -ENOENT)
+            give_names_up(c);
         return rc;
+    }
     fault_point("open.contents_made");
     if ((rc = c->io->ops->file_open(c->io, data_path, mode, &seg->data))) {
         c->io->ops->file_close(c->io, toc);

@@ -18,6 +18,7 @@
 
 #include <cmocka.h>
 
+#include "cistern_admin.h"
 #include "engine/capacity.h"
 #include "engine/engine.h"
 #include "evict_fixture.h"
@@ -118,6 +119,47 @@ static void files_that_were_taken_away_do_not_end_puts(void **state)
     close_store(f);
     open_store(f);
     assert_int_equal(get_hits(f, 0, 2 * BATCH), BATCH);
+}
+
+static int on_removal(void *arg, const struct cistern_removal *removal)
+{
+    (void)arg;
+    return removal->result < 0 ? removal->result : 0;
+}
+
+static int on_finding(void *arg, const struct cistern_finding *finding)
+{
+    (void)arg;
+    if (finding->check->severity != CISTERN_NOTE)
+        print_message("%s %s: %s\n", finding->check->id, finding->path, finding->detail);
+    return 0;
+}
+
+/* A space that is wiped under a writer is made anew with its next segment, under another name. */
+static void a_space_that_was_wiped_is_made_anew(void **state)
+{
+    struct fixture *f = *state;
+    struct cistern_admin a = {
+        .size = sizeof a, .store = &f->s.o, .silence_ms = 100, .flags = CISTERN_ADMIN_FORCE};
+    struct cistern_wipe w = {.size = sizeof w};
+    struct cistern_fsck_sum sum = {.size = sizeof sum};
+    uint32_t i, last = 0;
+
+    open_store(f);
+    for (i = 0; i < 32; i += BATCH)
+        put_all(f, i, BATCH);
+    assert_int_equal(cistern_wipe(&a, &w, on_removal, NULL, NULL), 0);
+    for (; i < 256 && !find(f, "*.head", NULL); i += BATCH)
+        put_all(f, last = i, BATCH);
+    assert_true(i < 256);
+    put_all(f, i, BATCH);
+    assert_int_equal(get_hits(f, last, i + BATCH), i + BATCH - last);
+    close_store(f);
+    assert_int_equal(cistern_fsck(&a, on_finding, NULL, &sum), 0);
+    assert_int_equal(sum.errors + sum.warnings, 0);
+    open_store(f);
+    assert_int_equal(get_hits(f, 0, 32), 0);
+    assert_int_equal(get_hits(f, i, i + BATCH), BATCH);
 }
 
 /* An eviction that was begun is finished, also when there is no bound any more. */
@@ -309,6 +351,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         TEST(a_name_that_is_taken_is_passed_over),
         TEST(files_that_were_taken_away_do_not_end_puts),
+        TEST(a_space_that_was_wiped_is_made_anew),
         TEST(a_bound_that_is_lifted_leaves_nothing_behind),
         TEST(a_look_that_fails_is_not_hurried),
         TEST(syncs_and_seals_go_on_while_a_listing_hangs),
