@@ -63,29 +63,37 @@ static uint64_t compare(const struct cistern_span *s, const uint8_t *stored,
     return UINT64_MAX;
 }
 
-/* What is stored, in memory of the caller's to free; *out stays NULL when it is no hit. */
-static int read_stored(cistern *c, const struct cistern_shadow *s, uint64_t len, uint8_t **out)
+/* What the lanes use until the get has ended. */
+struct reading {
+    cistern_key key;
+    struct cistern_span spans[CISTERN_MAX_PARTS];
+    struct cistern_vec vec;
+    uint8_t results[CISTERN_MAX_PARTS];
+    uint8_t bytes[];
+};
+
+/* What is stored, to be freed by the caller; *out stays NULL when it is no hit. */
+static int read_stored(cistern *c, const struct cistern_shadow *s, uint64_t len,
+                       struct reading **out)
 {
-    struct cistern_span spans[CISTERN_MAX_PARTS] = {0};
-    uint8_t results[CISTERN_MAX_PARTS] = {0};
-    struct cistern_vec vec = {.base = malloc(len), .len = len};
-    struct cistern_request r = {.size = sizeof r,
-                                .keys = s->key,
-                                .spans = spans,
-                                .results = results,
-                                .blocks = 1,
-                                .timeout_ms = s->timeout_ms};
+    struct reading *x = calloc(1, sizeof *x + len);
+    struct cistern_request r = {.size = sizeof r, .blocks = 1, .timeout_ms = s->timeout_ms};
     struct cistern_event event;
     int rc;
 
-    if (!vec.base)
+    if (!x)
         return err_set(-ENOMEM, "no memory for a part of %llu bytes", (unsigned long long)len);
-    spans[s->part] = (struct cistern_span){.vecs = &vec, .count = 1};
+    x->key = *s->key;
+    x->vec = (struct cistern_vec){.base = x->bytes, .len = len};
+    x->spans[s->part] = (struct cistern_span){.vecs = &x->vec, .count = 1};
+    r.keys = &x->key;
+    r.spans = x->spans;
+    r.results = x->results;
     rc = cistern_get_sync(c, &r, &event);
-    if (!rc && results[s->part] == CISTERN_HIT)
-        *out = vec.base;
-    else
-        free(vec.base);
+    if (!rc && x->results[s->part] == CISTERN_HIT)
+        *out = x;
+    else if (rc != -ETIMEDOUT) /* else the library still writes to it: it is left behind */
+        free(x);
     return rc;
 }
 
@@ -132,7 +140,7 @@ static int check_shadow(cistern *c, const struct cistern_shadow *s)
 int cistern_shadow_report(cistern *c, const struct cistern_shadow *given, uint64_t *offset)
 {
     struct cistern_shadow s;
-    uint8_t *stored = NULL;
+    struct reading *stored = NULL;
     uint64_t at = UINT64_MAX;
     int verdict = CISTERN_SHADOW_LOADED, rc = guard_check(c);
 
@@ -143,9 +151,9 @@ int cistern_shadow_report(cistern *c, const struct cistern_shadow *given, uint64
         return CISTERN_SHADOW_GONE;
     metric_add(&c->metrics, METRIC_shadow_checked, 1);
     if (s.loaded)
-        at = compare(s.loaded, stored, every_bit, NULL);
+        at = compare(s.loaded, stored->bytes, every_bit, NULL);
     if (at == UINT64_MAX) {
-        at = compare(s.computed, stored, s.differs ? s.differs : every_bit, s.arg);
+        at = compare(s.computed, stored->bytes, s.differs ? s.differs : every_bit, s.arg);
         verdict = at == UINT64_MAX ? CISTERN_SHADOW_SAME : CISTERN_SHADOW_COMPUTED;
     }
     free(stored);
