@@ -527,8 +527,11 @@ int cistern_close(cistern *c)
     voice_drop(voice);
     if (rc == -ETIMEDOUT)
         return err_set(rc, "storage does not answer: what it owns is left behind");
-    if (!rc)
-        rc = e->result;
+    if (rc) {
+        errand_free(e);
+        return err_set(rc, "no thread to close the handle: nothing is closed, try again");
+    }
+    rc = e->result;
     errand_free(e);
     return rc ? err_set(rc,
                         "storage or a thread still owned a part of the handle: it is left behind")

@@ -168,13 +168,20 @@ static bool note_went(const struct world *w, uint32_t shard, uint32_t key, uint1
 }
 
 /* A frame whose write was not answered in time may land all the same: its writer gave the segment
- * up and does not have what it names, others do. Of puts the writer says so by their results; of
- * what it carried over nobody hears but the metric. */
+ * up and does not have what it names, nor has another store that had read it to its end by then; a
+ * fresh open has. Of puts the writer says so by their results; of what it carried over nobody hears
+ * but the metric. */
 static bool landed_late(const struct world *w, const struct store *s, uint32_t key, uint16_t live)
 {
     const struct block_model *b = &w->blocks[s->shard][key];
+    uint64_t given_up = 0;
+    uint32_t i;
 
-    return !live && b->framed > b->put_framed && store_metric(s->c, "segments_abandoned");
+    for (i = 0; i < STORES; i++) {
+        if (w->stores[i].shard == s->shard && w->stores[i].c)
+            given_up += store_metric(w->stores[i].c, "segments_abandoned");
+    }
+    return !live && b->framed > b->put_framed && given_up;
 }
 
 /* "" or how they differ. */
