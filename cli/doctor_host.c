@@ -52,6 +52,7 @@ static void mend_shm(const struct doctor *d, struct doctor_finding *f)
 void check_shm_size(const struct doctor *d, struct doctor_finding *f)
 {
     char path[PATH_MAX], has[32], needs[32];
+    struct doctor_mount m;
     struct statvfs st;
     uint64_t size, need = doctor_staging(d);
 
@@ -62,7 +63,11 @@ void check_shm_size(const struct doctor *d, struct doctor_finding *f)
     size = (uint64_t)st.f_blocks * st.f_frsize;
     (void)text_size(size, has, sizeof(has));
     (void)text_size(need, needs, sizeof(needs));
-    if (size < need) {
+    if (doctor_mount_of(d, SHM, &m) == 0 && strcmp(m.type, "tmpfs") != 0) {
+        doctor_say(f, DOCTOR_FAIL, "%s is %s and not in memory: staging there is disk I/O", SHM,
+                   m.type);
+        mend_shm(d, f);
+    } else if (size < need) {
         doctor_say(f, DOCTOR_FAIL, "%s holds %s; %llu ranks need %s of staging", SHM, has,
                    (unsigned long long)d->ranks, needs);
         mend_shm(d, f);

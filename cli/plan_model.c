@@ -76,7 +76,10 @@ static uint64_t number(struct reading *r, const char *name, uint64_t fallback)
 
     if (!v || json_is_null(v)) {
         if (!fallback && r->result == CLI_OK)
-            r->result = cli_fail(CLI_USAGE, "%s: no member '%s', which is needed", r->where, name);
+            r->result = cli_fail(CLI_USAGE,
+                                 "%s: no member '%s', which is needed; add it, or give --layers, "
+                                 "--kv-heads and --head-dim instead of the file",
+                                 r->where, name);
         return fallback;
     }
     if (!json_is_integer(v) || json_integer_value(v) < 1 || json_integer_value(v) > MOST_VALUE) {

@@ -143,6 +143,19 @@ static void print_ranks(const struct plan_model *m, const struct plan_input *in,
     }
 }
 
+/* A block keeps a whole state, however few tokens it has. */
+static void hint_blocks(const struct plan_input *in, const struct plan_sizes *s)
+{
+    uint64_t kv = s->token_rank * in->block_tokens, tokens;
+
+    if (!s->token_rank || s->state_rank <= kv)
+        return;
+    tokens = (s->state_rank / s->token_rank + 63) / 64 * 64;
+    printf("  hint: the state of a block is %.0f times its KV; with --block-tokens %llu it is as "
+           "much\n",
+           (double)s->state_rank / (double)kv, (unsigned long long)tokens);
+}
+
 void plan_print(const struct plan_model *m, const struct plan_input *in, const struct plan_sizes *s,
                 bool arithmetic)
 {
@@ -159,6 +172,7 @@ void plan_print(const struct plan_model *m, const struct plan_input *in, const s
     line_bytes("KV of a token, all ranks", s->token_all, buf);
     (void)snprintf(buf, sizeof(buf), "%llu shards", (unsigned long long)s->shards);
     line_size("block, one shard", (double)s->block_rank, buf);
+    hint_blocks(in, s);
     print_memory(in, s);
     line_size("a whole prompt, one rank", (double)s->prompt_rank, "");
     (void)snprintf(buf, sizeof(buf), "%llu prompts within %.3g s",

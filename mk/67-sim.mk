@@ -22,7 +22,7 @@ $(O)/tests/sim/%: $(O)/obj/tests/sim/%.o $(SIM_COMMON) $(O)/libcistern_internal.
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -no-pie $(SIM_LD_$(*F)) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(ALL_LDFLAGS) -lcmocka $(CISTERN_LIBS) -lm
 SCENARIO := $(O)/tests/sim/scenario
-$(SCENARIO): $(call objs,$(patsubst %,tests/sim/%.c,world doubts checks audit pace))
+$(SCENARIO): $(call objs,$(patsubst %,tests/sim/%.c,world doubts checks audit pace)) | setup-test
 
 # How many, and from which seed on: fresh ones unless told. A mutant may take MUTANT_SEEDS.
 SEEDS ?= 200

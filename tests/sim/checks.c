@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "engine/engine.h"
+#include "engine/peers.h"
 #include "segment/toc.h"
 #include "pace.h"
 #include "world.h"
@@ -115,9 +116,9 @@ static void print_view(cistern *c, const char *who, uint32_t block)
             printf("  %s: segment %u %016llx-%llu of shard %u:%s%s%s read to %llu, %llu blocks, "
                    "%llu lost, %u bad\n",
                    who, i, (unsigned long long)g->writer, (unsigned long long)g->seq, g->shard,
-                   g->own ? " own," : "", g->data.fd < 0 ? " no data," : "",
-                   g->ended ? " ended," : "", (unsigned long long)g->cursor.position,
-                   (unsigned long long)g->blocks, (unsigned long long)g->lost, g->bad);
+                   g->own ? " own," : "", g->has_data ? "" : " no data,", g->ended ? " ended," : "",
+                   (unsigned long long)g->cursor.position, (unsigned long long)g->blocks,
+                   (unsigned long long)g->lost, g->bad);
     }
 }
 
@@ -184,8 +185,27 @@ static bool landed_late(const struct world *w, const struct store *s, uint32_t k
     return !live && b->framed > b->put_framed && given_up;
 }
 
+/* What was in flight when its writer fell silent may land when a store had found it silent and read
+ * all that it had to say: that store never looks there again, a fresh open does. */
+static bool landed_in_silence(cistern *c, cistern *fresh, uint32_t key, uint16_t live)
+{
+    struct index_place at;
+    const struct segment *there, *here;
+    cistern_key name;
+    int64_t number;
+
+    world_key(key, &name);
+    if (live || !index_find(fresh->index, &name, &at))
+        return false;
+    there = &fresh->segs.at[at.segment];
+    number = segtab_find(&c->segs, there->id);
+    here = &c->segs.at[number < 0 ? 0 : number];
+    return number >= 0 && here->ended && here->cursor.position < there->cursor.position &&
+           peers_writer_state(c, here->shard, here->writer) == PEER_SILENT;
+}
+
 /* "" or how they differ. */
-static void compare(struct world *w, uint32_t store, const uint16_t rebuilt[KEYS],
+static void compare(struct world *w, cistern *fresh, uint32_t store, const uint16_t rebuilt[KEYS],
                     const uint16_t live[KEYS], char *text, size_t size)
 {
     const struct store *s = &w->stores[store];
@@ -194,7 +214,7 @@ static void compare(struct world *w, uint32_t store, const uint16_t rebuilt[KEYS
     text[0] = 0;
     for (k = 0; k < KEYS && !s->damaged; k++) {
         if (rebuilt[k] != live[k] && !s->unlike[k] && !note_went(w, s->shard, k, live[k]) &&
-            !landed_late(w, s, k, live[k])) {
+            !landed_late(w, s, k, live[k]) && !landed_in_silence(s->c, fresh, k, live[k])) {
             (void)snprintf(text, size,
                            "block %u of shard %u: parts %x after a fresh open, %x in "
                            "store %u",
@@ -245,8 +265,8 @@ static void check_readable(struct world *w, uint32_t shard, cistern *c, bool sur
 }
 
 /* Whether each live store of the shard has what a fresh open has; "" or how they differ. */
-static void compare_all(struct world *w, uint32_t shard, const uint16_t rebuilt[KEYS],
-                        uint32_t *store, char *text, size_t size)
+static void compare_all(struct world *w, cistern *fresh, uint32_t shard,
+                        const uint16_t rebuilt[KEYS], uint32_t *store, char *text, size_t size)
 {
     uint16_t live[KEYS];
     uint32_t i;
@@ -257,7 +277,7 @@ static void compare_all(struct world *w, uint32_t shard, const uint16_t rebuilt[
             continue;
         (void)op_refresh(w, i, true);
         if (masks_of(w, w->stores[i].c, live))
-            compare(w, i, rebuilt, live, text, size);
+            compare(w, fresh, i, rebuilt, live, text, size);
         *store = i;
     }
 }
@@ -273,13 +293,13 @@ static cistern *look_beside(struct world *w, uint32_t shard, char *text, size_t 
     if (!c || !masks_of(w, c, rebuilt))
         return c;
     check_rebuilt(w, shard, c, false, rebuilt);
-    compare_all(w, shard, rebuilt, &store, text, size);
+    compare_all(w, c, shard, rebuilt, &store, text, size);
     for (i = 0; i < STORES && text[0] && w->lenient; i++) { /* it must not stay so */
         w->stale++;
         world_say(w, "stale: %s", text);
         store_close(w, store);
         (void)store_open(w, store, true);
-        compare_all(w, shard, rebuilt, &store, text, size);
+        compare_all(w, c, shard, rebuilt, &store, text, size);
     }
     return c;
 }
