@@ -66,7 +66,11 @@ void check_shm_size(const struct doctor *d, struct doctor_finding *f)
     if (doctor_mount_of(d, SHM, &m) == 0 && strcmp(m.type, "tmpfs") != 0) {
         doctor_say(f, DOCTOR_FAIL, "%s is %s and not in memory: staging there is disk I/O", SHM,
                    m.type);
-        mend_shm(d, f);
+        if (doctor_container(d))
+            mend_shm(d, f);
+        else
+            doctor_mend(f, "mount -t tmpfs -o size=%lluG tmpfs /dev/shm",
+                        (unsigned long long)(with_room(need) / GIB));
     } else if (size < need) {
         doctor_say(f, DOCTOR_FAIL, "%s holds %s; %llu ranks need %s of staging", SHM, has,
                    (unsigned long long)d->ranks, needs);

@@ -494,6 +494,18 @@ def test_writers_at_work_and_ended_without_a_word(m):
 # ---- /dev/shm and memory ----
 
 
+def test_shm_on_a_disk(m):
+    info = m.sys / "proc/self/mountinfo"
+    line = "25 21 0:30 / /dev/shm rw - %s shm rw\n"
+    before = "".join(x for x in info.read_text().splitlines(True) if " /dev/shm " not in x)
+    info.write_text(before + line % "ext4")
+    answer = m.ask("shm-size")
+    assert answer["state"] == "fail" and "ext4" in answer["cause"]
+    assert answer["remedy"].startswith("mount -t tmpfs ")
+    info.write_text(before + line % "tmpfs")
+    assert m.state("shm-size") != "fail"
+
+
 @needs_root
 def test_shm(m):
     shm = m.sys / "dev" / "shm"
