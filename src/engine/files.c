@@ -146,7 +146,7 @@ static bool shut(cistern *c, uint32_t number)
 }
 
 /* Those that were not used for longest, at least `want` if so many are not in use. */
-static void shut_some(cistern *c, uint32_t want)
+static void shut_some(cistern *c, uint64_t want)
 {
     uint32_t i, n = atomic_load(&c->segs.count), found = 0, now = tick();
     struct candidate *list = calloc(n ? n : 1, sizeof *list);
@@ -189,7 +189,7 @@ static void make_room(cistern *c, bool urgent)
     (void)pthread_mutex_unlock(&f->lock);
     if (!mine)
         return;
-    shut_some(c, over + f->limit / SHUT_PART);
+    shut_some(c, max_u64(1, over + f->limit / SHUT_PART));
     (void)pthread_mutex_lock(&f->lock);
     f->shutting = false;
     (void)pthread_mutex_unlock(&f->lock);

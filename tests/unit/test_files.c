@@ -206,7 +206,6 @@ static void without_any_descriptor_left(void **state)
     int own[TIGHT];
     uint32_t i, n = 0;
 
-    f->s.o.open_files = 2 * FEW;
     reopen(f);
     get_many(f);
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
