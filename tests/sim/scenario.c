@@ -258,7 +258,7 @@ static bool step(struct world *w)
         return false;
     if (what < 30)
         return op_put(w, store, key, blocks);
-    if (what < 55)
+    if (what < 50)
         return op_get(w, store, key, blocks, false);
     if (what < 60)
         return op_get(w, store, key, blocks, true);
