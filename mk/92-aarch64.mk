@@ -5,15 +5,14 @@
 #   bad_input breaker deadline follow gone renew   fork with threads, run their own program again, or judge by time
 #   io loader                                      stand-ins for 3FS that are preloaded, or hang
 #   index memreserve zero_alloc                    the memory of the process is the emulator's too
-#   deadline_open encryption evict_faults merge pins round_trips slots toc_hostile   take minutes there
+#   page                                           the emulator tells each thread another start of the process
 A64      := $(abspath $(O))/aarch64
 A64_ROOT := $(A64)/sysroot
 A64_LIB  := $(A64_ROOT)/usr/lib/aarch64-linux-gnu
 A64_CC   := aarch64-linux-gnu-gcc -isystem $(A64_ROOT)/usr/include -isystem $(A64_ROOT)/usr/include/aarch64-linux-gnu \
             -L$(A64_LIB) -Wl,-rpath-link,$(A64_LIB)
 A64_MAKE  = $(MAKE) --no-print-directory O=$(A64) SETUP=no SAN= CC='$(A64_CC)'
-A64_SKIP := bad_input breaker deadline follow gone renew io loader index memreserve zero_alloc deadline_open encryption \
-            evict_faults merge pins round_trips slots toc_hostile
+A64_SKIP := bad_input breaker deadline follow gone renew io loader index memreserve zero_alloc page
 A64_UNIT  = $(filter-out $(A64_SKIP),$(UNIT_SRC:tests/unit/test_%.c=%))
 # What starts a program of the other machine; tests find them below $(A64)/run as they find others below $(O).
 A64_RUN   = $(addprefix $(A64)/run/,cistern $(addprefix tests/golden/,make_golden dump engine_store) \
@@ -27,7 +26,7 @@ check-aarch64: | setup-aarch64
 	@for run in $(A64_RUN); do mkdir -p $${run%/*}; printf '#!/bin/sh\nexec qemu-aarch64-static -L /usr/aarch64-linux-gnu \
 	-E LD_LIBRARY_PATH=%s %s "$$@"\n' $(A64_LIB) $(A64)/$${run#$(A64)/run/} >$$run; chmod +x $$run; done
 	@$(MAKE) --no-print-directory $(CLI) $(USRBIO_SO)
-	@CISTERN_BUILD=$(A64) tests/harness/run --logs $(A64)/logs --make "$(TEST_MAKE)" --timeout 400 \
+	@CISTERN_BUILD=$(A64) tests/harness/run --logs $(A64)/logs --make "$(TEST_MAKE)" --timeout 1200 \
 	    target:aarch64-store target:aarch64-golden $(A64_UNIT:%=$(A64)/run/tests/unit/test_%)
 
 aarch64-store:
