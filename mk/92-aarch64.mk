@@ -26,7 +26,7 @@ check-aarch64: | setup-aarch64
 	@for run in $(A64_RUN); do mkdir -p $${run%/*}; printf '#!/bin/sh\nexec qemu-aarch64-static -L /usr/aarch64-linux-gnu \
 	-E LD_LIBRARY_PATH=%s %s "$$@"\n' $(A64_LIB) $(A64)/$${run#$(A64)/run/} >$$run; chmod +x $$run; done
 	@$(MAKE) --no-print-directory $(CLI) $(USRBIO_SO)
-	@CISTERN_BUILD=$(A64) tests/harness/run --logs $(A64)/logs --make "$(TEST_MAKE)" --timeout 1200 \
+	@CISTERN_BUILD=$(A64) tests/harness/run --logs $(A64)/logs --make "$(TEST_MAKE)" --jobs $(TEST_SIDE) --timeout 1200 \
 	    target:aarch64-store target:aarch64-golden $(A64_UNIT:%=$(A64)/run/tests/unit/test_%)
 
 aarch64-store:
