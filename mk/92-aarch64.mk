@@ -2,17 +2,18 @@
 #
 # The libraries come from tools/aarch64_sysroot, the compiler and the emulator from tools/setup.sh aarch64. There is no
 # io_uring below qemu-user: the drop-in chooses threads by itself. Left out, each with its reason:
-#   bad_input breaker deadline follow gone renew   fork with threads, run their own program again, or judge by time
-#   io loader                                      stand-ins for 3FS that are preloaded, or hang
-#   index memreserve zero_alloc                    the memory of the process is the emulator's too
-#   page                                           the emulator tells each thread another start of the process
+#   bad_input breaker     one of their tests each forks with threads
+#   follow                runs its own program again, which the emulator does not start
+#   loader                one of its tests preloads a stand-in for 3FS
+#   index zero_alloc      the memory of the process, and its allocations, are the emulator's too
+#   page                  the emulator tells each thread another start of the process
 A64      := $(abspath $(O))/aarch64
 A64_ROOT := $(A64)/sysroot
 A64_LIB  := $(A64_ROOT)/usr/lib/aarch64-linux-gnu
 A64_CC   := aarch64-linux-gnu-gcc -isystem $(A64_ROOT)/usr/include -isystem $(A64_ROOT)/usr/include/aarch64-linux-gnu \
             -L$(A64_LIB) -Wl,-rpath-link,$(A64_LIB)
 A64_MAKE  = $(MAKE) --no-print-directory O=$(A64) SETUP=no SAN= CC='$(A64_CC)'
-A64_SKIP := bad_input breaker deadline follow gone renew io loader index memreserve zero_alloc page
+A64_SKIP := bad_input breaker follow loader index zero_alloc page
 A64_UNIT  = $(filter-out $(A64_SKIP),$(UNIT_SRC:tests/unit/test_%.c=%))
 # What starts a program of the other machine; tests find them below $(A64)/run as they find others below $(O).
 A64_RUN   = $(addprefix $(A64)/run/,cistern $(addprefix tests/golden/,make_golden dump engine_store) \
