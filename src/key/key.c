@@ -13,6 +13,19 @@
  * The parent stands behind the tokens, not before: all of a block but the last 64 bytes can then be
  * hashed before its parent is known, many blocks at a time, and 512 tokens are exactly 33 blocks
  * of SHA-256.
+ *
+ * Keys of a tenant end in its mark, in place of the last 8 bytes of the hash: 3 bytes that say that
+ * there is one, "tnt", and the first 5 of
+ *
+ *   mark         salt[32]  u64 n, tenant[n]  "cstnTENA"
+ *
+ * A root has it when its identity has a tenant; every other key takes over the last 8 bytes of its
+ * parent, or root, when they begin as a mark does. So whoever knows the tenant finds its blocks,
+ * and only its blocks, among the keys of a directory: cistern_wipe(). What is left of the hash, 192
+ * bits, is far more than a key needs. A key without a tenant whose hash happens to have these 3
+ * bytes (one in 2^24) hands its last 8 on in the same way, always and everywhere alike: keys that
+ * follow from it are still told apart by their other 24, and are nobody's, but for one chance in
+ * 2^40. Two tenants share a mark with the same chance: keys stay apart, a wipe takes both.
  */
 #include "key/key.h"
 
@@ -34,6 +47,11 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "tokens are hashed whe
 #define SUFFIX_LENGTH 32u
 #define SUFFIX_TAG    40u
 
+#define MARK_AT    24u /* in a key */
+#define MARK_MAGIC 3u
+
+static const uint8_t mark_magic[MARK_MAGIC] = {'t', 'n', 't'};
+
 static void suffix_set(uint8_t suffix[SHA_SUFFIX], const cistern_key *parent, uint64_t len,
                        const char tag[TAG_BYTES])
 {
@@ -42,11 +60,45 @@ static void suffix_set(uint8_t suffix[SHA_SUFFIX], const cistern_key *parent, ui
     memcpy(suffix + SUFFIX_TAG, tag, TAG_BYTES);
 }
 
+/* Ends a key that was hashed with this suffix: the parent's mark, if it has one. */
+static void mark_inherit(const uint8_t suffix[SHA_SUFFIX], cistern_key *key)
+{
+    const uint8_t *mark = suffix + SUFFIX_PARENT + MARK_AT;
+
+    if (memcmp(mark, mark_magic, MARK_MAGIC) == 0)
+        memcpy(key->b + MARK_AT, mark, KEY_MARK);
+}
+
+int key_tenant_mark(const uint8_t salt[32], const void *tenant, size_t len, uint8_t out[KEY_MARK])
+{
+    uint8_t hash[32], length[8];
+    int r;
+
+    if (!salt || !tenant || !len || len > IDENTITY_MAX || !out)
+        return err_set(-EINVAL, "tenant: NULL, empty or too long");
+    le64_store(length, len);
+    r = sha256(
+        (const struct sha_piece[]){{salt, 32}, {length, 8}, {tenant, len}, {"cstnTENA", TAG_BYTES}},
+        4, hash);
+    if (r)
+        return r;
+    memcpy(out, mark_magic, MARK_MAGIC);
+    memcpy(out + MARK_MAGIC, hash, KEY_MARK - MARK_MAGIC);
+    return 0;
+}
+
+bool key_has_mark(const uint8_t key[32], const uint8_t mark[KEY_MARK])
+{
+    return memcmp(key + MARK_AT, mark, KEY_MARK) == 0;
+}
+
 int key_root(const uint8_t salt[32], const struct cistern_identity *id, cistern_key *out)
 {
     struct cistern_identity d;
     uint8_t lengths[3][8];
     size_t lora_len;
+    cistern_key key;
+    int r;
 
     if (!salt || !out)
         return err_set(-EINVAL, "key root: NULL argument");
@@ -61,15 +113,20 @@ int key_root(const uint8_t salt[32], const struct cistern_identity *id, cistern_
     le64_store(lengths[0], d.tenant_len);
     le64_store(lengths[1], lora_len);
     le64_store(lengths[2], d.content_len);
-    return sha256((const struct sha_piece[]){{salt, 32},
-                                             {lengths[0], 8},
-                                             {d.tenant, d.tenant_len},
-                                             {lengths[1], 8},
-                                             {d.lora, lora_len},
-                                             {lengths[2], 8},
-                                             {d.content, d.content_len},
-                                             {"cstnROOT", TAG_BYTES}},
-                  8, out->b);
+    r = sha256((const struct sha_piece[]){{salt, 32},
+                                          {lengths[0], 8},
+                                          {d.tenant, d.tenant_len},
+                                          {lengths[1], 8},
+                                          {d.lora, lora_len},
+                                          {lengths[2], 8},
+                                          {d.content, d.content_len},
+                                          {"cstnROOT", TAG_BYTES}},
+               8, key.b);
+    if (!r && d.tenant_len)
+        r = key_tenant_mark(salt, d.tenant, d.tenant_len, key.b + MARK_AT);
+    if (!r)
+        *out = key;
+    return r;
 }
 
 /* ---- Chains ---- */
@@ -92,6 +149,7 @@ static int chain_wide(uint8_t suffix[SHA_SUFFIX], const uint8_t *tokens, unsigne
                                          {suffix, SHA_SUFFIX}};
 
         r = sha256_end(&states[i], whole, rest, 2, keys[i].b);
+        mark_inherit(suffix, &keys[i]);
         memcpy(suffix + SUFFIX_PARENT, keys[i].b, 32);
     }
     return r;
@@ -114,6 +172,7 @@ static int chain(uint8_t suffix[SHA_SUFFIX], const uint8_t *tokens, size_t n, si
             continue;
         }
         r = sha256(one, 2, keys[i].b);
+        mark_inherit(suffix, &keys[i]);
         memcpy(suffix + SUFFIX_PARENT, keys[i].b, 32);
     }
     return r ? err_set(r, "key chain: SHA-256 failed") : 0;
@@ -142,9 +201,13 @@ static int key_of_bytes(const cistern_key *parent, const void *data, size_t len,
                         const char tag[TAG_BYTES], cistern_key *out)
 {
     uint8_t suffix[SHA_SUFFIX];
+    int r;
 
     suffix_set(suffix, parent, len, tag);
-    return sha256((const struct sha_piece[]){{data, len}, {suffix, sizeof suffix}}, 2, out->b);
+    r = sha256((const struct sha_piece[]){{data, len}, {suffix, sizeof suffix}}, 2, out->b);
+    if (!r)
+        mark_inherit(suffix, out);
+    return r;
 }
 
 CISTERN_API int cistern_key_from_hash(const cistern_key *root, const void *hash, size_t len,

@@ -4,6 +4,7 @@
 #ifndef KEY_KEY_H
 #define KEY_KEY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,6 +17,15 @@
  */
 int key_root(const uint8_t salt[32], const struct cistern_identity *id,
              cistern_key *out) MUST_CHECK;
+
+/*
+ * The last bytes of every key of a tenant: which one it is, to whoever has the root's salt and the
+ * tenant's. -EINVAL: no tenant.
+ */
+#define KEY_MARK 8u
+int key_tenant_mark(const uint8_t salt[32], const void *tenant, size_t len,
+                    uint8_t out[KEY_MARK]) MUST_CHECK;
+bool key_has_mark(const uint8_t key[32], const uint8_t mark[KEY_MARK]);
 
 #define SPACE_JSON_MAX 16384
 #define SPACE_DIR_MAX  128

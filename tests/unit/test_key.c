@@ -94,9 +94,10 @@ static void test_chain_has_known_values(void **state)
     free(keys);
 }
 
+static const char tenant[] = "tenant\0salt";
+
 static void test_other_kinds_have_known_values(void **state)
 {
-    static const char tenant[] = "tenant\0salt";
     struct cistern_identity id = {.size = sizeof id,
                                   .tenant = tenant,
                                   .tenant_len = sizeof tenant - 1,
@@ -112,7 +113,7 @@ static void test_other_kinds_have_known_values(void **state)
         long_hash[i] = (uint8_t)(i % 251);
     expect_key(&bare, "90e86fd751a92d92affb120cf268107a106d366975b8e22b8f30943858dfa7f1");
     assert_int_equal(key_root(salt, &id, &key), 0);
-    expect_key(&key, "bdaeaccbd0f82b4d1c17fa29c99d6c2bbdb1209fa21e74e83c20d9cd70a6aa0e");
+    expect_key(&key, "bdaeaccbd0f82b4d1c17fa29c99d6c2bbdb1209fa21e74e8746e74ef7b9df944");
     assert_int_equal(cistern_key_from_hash(&bare, "\1", 1, &key), 0);
     expect_key(&key, "8ea6721f082787ed2dce794c0044ae14bc16147f91efd8e871bf2008695ecc15");
     assert_int_equal(cistern_key_from_hash(&bare, long_hash, sizeof long_hash, &key), 0);
@@ -124,21 +125,92 @@ static void test_other_kinds_have_known_values(void **state)
     expect_key(&key, "8366ac23303e7e49bade9ba19f43547d0960462d244020cdf0d88d84312026f1");
 }
 
+static cistern_key tenant_root(const void *of, size_t len)
+{
+    struct cistern_identity id = {.size = sizeof id, .tenant = of, .tenant_len = len};
+    cistern_key key;
+
+    assert_int_equal(key_root(salt, &id, &key), 0);
+    return key;
+}
+
+static void test_keys_of_a_tenant_have_known_values(void **state)
+{
+    static const struct {
+        uint32_t block_tokens;
+        int64_t keys;
+        const char *first, *last;
+    } want[] = {
+        {15, 133, "7e7b0aaa2d29fb5d1a34637c2d8da9e7d033206426ad7605746e74ef7b9df944",
+         "57eff127d787c4f18fb25de58b6040d503ade914cef50ee1746e74ef7b9df944"},
+        {16, 125, "eb1e3f95a7b04c0f36f31ae361508e3d914e28a2e7c28f6e746e74ef7b9df944",
+         "9cf83a6c2d54bfd3e521652136b2408697947003bdb3bac4746e74ef7b9df944"},
+        {512, 3, "470d4e4fc026bb49020bfa65672746bab5af476cecf98b10746e74ef7b9df944",
+         "df94fc9b2034cab9ff721e4a3211155cc651638105cf2263746e74ef7b9df944"},
+    };
+    cistern_key from = tenant_root(tenant, sizeof tenant - 1), keys[133], key;
+    size_t i;
+
+    (void)state;
+    expect_key(&from, "4b1870b1968681081a1bd38a752b46891e8a022c6c76d0e9746e74ef7b9df944");
+    for (i = 0; i < sizeof want / sizeof want[0]; i++) {
+        assert_int_equal(cistern_key_chain(&from, tokens, TOKENS, want[i].block_tokens, keys),
+                         want[i].keys);
+        expect_key(&keys[0], want[i].first);
+        expect_key(&keys[want[i].keys - 1], want[i].last);
+    }
+    assert_int_equal(cistern_key_from_hash(&from, "\1", 1, &key), 0);
+    expect_key(&key, "30f9b425d896178b765e67e7348722cb2fd97ea2c6897c79746e74ef7b9df944");
+    assert_int_equal(cistern_key_mix(&from, "image digest", 12, &key), 0);
+    expect_key(&key, "fa52989c2a4dd33a88cd8344d4ad8c3d947676260d969d1c746e74ef7b9df944");
+}
+
+/* Through everything that makes a key of another, and nobody else's. */
+static void test_the_mark_of_a_tenant_goes_down_the_chain(void **state)
+{
+    cistern_key from = tenant_root("a", 1), keys[TOKENS / 16], key;
+    uint8_t mark[KEY_MARK], other[KEY_MARK], wrong_salt[32] = {1};
+    int64_t i, n = TOKENS / 16;
+
+    (void)state;
+    assert_int_equal(key_tenant_mark(salt, "a", 1, mark), 0);
+    assert_int_equal(key_tenant_mark(salt, "b", 1, other), 0);
+    assert_memory_not_equal(mark, other, KEY_MARK);
+    assert_int_equal(cistern_key_chain(&from, tokens, TOKENS, 16, keys), n);
+    for (i = 0; i < n; i++)
+        assert_true(key_has_mark(keys[i].b, mark) && !key_has_mark(keys[i].b, other));
+    assert_int_equal(cistern_key_mix(&keys[7], "image", 5, &key), 0);
+    assert_true(key_has_mark(key.b, mark));
+    assert_int_equal(cistern_key_from_hash(&key, "hash", 4, &key), 0); /* in place */
+    assert_true(key_has_mark(key.b, mark));
+    assert_int_equal(cistern_key_chain(&key, tokens, 16, 16, &key), 1);
+    assert_true(key_has_mark(key.b, mark));
+    from = tenant_root("b", 1);
+    assert_true(key_has_mark(from.b, other) && !key_has_mark(from.b, mark));
+    assert_false(key_has_mark(bare.b, mark) || key_has_mark(bare.b, other));
+    assert_int_equal(key_tenant_mark(wrong_salt, "a", 1, other), 0);
+    assert_memory_not_equal(mark, other, KEY_MARK);
+    assert_int_equal(key_tenant_mark(salt, "a", 0, mark), -EINVAL);
+    assert_int_equal(key_tenant_mark(salt, NULL, 1, mark), -EINVAL);
+}
+
 /* Chains are cut into groups by their length: one block at a time must come to the same. */
 static void test_length_of_the_call_does_not_matter(void **state)
 {
     static const uint32_t sizes[] = {7, 16, 31, 48};
+    const cistern_key from[] = {bare, tenant_root("a", 1)};
     cistern_key one, many[TOKENS / 7];
     size_t i, n, k;
 
     (void)state;
-    for (i = 0; i < 4; i++) {
+    for (i = 0; i < 8; i++) {
+        uint32_t size = sizes[i / 2];
+
         for (n = 1; n <= 41; n++) {
-            assert_int_equal(cistern_key_chain(&bare, tokens, n * sizes[i], sizes[i], many), n);
-            one = bare;
+            assert_int_equal(cistern_key_chain(&from[i % 2], tokens, n * size, size, many), n);
+            one = from[i % 2];
             for (k = 0; k < n; k++) {
-                assert_int_equal(
-                    cistern_key_chain(&one, tokens + k * sizes[i], sizes[i], sizes[i], &one), 1);
+                assert_int_equal(cistern_key_chain(&one, tokens + k * size, size, size, &one), 1);
                 assert_memory_equal(&one, &many[k], sizeof one);
             }
         }
@@ -313,6 +385,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_chain_has_known_values),
         cmocka_unit_test(test_other_kinds_have_known_values),
+        cmocka_unit_test(test_keys_of_a_tenant_have_known_values),
+        cmocka_unit_test(test_the_mark_of_a_tenant_goes_down_the_chain),
         cmocka_unit_test(test_length_of_the_call_does_not_matter),
         cmocka_unit_test(test_chain_resumes_from_any_block),
         cmocka_unit_test(test_one_token_changes_all_that_follows),
