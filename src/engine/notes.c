@@ -7,13 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "base/bits.h"
 #include "base/clock.h"
-#include "base/fault.h"
 #include "engine/capacity.h"
 #include "engine/follow.h"
+#include "engine/notes_file.h"
 #include "engine/sealed.h"
 #include "engine/writer_internal.h"
 
@@ -224,124 +223,27 @@ static int push(cistern *c, struct usage_segment *s, const struct gathered *g)
     return -EAGAIN;
 }
 
-/* A new writer of that shard, which closed: no blocks, only notes. */
-struct alone {
-    uint64_t writer;
-    char toc[PATH_BYTES], seg[PATH_BYTES], head[PATH_BYTES];
-    uint8_t *bytes;
-    size_t len;
-};
-
-/* The header page, and the writer of what follows it; `key` is room for the segment's. */
-static int begin(cistern *c, struct alone *a, struct toc_header *h, struct toc_writer *w,
-                 uint8_t key[CRYPT_KEY])
-{
-    h->writer = a->writer;
-    h->seq = 0;
-    h->created_s = clock_wall_s();
-    h->flags = c->crypt ? TOC_ENCRYPTED : 0;
-    toc_header_encode(h, a->bytes);
-    toc_writer_init(w, h->segment_id);
-    if (!c->crypt)
-        return 0;
-    w->key = key;
-    w->cipher = c->keeper.cipher;
-    return crypt_make_key(key) ? -EIO : toc_wrap(c->crypt, c->keeper.cipher, key, a->bytes);
-}
-
-static int encode(cistern *c, struct alone *a, const struct gathered *g)
-{
-    struct toc_header h = g->header;
-    uint8_t key[CRYPT_KEY];
-    struct toc_writer w;
-    struct toc_batch b;
-    size_t i, room = (g->useful / (FORMAT_FRAME_RECORDS - 1) + 3) * FORMAT_PAGE;
-    int rc, sealed;
-
-    if (getrandom(&a->writer, sizeof a->writer, 0) != sizeof a->writer ||
-        getrandom(h.segment_id, sizeof h.segment_id, 0) != sizeof h.segment_id)
-        return -EIO;
-    if (!(a->bytes = aligned_alloc(64, room)))
-        return -ENOMEM;
-    rc = begin(c, a, &h, &w, key);
-    toc_batch_begin(&b, &w, a->bytes + FORMAT_PAGE, room - FORMAT_PAGE);
-    for (i = 0; i < g->count && !rc; i++) {
-        const struct dead_note *d = &g->at[i].note;
-
-        if (!g->at[i].useful)
-            continue;
-        rc = d->offset == DEAD_NOTE_ASIDE
-                 ? toc_batch_aside(&b, d->segment_id, d->reason)
-                 : toc_batch_dead(&b, d->key, d->segment_id, d->offset, d->reason);
-    }
-    sealed = toc_batch_end(&b, 0, clock_wall_s());
-    crypt_wipe(key, sizeof key);
-    a->len = FORMAT_PAGE + b.used;
-    return rc ? rc : sealed;
-}
-
-static int write_head(cistern *c, const struct alone *a, const struct toc_header *of)
-{
-    _Alignas(64) uint8_t page[FORMAT_PAGE];
-    struct head_record h = {.state = HEAD_CLOSED,
-                            .writer = a->writer,
-                            .counter = 1,
-                            .shard = of->shard,
-                            .shards = of->shards,
-                            .next_seq = 1,
-                            .published = a->len,
-                            .written_s = clock_wall_s()};
-
-    memcpy(h.space, of->space, sizeof h.space);
-    head_encode(&h, NULL, 0, page);
-    return c->io->ops->small_write(c->io, a->head, page, sizeof page, true);
-}
-
-static int write_files(cistern *c, const struct alone *a, const struct toc_header *of)
-{
-    struct io_file data = {.fd = -1};
-    int rc = c->io->ops->small_write(c->io, a->toc, a->bytes, a->len, true);
-
-    if (rc)
-        return rc;
-    fault_point("notes.contents_made");
-    rc = c->io->ops->file_open(c->io, a->seg, IO_WRITE | IO_CREATE, &data);
-    if (!rc) {
-        c->io->ops->file_close(c->io, &data);
-        rc = write_head(c, a, of);
-    }
-    fault_point("notes.made");
-    return rc;
-}
-
-static void name_files(struct alone *a, const char *dir)
-{
-    char name[SEGMENT_NAME_MAX];
-
-    segment_name(name, a->writer, 0, ".toc");
-    (void)snprintf(a->toc, sizeof a->toc, "%s/%s", dir, name);
-    segment_name(name, a->writer, 0, ".seg");
-    (void)snprintf(a->seg, sizeof a->seg, "%s/%s", dir, name);
-    head_name(name, a->writer);
-    (void)snprintf(a->head, sizeof a->head, "%s/%s", dir, name);
-}
-
+/* As a new writer of that shard, which closed. */
 static int write_alone(cistern *c, const struct usage *u, const struct usage_segment *s,
                        const struct gathered *g)
 {
-    struct alone a = {0};
-    int rc = encode(c, &a, g);
+    const struct notes_file f = {.io = c->io,
+                                 .crypt = c->crypt,
+                                 .cipher = c->keeper.cipher,
+                                 .dir = u->dirs[s->dir].path,
+                                 .of = &g->header};
+    struct dead_note *notes = calloc(g->useful, sizeof *notes);
+    size_t i, n = 0;
+    int rc;
 
-    if (!rc) {
-        name_files(&a, u->dirs[s->dir].path);
-        rc = write_files(c, &a, &g->header);
-        if (rc) { /* the contents last: a crash leaves none without data for long */
-            (void)c->io->ops->unlink(c->io, a.head);
-            (void)c->io->ops->unlink(c->io, a.seg);
-            (void)c->io->ops->unlink(c->io, a.toc);
-        }
+    if (!notes)
+        return -ENOMEM;
+    for (i = 0; i < g->count; i++) {
+        if (g->at[i].useful)
+            notes[n++] = g->at[i].note;
     }
-    free(a.bytes);
+    rc = notes_file_write(&f, notes, n);
+    free(notes);
     if (!rc)
         metric_add(&c->metrics, METRIC_notes_moved, g->useful);
     return rc;
