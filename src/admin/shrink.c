@@ -2,9 +2,7 @@
  * shrink.c - cistern_shrink(): evicts down to a size, now, by the policy that engines evict by.
  *
  * Only sealed segments go, those that writers may evict of each other: of writers that closed or
- * are silent, and all but the last two of those that live. In two steps: contents, a grace longer
- * than any reader's deadline, data. A process that is killed between them leaves data without
- * contents, which everybody takes away.
+ * are silent, and all but the last two of those that live, in the two steps of leave.h.
  *
  * Nothing can be written again from here: a segment with a pinned block stays, and so does one that
  * says of others that they are not to be used, unless those go before it. Contents go in the order
@@ -18,25 +16,17 @@
 #include <string.h>
 
 #include "admin/contents.h"
+#include "admin/leave.h"
 #include "admin/pins.h"
-#include "admin/removal.h"
 #include "base/bits.h"
 #include "engine/config.h"
 #include "engine/policy.h"
-
-struct candidate {
-    const struct survey_space *space;
-    const struct survey_shard *shard;
-    const struct survey_segment *segment;
-    uint64_t bytes; /* of both files */
-    bool chosen;
-};
 
 struct shrink {
     struct remover r;
     struct cistern_shrink how;
     struct cistern_shrink_sum sum;
-    struct candidate *at; /* owned, like all below */
+    struct leaver *at; /* owned, like all below */
     struct policy_segment *segs;
     size_t count;
     size_t *order;          /* of sum.segments that are chosen */
@@ -45,13 +35,6 @@ struct shrink {
 };
 
 /* ---- Segments as the policy sees them ---- */
-
-/* Its writer writes no more to it, whoever it is. Two may be growing. */
-static bool is_sealed(const struct survey_segment *seg, const struct survey_writer *w)
-{
-    return survey_ended(w->state) ||
-           (w->has_head && !w->head_rc && seg->seq + 2 < w->head.next_seq);
-}
 
 static bool space_lives(const struct survey_space *sp)
 {
@@ -93,7 +76,7 @@ static uint32_t space_rank(const struct survey *v, const struct survey_space *sp
 
 static void describe(const struct shrink *s, size_t i, uint32_t rank, struct survey_writer *w)
 {
-    const struct candidate *c = &s->at[i];
+    const struct leaver *c = &s->at[i];
     const struct survey_segment *seg = c->segment;
     bool known = w->has_head && !w->head_rc;
     uint64_t back =
@@ -102,7 +85,7 @@ static void describe(const struct shrink *s, size_t i, uint32_t rank, struct sur
     s->segs[i] = (struct policy_segment){
         .number = i,
         .rank = rank,
-        .flags = (is_sealed(seg, w) && seg->has_toc && seg->has_data ? 0 : POLICY_PINNED) |
+        .flags = (leave_sealed(seg, w) && seg->has_toc && seg->has_data ? 0 : POLICY_PINNED) |
                  (survey_ended(w->state) ? POLICY_SILENT : 0),
         .generation = known && w->head.generation == POLICY_OLD ? POLICY_OLD : POLICY_YOUNG,
         .idle = POLICY_UNKNOWN,
@@ -115,7 +98,7 @@ static void describe(const struct shrink *s, size_t i, uint32_t rank, struct sur
 
 static int by_time(const void *x, const void *y, void *arg)
 {
-    const struct candidate *at = arg;
+    const struct leaver *at = arg;
     const struct survey_segment *a = at[*(const size_t *)x].segment,
                                 *b = at[*(const size_t *)y].segment;
 
@@ -153,15 +136,16 @@ static int list_shard(struct shrink *s, const struct survey_space *sp, struct su
 
     for (i = 0; i < sh->nsegments; i++) {
         const struct survey_segment *seg = &sh->segments[i];
-        struct candidate *c = admin_grow(&s->at, s->count, sizeof *s->at);
+        struct leaver *c = admin_grow(&s->at, s->count, sizeof *s->at);
         struct policy_segment *p = admin_grow(&s->segs, s->count, sizeof *s->segs);
 
         if (!c || !p)
             return -ENOMEM;
-        *c = (struct candidate){.space = sp,
-                                .shard = sh,
-                                .segment = seg,
-                                .bytes = seg->toc_stat.disk_bytes + seg->data_stat.disk_bytes};
+        *c = (struct leaver){.space = sp,
+                             .shard = sh,
+                             .segment = seg,
+                             .bytes = seg->toc_stat.disk_bytes + seg->data_stat.disk_bytes,
+                             .why = "evicted"};
         describe(s, s->count, rank, survey_writer_of(sh, seg->writer));
         if (!admin_wants_space(&s->r.ad, sp->name))
             s->segs[s->count].flags |= POLICY_PINNED;
@@ -195,7 +179,7 @@ static int list_all(struct shrink *s)
 
 struct looking {
     const struct shrink *s;
-    const struct candidate *c;
+    const struct leaver *c;
     const struct pins_keys *pins;
 };
 
@@ -204,14 +188,6 @@ static int on_block(void *arg, const struct block_info *b)
     const struct looking *l = arg;
 
     return pins_keys_have(l->pins, b->key) ? -EEXIST : 0;
-}
-
-/* Storage did not say what its contents are. What nobody can read as contents says nothing, and
- * nobody finds anything by it. */
-static bool is_unread(const struct survey_segment *seg)
-{
-    return seg->toc_rc && seg->toc_rc != -EBADMSG && seg->toc_rc != -ESTALE &&
-           seg->toc_rc != -ENODATA && seg->toc_rc != -ENOENT;
 }
 
 /* Another segment of the shard that is there and does not go before, of which this one says
@@ -226,11 +202,11 @@ static int on_dead(void *arg, const uint8_t key[32], const uint8_t id[16], uint3
     (void)offset;
     (void)reason;
     for (i = 0; i < l->s->count; i++) {
-        const struct candidate *o = &l->s->at[i];
+        const struct leaver *o = &l->s->at[i];
 
         if (o == l->c || o->shard != l->c->shard || o->chosen)
             continue;
-        if (is_unread(o->segment) ||
+        if (survey_unread(o->segment) ||
             (!o->segment->toc_rc && memcmp(o->segment->header.segment_id, id, 16) == 0))
             return -EEXIST;
     }
@@ -247,7 +223,7 @@ static int on_aside(void *arg, const uint8_t id[16], uint8_t reason)
 /* 1: it stays; 0: it may go. */
 static int has_to_stay(struct shrink *s, size_t i)
 {
-    const struct candidate *c = &s->at[i];
+    const struct leaver *c = &s->at[i];
     struct looking l = {.s = s, .c = c, .pins = &s->pins[c->space - s->r.v.spaces]};
     const struct toc_sink sink = {.block = on_block, .dead = on_dead, .aside = on_aside, .arg = &l};
     struct survey_segment again = {.writer = c->segment->writer, .seq = c->segment->seq};
@@ -258,11 +234,11 @@ static int has_to_stay(struct shrink *s, size_t i)
         l.pins = &none;
     if (c->segment->locked) /* nobody can tell without its key */
         return 1;
-    if (!l.pins->count && !c->segment->marks && !is_unread(c->segment))
+    if (!l.pins->count && !c->segment->marks && !survey_unread(c->segment))
         return 0;
     if ((rc = contents_read(&s->r.ad, c->shard, &again, &sink)))
         return rc;
-    return is_unread(&again);
+    return survey_unread(&again);
 }
 
 /* ---- Choosing ---- */
@@ -328,53 +304,13 @@ static int choose_all(struct shrink *s)
 
 /* ---- Evicting ---- */
 
-/* Contents of this shard stay: so does what says of them that they are not to be used, and the
- * data. */
-static void let_stay(struct shrink *s, struct candidate *c)
+static void stayed(void *arg, const struct leaver *l)
 {
-    c->chosen = false;
+    struct shrink *s = arg;
+
     s->sum.segments--;
-    s->sum.bytes -= c->bytes;
+    s->sum.bytes -= l->bytes;
     s->sum.kept++;
-}
-
-static bool has_stayed(const struct shrink *s, const struct survey_shard *shard, size_t before)
-{
-    size_t i;
-
-    for (i = 0; i < before; i++)
-        if (s->at[s->order[i]].shard == shard && !s->at[s->order[i]].chosen)
-            return true;
-    return false;
-}
-
-static int remove_files(struct shrink *s, size_t n, const char *suffix)
-{
-    bool data = suffix[1] == 's';
-    size_t i;
-    int rc = 0;
-
-    for (i = 0; i < n && !rc; i++) {
-        struct candidate *c = &s->at[s->order[i]];
-        struct litter l = {.kind = data ? LITTER_DATA : LITTER_EMPTY, .space = c->space->name};
-        uint64_t failed = s->r.sum.failed;
-
-        if (!data && c->segment->marks && has_stayed(s, c->shard, i))
-            let_stay(s, c);
-        if (!c->chosen)
-            continue;
-        l.disk_bytes = data ? c->segment->data_stat.disk_bytes : c->segment->toc_stat.disk_bytes;
-        survey_segment_path(c->shard, c->segment, suffix, l.path);
-        rc = remover_take(&s->r, &l, "evicted", false, true);
-        if (!data && s->r.sum.failed != failed)
-            let_stay(s, c);
-        if (data) {
-            s->r.ad.done += l.disk_bytes;
-            admin_pace(&s->r.ad, l.disk_bytes);
-        }
-        rc = rc ? rc : admin_progress(&s->r.ad, "evicting");
-    }
-    return rc;
 }
 
 static int survey_all(struct admin *ad, struct survey *v)
@@ -408,9 +344,6 @@ static bool someone_is_unknown(const struct survey *v)
 
 static int shrink_run(struct shrink *s)
 {
-    struct admin *ad = &s->r.ad;
-    bool dry = ad->opt.flags & CISTERN_ADMIN_DRY_RUN;
-    size_t n;
     int rc = survey_root(s, survey_all);
 
     rc = rc ? rc : choose_all(s);
@@ -420,14 +353,14 @@ static int shrink_run(struct shrink *s)
     }
     if (rc || !s->sum.segments)
         return rc;
-    ad->done = 0;
-    ad->total = s->sum.bytes;
-    n = s->sum.segments;
-    rc = remove_files(s, n, ".toc");
-    if (!rc && !dry)
-        rc = admin_sleep(ad, "waiting for readers", s->how.grace_ms);
-    ad->total = s->sum.bytes;
-    return rc ? rc : remove_files(s, n, ".seg");
+    return leave_run(&(struct leave){.r = &s->r,
+                                     .at = s->at,
+                                     .order = s->order,
+                                     .n = s->sum.segments,
+                                     .bytes = s->sum.bytes,
+                                     .grace_ms = s->how.grace_ms,
+                                     .stayed = stayed,
+                                     .arg = s});
 }
 
 static void shrink_end(struct shrink *s)

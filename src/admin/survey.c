@@ -558,6 +558,12 @@ void survey_head_path(const struct survey_shard *sh, uint64_t writer, char out[A
     (void)snprintf(out, ADMIN_PATH, "%.720s/%s", sh->dir, name);
 }
 
+bool survey_unread(const struct survey_segment *seg)
+{
+    return seg->toc_rc && seg->toc_rc != -EBADMSG && seg->toc_rc != -ESTALE &&
+           seg->toc_rc != -ENODATA && seg->toc_rc != -ENOENT;
+}
+
 bool survey_model_is(const struct survey_space *sp, const char *model)
 {
     json_t *o = sp->json_len > 0 ? json_loadb(sp->json, (size_t)sp->json_len, 0, NULL) : NULL;

@@ -152,5 +152,8 @@ int survey_unlocked(const struct survey *v) MUST_CHECK;
 /* Allocated bytes of everything that belongs to Cistern. */
 uint64_t survey_usage(const struct survey *v);
 bool survey_ended(enum owner_state s);
+/* Storage did not say what its contents are. What nobody can read as contents says nothing, and
+ * nobody finds anything by it. */
+bool survey_unread(const struct survey_segment *seg);
 
 #endif
