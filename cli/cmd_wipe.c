@@ -1,6 +1,6 @@
 /*
- * cmd_wipe.c - removes whole spaces: one, those of a model, old ones, or all. Without --yes it only
- * shows what would go.
+ * cmd_wipe.c - removes whole spaces: one, those of a model, old ones, or all; or the blocks of one
+ * tenant in them. Without --yes it only shows what would go.
  */
 #include <stdio.h>
 #include <string.h>
@@ -15,26 +15,50 @@ static int wipe(struct removal *x, const struct cistern_wipe *how, bool yes)
     struct cistern_removal_sum sum = {.size = sizeof(sum)};
     int r;
 
+    x->tenant = how->tenant_len != 0;
     x->list = x->x.json ? json_array() : NULL;
     r = cistern_wipe(&x->x.a, how, removal_on_item, x, &sum);
     r = removal_end(x, r, &sum);
     if (r == CLI_OK && !yes && sum.files)
         cli_note("nothing was removed: --yes does it");
+    if (r == CLI_OK && x->tenant && !sum.tenant_blocks)
+        cli_note("no block of this tenant was found");
     return r == CLI_OK && sum.waiting ? CLI_FINDINGS : r;
+}
+
+/* What --tenant goes with and not. */
+static int take_tenant(struct cistern_wipe *how, const char *tenant, bool force, uint64_t grace_s)
+{
+    if (tenant == NULL)
+        return grace_s ? cli_fail(CLI_USAGE, "--grace belongs to --tenant") : CLI_OK;
+    if (*tenant == '\0')
+        return cli_fail(CLI_USAGE, "--tenant: the tenant's salt is needed");
+    if (force)
+        return cli_fail(CLI_USAGE, "--force does not go with --tenant: what its writer may still "
+                                   "write to is never removed");
+    how->tenant = tenant;
+    how->tenant_len = strlen(tenant);
+    how->grace_ms = (uint32_t)(1000 * grace_s);
+    return CLI_OK;
 }
 
 int cmd_wipe(int argc, char **argv)
 {
     struct removal x = {0};
     struct cistern_wipe how = {.size = sizeof(how)};
-    const char *older = NULL;
+    const char *older = NULL, *tenant = NULL;
     bool yes = false, force = false, all = false;
+    uint64_t grace_s = 0;
     const struct arg args[] = {
         TARGET_ARGS(&x.x.t),
         {"model", "NAME", ARG_STRING, &how.model, 0, 0, "only spaces of this model"},
         {"older-than", "AGE", ARG_STRING, &older, 0, 0,
          "only spaces in which nothing was written for so long: 90s, 36h, 30d"},
         {"all", NULL, ARG_FLAG, &all, 0, 0, "every space"},
+        {"tenant", "SALT", ARG_STRING, &tenant, 0, 0,
+         "not spaces, but the blocks of the tenant with this salt in them"},
+        {"grace", "SECONDS", ARG_NUMBER, &grace_s, 1, 3600,
+         "with --tenant: between contents and data (as engines do: 9)"},
         {"yes", NULL, ARG_FLAG, &yes, 0, 0,
          "do it; without it, or with --dry-run, only say what would go"},
         {"force", NULL, ARG_FLAG, &force, 0, 0, "also spaces with a writer that may be alive"},
@@ -44,13 +68,20 @@ int cmd_wipe(int argc, char **argv)
         .usage = "cistern wipe [ROOT] [options]",
         .about =
             "Removes whole spaces with all their blocks. cistern.json, the salt and files that\n"
-            "are not Cistern's stay.\n",
+            "are not Cistern's stay. With --tenant it removes the blocks of one tenant from all\n"
+            "spaces, or from those that are named: nobody finds them from then on, and the\n"
+            "segments that hold them go, with what they hold of others, pinned or not. What that\n"
+            "is, it shows first.\n",
         .args = args,
         .nargs = sizeof(args) / sizeof(args[0]),
-        .tail = "A space is left, and the exit status is 1, when one of its writers may be alive:\n"
-                "its head is not closed and changed within --silence seconds, or its process runs\n"
-                "on this host. An engine that has the space open without having stored anything\n"
-                "cannot be seen: its puts are dropped until it opens the space again.\n",
+        .tail =
+            "A space is left, and the exit status is 1, when one of its writers may be alive:\n"
+            "its head is not closed and changed within --silence seconds, or its process runs\n"
+            "on this host. An engine that has the space open without having stored anything\n"
+            "cannot be seen: its puts are dropped until it opens the space again. With\n"
+            "--tenant engines go on, and segments are left that their writer may still write\n"
+            "to: run it again when it has closed, or has made three more. Stop what stores for\n"
+            "the tenant before.\n",
     };
     int words, r;
 
@@ -60,8 +91,12 @@ int cmd_wipe(int argc, char **argv)
     if (older != NULL && !text_age_parse(older, &how.older_than_s))
         return cli_fail(CLI_USAGE, "--older-than %s: an age is needed, such as 90s, 36h or 30d",
                         older);
-    if (all == (x.x.space != NULL || how.model != NULL || older != NULL))
-        return cli_fail(CLI_USAGE, "wipe what? --space, --model, --older-than, or --all alone");
+    if (all == (x.x.space != NULL || how.model != NULL || older != NULL || tenant != NULL))
+        return cli_fail(CLI_USAGE,
+                        "wipe what? --space, --model, --older-than, --tenant, or --all alone");
+    r = take_tenant(&how, tenant, force, grace_s);
+    if (r != CLI_OK)
+        return r;
     r = admin_resolve(&x.x, words ? argv[0] : NULL, false);
     if (r != CLI_OK)
         return r;

@@ -35,6 +35,24 @@ int removal_on_item(void *arg, const struct cistern_removal *r)
     return json_array_append_new(x->list, o) != 0 ? CLI_ENVIRONMENT : 0;
 }
 
+static void tenant_out(json_t *o, const struct cistern_removal_sum *sum)
+{
+    json_out_number(o, "tenant_blocks", sum->tenant_blocks);
+    json_out_number(o, "tenant_bytes", sum->tenant_bytes);
+    json_out_number(o, "other_blocks", sum->other_blocks);
+    json_out_number(o, "other_bytes", sum->other_bytes);
+}
+
+static void tenant_print(const struct cistern_removal_sum *sum)
+{
+    char own[32], others[32];
+
+    printf("%llu blocks of the tenant, %s; %llu blocks of others in the same segments, %s\n",
+           (unsigned long long)sum->tenant_blocks, text_size(sum->tenant_bytes, own, sizeof(own)),
+           (unsigned long long)sum->other_blocks,
+           text_size(sum->other_bytes, others, sizeof(others)));
+}
+
 int removal_end(struct removal *x, int r, const struct cistern_removal_sum *sum)
 {
     char bytes[32];
@@ -52,14 +70,19 @@ int removal_end(struct removal *x, int r, const struct cistern_removal_sum *sum)
         json_out_number(o, "disk_bytes", sum->disk_bytes);
         json_out_number(o, "left", sum->waiting);
         json_out_number(o, "failed", sum->failed);
+        if (x->tenant)
+            tenant_out(o, sum);
         r = json_out_print(o);
         if (r != CLI_OK)
             return r;
     } else {
+        if (x->tenant)
+            tenant_print(sum);
         printf("%s %llu files, %s", word_of(x->dry_run), (unsigned long long)sum->files,
                text_size(sum->disk_bytes, bytes, sizeof(bytes)));
         if (sum->waiting)
-            printf("; %llu left, because a writer may be alive", (unsigned long long)sum->waiting);
+            printf("; %llu left%s", (unsigned long long)sum->waiting,
+                   x->tenant ? "" : ", because a writer may be alive");
         if (sum->failed)
             printf("; %llu could not be removed", (unsigned long long)sum->failed);
         putchar('\n');

@@ -11,6 +11,7 @@
 struct removal {
     struct admin_args x;
     bool dry_run, verbose;
+    bool tenant;  /* of a wipe */
     json_t *list; /* NULL without --json */
 };
 

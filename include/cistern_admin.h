@@ -153,13 +153,18 @@ struct cistern_removal {
     const char *why;
     uint64_t disk_bytes;
     uint32_t is_dir;
-    int32_t result; /* 0 = removed; 1 = would be; 2 = left, its writer may be alive; < 0 failed */
+    int32_t result; /* 0 = removed; 1 = would be; 2 = left, its writer may be alive, or as `why`
+                       says; < 0 failed */
 };
 struct cistern_removal_sum {
     size_t size;
     uint64_t files, disk_bytes; /* removed, or that would be */
     uint64_t waiting;           /* left because a writer may be alive */
     uint64_t failed;
+    /* Wipe of a tenant: its blocks that were found, deleted ones too, and the blocks of others that
+     * go along because they lie in the same segments. */
+    uint64_t tenant_blocks, tenant_bytes;
+    uint64_t other_blocks, other_bytes;
 };
 
 /*
@@ -204,6 +209,10 @@ struct cistern_wipe {
     size_t size;
     const char *model;     /* only spaces of this model, by space.json; NULL = any */
     uint64_t older_than_s; /* only spaces in which nothing was written for so long; 0 = any */
+    /* Not whole spaces but the blocks of this tenant in them, as of cistern_identity.tenant. */
+    const void *tenant;
+    size_t tenant_len; /* 0 = whole spaces */
+    uint32_t grace_ms; /* with a tenant: as of cistern_shrink */
 };
 /*
  * Removes whole spaces: those that a->space, `model` and `older_than_s` all admit. A space with a
@@ -211,6 +220,15 @@ struct cistern_wipe {
  * on into files without names and what it stores is lost, until its segment is full and it makes
  * the space anew; its engine stays right. cistern.json and salt stay, and so do files that are not
  * Cistern's and the directories that hold them.
+ *
+ * With a tenant: nobody finds a block of it afterwards, and who has one of these spaces open now
+ * not either, as soon as it hears of it, as of a deletion; engines go on. The bytes go with the
+ * segments that hold them, whoever writes there: sealed ones, in two steps with a grace between
+ * them, and with them what they hold of others, pinned or not. A segment that may still grow is
+ * left (result 2): wipe again when its writer has closed it. So is what cannot be read. Pins of
+ * nothing but the tenant's blocks go too. CISTERN_ADMIN_FORCE means nothing here. What the tenant's
+ * engines store meanwhile may stay. Data files without contents go as well: whose they are cannot
+ * be told. Nor can it of what a process wrote to a segment and died before it named it.
  */
 CISTERN_API CISTERN_MUST int
 cistern_wipe(const struct cistern_admin *a, const struct cistern_wipe *w,

@@ -15,7 +15,6 @@
 #include "base/bits.h"
 #include "base/clock.h"
 #include "key/grow.h"
-#include "segment/root.h"
 
 #define SILENCE_MS   60000u
 #define READ_PATIENT 10u /* times read_timeout_ms: nobody's request waits for us */
@@ -83,6 +82,15 @@ int admin_path(const struct admin *ad, char out[ADMIN_PATH], const char *a, cons
                      *a && *b ? "/" : "", b);
 
     return n >= 0 && n < (int)ADMIN_PATH ? 0 : err_set(-ENAMETOOLONG, "path too long: %s/%s", a, b);
+}
+
+int admin_key_fits(const struct admin *ad, const struct root_info *root)
+{
+    return ad->crypt && !root->encrypted
+               ? err_set(CISTERN_EKEY,
+                         "%s/%s is not encrypted: open it once with the key, or leave the key out",
+                         ad->io->mount, ad->cfg.root)
+               : 0;
 }
 
 bool admin_wants_space(const struct admin *ad, const char *dir)

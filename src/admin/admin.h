@@ -17,6 +17,7 @@
 #include "engine/config.h"
 #include "io/io.h"
 #include "segment/crypt.h"
+#include "segment/root.h"
 
 #define ADMIN_PIECE  (1u << 20) /* bytes of one read */
 #define ADMIN_WINDOW 8u         /* reads in flight */
@@ -43,6 +44,9 @@ void admin_close(struct admin *ad); /* accepts a zeroed one */
 /* "<root>/<a>/<b>" without empty pieces. -ENAMETOOLONG. */
 int admin_path(const struct admin *ad, char out[ADMIN_PATH], const char *a,
                const char *b) MUST_CHECK;
+/* CISTERN_EKEY: a key was given, and the root is plain: nobody would believe what is written with
+ * it. */
+int admin_key_fits(const struct admin *ad, const struct root_info *root) MUST_CHECK;
 bool admin_wants_space(const struct admin *ad, const char *dir);
 /* What a callback answered: 0, or -ECANCELED from here up, where admin_result() gives the answer
  * back. */

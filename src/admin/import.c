@@ -140,10 +140,8 @@ static int root_take(struct import *m, const struct container_header *h)
     rc = root_prepare(m->ad.io, m->ad.cfg.root, &params, &root);
     if (rc || (rc = container_salt_id(root.salt, id)))
         return rc;
-    if (m->ad.crypt && !root.encrypted)
-        return err_set(CISTERN_EKEY,
-                       "%s/%s is not encrypted: open it once with the key, or import without",
-                       m->ad.io->mount, m->ad.cfg.root);
+    if ((rc = admin_key_fits(&m->ad, &root)))
+        return rc;
     if (memcmp(id, h->salt_id, sizeof id) != 0)
         return err_set(
             CISTERN_ESPACE,

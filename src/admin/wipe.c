@@ -1,5 +1,5 @@
 /*
- * wipe.c - cistern_wipe(): whole spaces, payloads included.
+ * wipe.c - cistern_wipe(): whole spaces, payloads included. Of one tenant: wipe_tenant.c.
  *
  * Contents go before data, so that a process that opens the space meanwhile finds less and never
  * contents without data. A wipe that is cut short leaves data without contents, which gc removes.
@@ -9,16 +9,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "admin/removal.h"
+#include "admin/wipe.h"
 #include "base/bits.h"
 #include "base/clock.h"
 #include "engine/config.h"
 #include "segment/ttl_file.h"
-
-struct wipe {
-    struct remover r;
-    struct cistern_wipe how;
-};
 
 /* When something was last written in a space, as far as file times and heads tell. */
 static uint64_t last_written(const struct survey_space *sp)
@@ -40,7 +35,7 @@ static uint64_t last_written(const struct survey_space *sp)
     return last;
 }
 
-static bool admitted(const struct wipe *w, const struct survey_space *sp)
+bool wipe_admits(const struct wipe *w, const struct survey_space *sp)
 {
     uint64_t now = clock_wall_s();
 
@@ -151,11 +146,11 @@ static int wipe_run(struct wipe *w)
     if (rc)
         return rc;
     for (i = 0; i < v->nspaces; i++)
-        wait = wait || (admitted(w, &v->spaces[i]) && !space_ended(&v->spaces[i]));
+        wait = wait || (wipe_admits(w, &v->spaces[i]) && !space_ended(&v->spaces[i]));
     if (wait && !(w->r.ad.opt.flags & CISTERN_ADMIN_FORCE))
         rc = survey_watch(&w->r.ad, v);
     for (i = 0; i < v->nspaces && !rc; i++)
-        if (admitted(w, &v->spaces[i]))
+        if (wipe_admits(w, &v->spaces[i]))
             rc = wipe_space(w, &v->spaces[i]);
     return rc;
 }
@@ -167,7 +162,10 @@ int cistern_wipe(const struct cistern_admin *a, const struct cistern_wipe *how,
     struct wipe w = {.r = {.callback = callback, .arg = arg}};
     int rc = config_take_struct(&w.how, sizeof w.how, how);
 
+    if (!rc && w.how.tenant_len && !w.how.tenant)
+        rc = err_set(-EINVAL, "wipe: tenant is NULL, and its length is not 0");
     if (rc || (rc = remover_open(&w.r, a, sum)))
         return rc;
-    return remover_close(&w.r, wipe_run(&w), sum);
+    rc = w.how.tenant_len ? wipe_tenant(&w) : wipe_run(&w);
+    return remover_close(&w.r, rc, sum);
 }

@@ -14,7 +14,8 @@
  *
  * End of input ends the process at once, as a crash would. In a space whose NAME is "last" the
  * second part is needed in the last block of a run only, and odd blocks have none. WRITER_KEY_FILE
- * names the key file of an encrypted root.
+ * names the key file of an encrypted root, WRITER_TENANT the tenant; its payloads, and nobody
+ * else's, have its salt in them every 64 bytes. WRITER_LIST_MS is how often directories are listed.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,6 +54,22 @@ static void fill(uint8_t *p, size_t n, uint32_t x)
     }
 }
 
+/* So that a search of the disk finds whose bytes lie there. */
+static void sign(uint8_t *p, size_t n)
+{
+    const char *tenant = getenv("WRITER_TENANT");
+    size_t i, len = tenant ? strlen(tenant) : 0;
+
+    for (i = 0; len && i + len <= n; i += 64)
+        memcpy(p + i, tenant, len);
+}
+
+static void payload(const struct writer *w, unsigned i, int part, uint8_t *out)
+{
+    fill(out, lengths[part], w->seed * 1000003u + i * 2 + (unsigned)part);
+    sign(out, lengths[part]);
+}
+
 /* Puts or gets block i; how many parts had the wanted result, and for a get whether bytes are
  * wrong. */
 static int transfer(struct writer *w, unsigned i, int get, int *wrong)
@@ -75,14 +92,14 @@ static int transfer(struct writer *w, unsigned i, int get, int *wrong)
         vecs[p] = (struct cistern_vec){bytes[p], lengths[p]};
         spans[p] = (struct cistern_span){&vecs[p], p == 0 || !w->last || i % 2 == 0};
         if (!get)
-            fill(bytes[p], lengths[p], w->seed * 1000003u + i * 2 + (unsigned)p);
+            payload(w, i, p, bytes[p]);
     }
     if ((get ? cistern_get_sync(w->c, &r, &ev) : cistern_put_sync(w->c, &r, &ev)) != 0)
         return -1;
     for (p = 0; p < 2; p++) {
         good += get ? results[p] == CISTERN_HIT
                     : results[p] == CISTERN_STORED || results[p] == CISTERN_PRESENT;
-        fill(want, lengths[p], w->seed * 1000003u + i * 2 + (unsigned)p);
+        payload(w, i, p, want);
         if (get && results[p] == CISTERN_HIT && memcmp(want, bytes[p], lengths[p]) != 0)
             ++*wrong;
     }
@@ -92,6 +109,7 @@ static int transfer(struct writer *w, unsigned i, int get, int *wrong)
 static int open_it(struct writer *w, char **argv)
 {
     static uint32_t tokens[TOKENS * BLOCKS];
+    struct cistern_identity id = {.size = sizeof id};
     cistern_key root;
     unsigned i;
     int rc;
@@ -125,11 +143,17 @@ static int open_it(struct writer *w, char **argv)
                                     .depth = 8,
                                     .max_ops = 8,
                                     .encryption_key_file = getenv("WRITER_KEY_FILE")};
+    if (getenv("WRITER_LIST_MS"))
+        w->o.list_ms = (uint32_t)atoi(getenv("WRITER_LIST_MS"));
+    if (getenv("WRITER_TENANT")) {
+        id.tenant = getenv("WRITER_TENANT");
+        id.tenant_len = strlen(id.tenant);
+    }
     w->seed = (unsigned)atoi(argv[7]);
     for (i = 0; i < TOKENS * BLOCKS; i++)
         tokens[i] = text(w->seed, i);
     rc = cistern_open(&w->o, &w->c);
-    if (rc || (rc = cistern_key_root(w->c, NULL, &root)))
+    if (rc || (rc = cistern_key_root(w->c, &id, &root)))
         return rc;
     return cistern_key_chain(&root, tokens, TOKENS * BLOCKS, TOKENS, w->keys) == BLOCKS ? 0 : -1;
 }
