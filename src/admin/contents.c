@@ -1,6 +1,7 @@
 /*
  * contents.c - reads one contents file or one head through the ring, to where its data ends, never
- * by st_size. A torn end is looked at a few times: a writer may be in the middle of a frame.
+ * by st_size. An end that may be none is looked at a few times: a writer may be in the middle of a
+ * frame.
  */
 #include "admin/contents.h"
 
@@ -106,6 +107,14 @@ static int take_frames(struct admin *ad, struct io_file *f, struct survey_segmen
     return 0;
 }
 
+/* A read that ends early looks like the end of the file: its size must say the same. It is no proof
+ * that there is more: behind a crash zeros may follow. */
+static bool look_again(const struct survey_segment *seg)
+{
+    return seg->end == TOC_TORN ||
+           (seg->end == TOC_END && seg->toc_stat.size > seg->cursor.position);
+}
+
 int contents_read(struct admin *ad, const struct survey_shard *sh, struct survey_segment *seg,
                   const struct toc_sink *sink)
 {
@@ -118,7 +127,7 @@ int contents_read(struct admin *ad, const struct survey_shard *sh, struct survey
     rc = open_file(ad, path, &f);
     if (!rc)
         rc = take_header(ad, &f, sh, seg);
-    for (look = 0; !rc && look < LOOKS && (look == 0 || seg->end == TOC_TORN); look++) {
+    for (look = 0; !rc && look < LOOKS && (look == 0 || look_again(seg)); look++) {
         if (look)
             rc = admin_sleep(ad, "looking again", LOOK_MS);
         rc = rc ? rc : take_frames(ad, &f, seg, sink);

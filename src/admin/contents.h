@@ -7,7 +7,8 @@
 #include "admin/survey.h"
 
 /* Reads <dir>'s contents of seg into toc_rc, header, cursor, end, torn; records go to `sink`. What
- * is wrong with the file is in seg; a return value other than 0 ends the survey. */
+ * is wrong with the file is in seg, whose toc_stat says when to look twice; a return value other
+ * than 0 ends the survey. */
 int contents_read(struct admin *ad, const struct survey_shard *sh, struct survey_segment *seg,
                   const struct toc_sink *sink) MUST_CHECK;
 /* Reads a head into head_rc, head; *hash is over its bytes. */

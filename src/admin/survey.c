@@ -535,7 +535,8 @@ int survey_blocks(struct admin *ad, const struct survey_shard *sh, const struct 
                   int (*block)(void *arg, const struct block_info *b), void *arg)
 {
     const struct toc_sink sink = {.block = block, .arg = arg};
-    struct survey_segment again = {.writer = seg->writer, .seq = seg->seq};
+    struct survey_segment again = {
+        .writer = seg->writer, .seq = seg->seq, .toc_stat = seg->toc_stat};
     int rc = contents_read(ad, sh, &again, &sink);
 
     return rc ? rc : again.toc_rc;

@@ -96,12 +96,18 @@ static int on_aside(void *arg, const uint8_t id[16], uint8_t reason)
     return on_dead(arg, any, id, DEAD_NOTE_ASIDE, reason);
 }
 
+/* Whoever reads it later finds nothing either. One bad read proves nothing. */
+static bool is_nothing(const struct survey_segment *seg)
+{
+    return seg->toc_rc == -ENOENT || (seg->toc_rc == -ENODATA && !seg->toc_stat.size);
+}
+
 static enum tenant_fate fate_of(const struct looking *l)
 {
     const struct survey_segment *seg = &l->again;
     const struct tenant_segment *s = &l->t->at[l->i];
 
-    if (seg->toc_rc == -ENOENT || seg->toc_rc == -ENODATA)
+    if (is_nothing(seg))
         return TENANT_NONE;
     if (seg->toc_rc == CISTERN_EFORMAT || (!seg->toc_rc && seg->end == TOC_LATER))
         return TENANT_LATER;
@@ -124,9 +130,10 @@ static int look_segment(struct admin *ad, struct looking *l)
     if (rc)
         return rc;
     s->fate = fate_of(l);
-    t->unread |= survey_unread(&l->again);
-    if (l->again.toc_rc)
+    if (l->again.toc_rc) {
+        t->unread |= !is_nothing(&l->again);
         return 0;
+    }
     s->known = true;
     memcpy(s->id, l->again.header.segment_id, sizeof s->id);
     if (!(id = admin_grow(&t->ids, t->nids, sizeof *id)))
@@ -148,11 +155,12 @@ int tenant_look(struct admin *ad, const struct survey_space *sp, struct survey_s
     if (!(out->at = calloc(sh->nsegments + 1, sizeof *out->at)))
         return err_set(-ENOMEM, "no memory for %zu segments", sh->nsegments);
     for (i = 0; i < sh->nsegments && !rc; i++) {
-        struct looking l = {
-            .t = out,
-            .i = i,
-            .mark = mark,
-            .again = {.writer = sh->segments[i].writer, .seq = sh->segments[i].seq}};
+        struct looking l = {.t = out,
+                            .i = i,
+                            .mark = mark,
+                            .again = {.writer = sh->segments[i].writer,
+                                      .seq = sh->segments[i].seq,
+                                      .toc_stat = sh->segments[i].toc_stat}};
 
         if (sh->segments[i].has_toc)
             rc = look_segment(ad, &l);

@@ -6,7 +6,8 @@
  * block that was stored is there and right in a fresh open; only a wipe may remove any. An import
  * that returned 0 has brought every block; one that did not has brought none that is wrong. So it
  * is when the power goes with the n-th call of a function that changes something. A function that
- * no fault hit must have succeeded in full.
+ * no fault hit must have succeeded in full. The wipe of a tenant may remove its blocks and nobody
+ * else's, and what was deleted stays so; done again it ends complete.
  *
  *   fail_at [--sites FILE] [FUNCTION]      --sites: each call of the table of operations that was
  *                                          seen: verb, return address, calls, hits
@@ -23,6 +24,7 @@
 #define BYTES    6000u
 #define BLOCKS   24u
 #define ROUNDS   900u
+#define OTHERS   12u /* with a tenant: blocks before that are not the tenant's */
 #define IMPORTED "new/r"
 
 struct fixture {
@@ -38,6 +40,9 @@ struct fixture {
     char files[16][256];
     uint32_t nfiles;
     uint64_t seen;   /* what a callback counts */
+    uint32_t found;  /* bits of the blocks that the last look found */
+    bool tenant;     /* blocks from OTHERS on are a tenant's, and the first was deleted */
+    bool tenant_out; /* they must be gone */
     bool wiped;      /* blocks may be gone */
     bool imported;   /* IMPORTED must have them all */
     bool may_import; /* it may have some */
@@ -79,13 +84,14 @@ static struct cistern_options options_of(struct fixture *f, const char *mount, c
                                     .segment_bytes = 128 << 10};
 }
 
-/* How many blocks are found; wrong bytes are a violation. */
-static uint32_t transfer(struct fixture *f, cistern *c, bool put)
+/* How many of these blocks are found; wrong bytes are a violation. */
+static uint32_t transfer_some(struct fixture *f, cistern *c, bool put, uint32_t i, uint32_t end)
 {
     static uint8_t bytes[BYTES], want[BYTES];
-    uint32_t i, good = 0;
+    uint32_t good = 0;
 
-    for (i = 0; i < BLOCKS; i++) {
+    f->found = 0;
+    for (; i < end; i++) {
         struct cistern_vec v = {bytes, BYTES};
         struct cistern_span span = {&v, 1};
         uint8_t result = 0;
@@ -97,10 +103,16 @@ static uint32_t transfer(struct fixture *f, cistern *c, bool put)
         if ((put ? cistern_put_sync(c, &r, &e) : cistern_get_sync(c, &r, &e)) != 0)
             continue;
         good += result == (put ? CISTERN_STORED : CISTERN_HIT);
+        f->found |= (result == CISTERN_HIT ? 1u : 0) << i;
         if (!put && result == CISTERN_HIT && memcmp(bytes, want, BYTES) != 0)
             simfs_violate(f->fs, "wrong bytes: block %u", i);
     }
     return good;
+}
+
+static uint32_t transfer(struct fixture *f, cistern *c, bool put)
+{
+    return transfer_some(f, c, put, 0, BLOCKS);
 }
 
 static void need(struct fixture *f, bool good, const char *what)
@@ -118,6 +130,39 @@ static void store_make(struct fixture *f)
     need(f, cistern_open(&o, &c) == 0, "open");
     need(f, c && transfer(f, c, true) == BLOCKS, "put");
     need(f, c && cistern_close(c) == 0, "close");
+}
+
+/* Keys of a tenant for the later blocks. */
+static void tenant_keys(struct fixture *f, cistern *c)
+{
+    const struct cistern_identity id = {.size = sizeof id, .tenant = "acme", .tenant_len = 4};
+    cistern_key root;
+    uint32_t i;
+
+    need(f, c && cistern_key_root(c, &id, &root) == 0, "the tenant's root");
+    for (i = OTHERS; i < BLOCKS; i++)
+        need(f, cistern_key_from_hash(&root, &i, sizeof i, &f->keys[i]) == 0, "a tenant's key");
+}
+
+/* Two handles, one after the other, so that each has segments of its own. The tenant's has the word
+ * that a block of the other one is deleted. */
+static void tenant_make(struct fixture *f)
+{
+    char mount[64];
+    struct cistern_options o = options_of(f, simfs_mount(mount, 1, "store"), "r");
+    uint32_t i;
+
+    f->tenant = true;
+    for (i = 0; i < 2; i++) {
+        cistern *c = NULL;
+
+        need(f, cistern_open(&o, &c) == 0, "open");
+        if (i)
+            tenant_keys(f, c);
+        need(f, c && transfer_some(f, c, true, i * OTHERS, (i + 1) * OTHERS) == OTHERS, "put");
+        need(f, !i || (c && cistern_delete(c, &f->keys[0], 1) == 1), "delete");
+        need(f, c && cistern_close(c) == 0, "close");
+    }
 }
 
 /* A client of the table of operations. */
@@ -272,6 +317,43 @@ static bool do_wipe(struct fixture *f)
     f->wiped = true;
     return cistern_wipe(&f->a, &how, on_removal, f, &sum) == 0 && sum.files > 4 && !sum.failed &&
            !sum.waiting;
+}
+
+static int wipe_tenant(struct cistern_admin *a, struct cistern_removal_sum *sum)
+{
+    const struct cistern_wipe how = {
+        .size = sizeof how, .tenant = "acme", .tenant_len = 4, .grace_ms = 1};
+
+    *sum = (struct cistern_removal_sum){.size = sizeof *sum};
+    return cistern_wipe(a, &how, on_removal, NULL, sum);
+}
+
+static bool do_tenant(struct fixture *f)
+{
+    struct cistern_removal_sum sum;
+
+    f->tenant_out = wipe_tenant(&f->a, &sum) == 0 && !sum.failed && !sum.waiting &&
+                    sum.tenant_blocks == BLOCKS - OTHERS && !sum.other_blocks && sum.files >= 2;
+    return f->tenant_out;
+}
+
+/* Once more, by another process; then nothing is left to be done. */
+static void tenant_again(struct fixture *f)
+{
+    char mount[64];
+    struct cistern_options o = options_of(f, simfs_mount(mount, 3, "again"), "r");
+    struct cistern_admin a = {.size = sizeof a, .store = &o, .silence_ms = 1};
+    struct cistern_removal_sum sum;
+
+    if (wipe_tenant(&a, &sum) != 0 || sum.failed || sum.waiting) {
+        simfs_violate(f->fs, "done again it does not work: %s", cistern_error_text());
+        return;
+    }
+    a.flags = CISTERN_ADMIN_DRY_RUN;
+    if (wipe_tenant(&a, &sum) != 0 || sum.tenant_blocks || sum.files || sum.waiting)
+        simfs_violate(f->fs, "done again it leaves %llu blocks, %llu files",
+                      (unsigned long long)sum.tenant_blocks, (unsigned long long)sum.files);
+    f->tenant_out = true;
 }
 
 static int on_retired(void *arg, const struct cistern_retired *x)
@@ -429,6 +511,7 @@ static const struct function {
     {"gc", litter_make, do_gc, LOOKING | K(UNLINK_ERROR) | POWER},
     {"shrink", store_make, do_shrink, LOOKING | K(UNLINK_ERROR) | POWER},
     {"wipe", store_make, do_wipe, LOOKING | K(UNLINK_ERROR) | POWER},
+    {"tenant", tenant_make, do_tenant, LOOKING | K(UNLINK_ERROR) | POWER},
     {"retire", store_make, do_retire, LOOKING | K(UNLINK_ERROR) | POWER},
     {"ttl", store_make, do_ttl, LOOKING | POWER},
     {"export", store_make, do_export, LOOKING},
@@ -441,6 +524,18 @@ static const struct function {
 };
 
 /* ---- One round ---- */
+
+static void tenant_judge(const struct fixture *f)
+{
+    const uint32_t others = (1u << OTHERS) - 2, tenant = ~((1u << OTHERS) - 1);
+
+    if (f->found & 1)
+        simfs_violate(f->fs, "a block that was deleted is found");
+    if ((f->found & others) != others)
+        simfs_violate(f->fs, "blocks of others are gone: %x", f->found);
+    if (f->tenant_out && f->found & tenant)
+        simfs_violate(f->fs, "blocks of the tenant are found: %x", f->found);
+}
 
 static void look_again(struct fixture *f, const char *root, bool all)
 {
@@ -457,7 +552,9 @@ static void look_again(struct fixture *f, const char *root, bool all)
         return;
     }
     found = transfer(f, c, false);
-    if (all && found != BLOCKS)
+    if (f->tenant)
+        tenant_judge(f);
+    else if (all && found != BLOCKS)
         simfs_violate(f->fs, "%s has %u of %u blocks", root, found, BLOCKS);
     if (cistern_close(c))
         simfs_violate(f->fs, "a later close does not work: %s", cistern_error_text());
@@ -521,6 +618,10 @@ static bool round_of(uint32_t number, uint32_t kind, uint64_t n, bool sticky, ch
     }
     simfs_kill(f.fs, "tool");
     look_again(&f, "r", !f.wiped);
+    if (f.tenant && !simfs_violation(f.fs)[0]) {
+        tenant_again(&f);
+        look_again(&f, "r", true);
+    }
     if (f.may_import)
         look_again(&f, IMPORTED, f.imported);
     (void)snprintf(finding, size, "%s", simfs_violation(f.fs));

@@ -10,7 +10,7 @@ import pytest
 TOP = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("CISTERN_BUILD", TOP / "build"))
 PROGRAM = BUILD / "tests" / "admin" / "fail_at"
-FUNCTIONS = ["fsck", "repair", "verify", "gc", "shrink", "wipe", "retire", "ttl", "export", "import", "undo", "short", "explain", "pins",
+FUNCTIONS = ["fsck", "repair", "verify", "gc", "shrink", "wipe", "tenant", "retire", "ttl", "export", "import", "undo", "short", "explain", "pins",
              "warm"]
 CANNOT_FAIL = {"mem_destroy", "ring_destroy", "file_close", "close"}
 # What only a second failure would hit: the call that sends what an earlier failure kept back.
