@@ -31,8 +31,6 @@ static int take_tenant(struct cistern_wipe *how, const char *tenant, bool force,
 {
     if (tenant == NULL)
         return grace_s ? cli_fail(CLI_USAGE, "--grace belongs to --tenant") : CLI_OK;
-    if (*tenant == '\0')
-        return cli_fail(CLI_USAGE, "--tenant: the tenant's salt is needed");
     if (force)
         return cli_fail(CLI_USAGE, "--force does not go with --tenant: what its writer may still "
                                    "write to is never removed");

@@ -10,6 +10,7 @@
  *   delete I     forgets block I
  *   match N      "match M": the run of blocks 0 .. N - 1
  *   check N      "hits H wrong W": reads blocks 0 .. N - 1 and compares
+ *   tenant NAME  goes on as this tenant
  *   close        closes and ends
  *
  * End of input ends the process at once, as a crash would. In a space whose NAME is "last" the
@@ -36,6 +37,7 @@ struct writer {
     cistern_key keys[BLOCKS];
     unsigned seed;
     int last;
+    char tenant[64];
 };
 
 /* Printable, so that a prompt can be a text file. */
@@ -55,19 +57,18 @@ static void fill(uint8_t *p, size_t n, uint32_t x)
 }
 
 /* So that a search of the disk finds whose bytes lie there. */
-static void sign(uint8_t *p, size_t n)
+static void sign(const struct writer *w, uint8_t *p, size_t n)
 {
-    const char *tenant = getenv("WRITER_TENANT");
-    size_t i, len = tenant ? strlen(tenant) : 0;
+    size_t i, len = strlen(w->tenant);
 
     for (i = 0; len && i + len <= n; i += 64)
-        memcpy(p + i, tenant, len);
+        memcpy(p + i, w->tenant, len);
 }
 
 static void payload(const struct writer *w, unsigned i, int part, uint8_t *out)
 {
     fill(out, lengths[part], w->seed * 1000003u + i * 2 + (unsigned)part);
-    sign(out, lengths[part]);
+    sign(w, out, lengths[part]);
 }
 
 /* Puts or gets block i; how many parts had the wanted result, and for a get whether bytes are
@@ -106,12 +107,26 @@ static int transfer(struct writer *w, unsigned i, int get, int *wrong)
     return good + (w->last && i % 2);
 }
 
-static int open_it(struct writer *w, char **argv)
+static int take_keys(struct writer *w, const char *tenant)
 {
     static uint32_t tokens[TOKENS * BLOCKS];
-    struct cistern_identity id = {.size = sizeof id};
+    struct cistern_identity id = {.size = sizeof id, .tenant = w->tenant};
     cistern_key root;
     unsigned i;
+    int rc;
+
+    (void)snprintf(w->tenant, sizeof w->tenant, "%s", tenant ? tenant : "");
+    id.tenant_len = strlen(w->tenant);
+    for (i = 0; i < TOKENS * BLOCKS; i++)
+        tokens[i] = text(w->seed, i);
+    rc = cistern_key_root(w->c, &id, &root);
+    if (rc)
+        return rc;
+    return cistern_key_chain(&root, tokens, TOKENS * BLOCKS, TOKENS, w->keys) == BLOCKS ? 0 : -1;
+}
+
+static int open_it(struct writer *w, char **argv)
+{
     int rc;
 
     w->parts[0] = (struct cistern_part){.name = "kv", .bytes = KV};
@@ -145,22 +160,15 @@ static int open_it(struct writer *w, char **argv)
                                     .encryption_key_file = getenv("WRITER_KEY_FILE")};
     if (getenv("WRITER_LIST_MS"))
         w->o.list_ms = (uint32_t)atoi(getenv("WRITER_LIST_MS"));
-    if (getenv("WRITER_TENANT")) {
-        id.tenant = getenv("WRITER_TENANT");
-        id.tenant_len = strlen(id.tenant);
-    }
     w->seed = (unsigned)atoi(argv[7]);
-    for (i = 0; i < TOKENS * BLOCKS; i++)
-        tokens[i] = text(w->seed, i);
     rc = cistern_open(&w->o, &w->c);
-    if (rc || (rc = cistern_key_root(w->c, &id, &root)))
-        return rc;
-    return cistern_key_chain(&root, tokens, TOKENS * BLOCKS, TOKENS, w->keys) == BLOCKS ? 0 : -1;
+    return rc ? rc : take_keys(w, getenv("WRITER_TENANT"));
 }
 
 static void command(struct writer *w, const char *line)
 {
     unsigned n = 0, i, hits = 0;
+    char tenant[64];
     int wrong = 0;
 
     if (sscanf(line, "put %u", &n) == 1) {
@@ -170,6 +178,8 @@ static void command(struct writer *w, const char *line)
     } else if (sscanf(line, "delete %u", &n) == 1 && n < BLOCKS) {
         printf("deleted %lld", (long long)cistern_delete(w->c, &w->keys[n], 1));
         printf(" flush %d\n", cistern_flush(w->c, 60000));
+    } else if (sscanf(line, "tenant %63s", tenant) == 1) {
+        printf("tenant %d\n", take_keys(w, tenant));
     } else if (sscanf(line, "match %u", &n) == 1 && n <= BLOCKS) {
         struct cistern_match m = {0};
         int rc = cistern_match(w->c, w->keys, n, &m);

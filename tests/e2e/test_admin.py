@@ -54,8 +54,10 @@ def answer(*args, code=0, **kw):
 class Writer:
     """A process that stores; leave it alive, close() it, or kill() it."""
 
-    def __init__(self, mount, name="main", model="m1", shard=0, shards=1, seed=1, root="r", key=None):
-        env = clean_env() | ({"WRITER_KEY_FILE": str(key)} if key else {})
+    def __init__(self, mount, name="main", model="m1", shard=0, shards=1, seed=1, root="r", key=None, tenant=None,
+                 list_ms=None):
+        given = {"WRITER_KEY_FILE": key, "WRITER_TENANT": tenant, "WRITER_LIST_MS": list_ms}
+        env = clean_env() | {k: str(v) for k, v in given.items() if v}
         self.p = subprocess.Popen([WRITER, mount, root, name, model, str(shard), str(shards), str(seed)], text=True,
                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
         line = self.p.stdout.readline()
@@ -771,10 +773,250 @@ def test_wipe_refuses_a_live_writer_unless_forced(tmp_path):
     (["wipe"], "wipe what?"),
     (["wipe", "--all", "--model", "x"], "wipe what?"),
     (["wipe", "--older-than", "soon"], "an age"),
+    (["wipe", "--all", "--tenant", "x"], "wipe what?"),
+    (["wipe", "--tenant", ""], "value is empty"),
+    (["wipe", "--tenant", "x", "--force"], "--force does not go"),
+    (["wipe", "--all", "--grace", "3"], "belongs to --tenant"),
 ])
 def test_usage_of_wipe(args, expected):
     r = run(*args)
     assert r.returncode == 2 and expected in r.stderr, words(r)
+
+
+# ---- wipe of a tenant ----
+
+ACME, GLOBEX = "acme-salt-7d1f", "globex-salt-0b2c"  # what payloads of theirs are signed with
+
+
+def wipe_tenant(mount, *args, tenant=ACME, code=0, yes=True):
+    return answer("wipe", mount / "r", "--tenant", tenant, "--grace", 1, "--silence", 1, *(["--yes"] if yes else []), *args,
+                  code=code)
+
+
+def lies_on_disk(mount, tenant):
+    return [p for p in Path(mount).rglob("*") if p.is_file() and tenant.encode() in p.read_bytes()]
+
+
+def accepted(mount, *args):
+    """By the independent reader, with payloads; and fsck has nothing but notes."""
+    independent = subprocess.run([sys.executable, str(TOP / "tools" / "cistern_read.py"), str(mount / "r")],
+                                 stdout=subprocess.PIPE, text=True, timeout=120)
+    assert independent.returncode == 0 and ":BAD" not in independent.stdout, independent.stdout
+    r = fsck(mount, *args)
+    assert r["summary"]["warnings"] == r["summary"]["errors"] == 0, r["findings"]
+
+
+@pytest.fixture
+def tenants(tmp_path):
+    """Two tenants and nobody in particular, the same prompt, one after the other."""
+    mount = tmp_path / "mount"
+    mount.mkdir()
+    for tenant in (ACME, GLOBEX, None):
+        fill(mount, 40, tenant=tenant)
+    return mount
+
+
+def test_wipe_of_a_tenant(tenants):
+    assert lies_on_disk(tenants, ACME) and lies_on_disk(tenants, GLOBEX)
+    assert hits(tenants, 40, tenant=ACME) == (40, 0)
+    r = wipe_tenant(tenants)
+    assert (r["tenant_blocks"], r["tenant_bytes"], r["other_blocks"], r["left"]) == (40, 40 * 13000, 0, 0)
+    assert lies_on_disk(tenants, ACME) == []
+    assert hits(tenants, 40, tenant=ACME) == (0, 0)
+    assert hits(tenants, 40, tenant=GLOBEX) == hits(tenants, 40) == (40, 0)
+    accepted(tenants)
+    assert not [f for f in fsck(tenants)["findings"] if f["id"] != "CF206"]
+    fill(tenants, 12, tenant=ACME)  # it comes back as a customer
+    assert hits(tenants, 40, tenant=ACME) == (12, 0)
+
+
+def test_wipe_of_a_tenant_shows_first(tenants):
+    before = snapshot(tenants)
+    r = wipe_tenant(tenants, yes=False)
+    assert r["tenant_blocks"] == 40 and r["would_remove"] > 4
+    assert {f["why"].split(" ", 1)[1] for f in r["files"]} == {"blocks of the tenant"}
+    text = run("wipe", tenants / "r", "--tenant", ACME, "--yes", "--dry-run")
+    assert text.returncode == 0 and "40 blocks of the tenant" in text.stdout, words(text)
+    assert snapshot(tenants) == before
+
+
+@pytest.mark.parametrize("tenant", ["nobody", ACME[:-1], ACME + "x"])
+def test_wipe_of_a_tenant_that_is_not_there(tenants, tenant):
+    before = snapshot(tenants)
+    r = run("wipe", tenants / "r", "--tenant", tenant, "--yes")
+    assert r.returncode == 0 and "no block of this tenant was found" in r.stderr, words(r)
+    assert snapshot(tenants) == before
+
+
+def test_wipe_of_a_tenant_in_some_spaces(tenants):
+    fill(tenants, 8, name="other", model="m2", tenant=ACME)
+    fill(tenants, 8, name="third", model="m3", tenant=ACME)
+    assert wipe_tenant(tenants, "--space", "other")["tenant_blocks"] == 8
+    assert wipe_tenant(tenants, "--model", "m3")["tenant_blocks"] == 8
+    assert wipe_tenant(tenants, "--older-than", "1h")["tenant_blocks"] == 0
+    assert hits(tenants, 40, tenant=ACME) == (40, 0)
+    assert wipe_tenant(tenants)["tenant_blocks"] == 40
+    assert lies_on_disk(tenants, ACME) == []
+
+
+def test_wipe_of_a_tenant_takes_what_shares_its_segments(tmp_path):
+    w = Writer(tmp_path, tenant=GLOBEX).put(24)
+    assert w.say(f"tenant {ACME}") == "tenant 0"
+    w.put(4)
+    assert w.say(f"tenant {GLOBEX}") == "tenant 0"
+    w.put(60).close()
+    would = wipe_tenant(tmp_path, yes=False)
+    mixed = [f for f in would["files"] if "of others" in f["why"]]
+    assert 0 < would["other_blocks"] < 60 and mixed, would
+    r = wipe_tenant(tmp_path)
+    assert (r["tenant_blocks"], r["other_blocks"], r["other_bytes"]) == (4, would["other_blocks"], would["other_blocks"] * 13000)
+    assert lies_on_disk(tmp_path, ACME) == []
+    assert hits(tmp_path, 60, tenant=ACME) == (0, 0)
+    assert hits(tmp_path, 60, tenant=GLOBEX) == (60 - r["other_blocks"], 0)
+    accepted(tmp_path)
+
+
+def test_wipe_of_a_tenant_beside_engines_that_go_on(tmp_path):
+    """They hear of it by themselves; what they may still write to is left, and goes when they have closed."""
+    fill(tmp_path, 10, seed=2, tenant=ACME)
+    acme, globex = Writer(tmp_path, tenant=ACME, list_ms=200), Writer(tmp_path, tenant=GLOBEX, list_ms=200)
+    acme.put(70)  # more segments than may grow
+    globex.put(20)
+    other = Writer(tmp_path, tenant=ACME, list_ms=200)
+    assert other.say("match 70") == "match 70"
+    r = wipe_tenant(tmp_path, code=1)
+    assert r["tenant_blocks"] == 80 and 1 <= r["left"] <= 2 and r["removed"] > 4
+    left = [f for f in r["files"] if f["result"] == "left"]
+    assert len(left) == r["left"] and all("wipe again" in f["why"] for f in left)
+    for w in (acme, other):
+        end = time.monotonic() + 20
+        while w.say("match 70") != "match 0":
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        assert w.say("check 70") == "hits 0 wrong 0"
+    assert globex.say("check 20") == "hits 20 wrong 0"
+    assert hits(tmp_path, 70, tenant=ACME) == hits(tmp_path, 10, seed=2, tenant=ACME) == (0, 0)
+    assert {p.stem for p in lies_on_disk(tmp_path, ACME)} == {Path(f["path"]).stem for f in left}
+    assert wipe_tenant(tmp_path, code=1)["left"] == r["left"]  # nothing new to say
+    globex.put(30).close()
+    other.close()
+    acme.close()
+    assert wipe_tenant(tmp_path)["left"] == 0
+    assert lies_on_disk(tmp_path, ACME) == []
+    assert hits(tmp_path, 30, tenant=GLOBEX) == (30, 0)
+    accepted(tmp_path)
+    assert [p for p in files(tmp_path, "r/*/s0of1/*.toc") if p.stat().st_size <= 4096 + 128] == [], "notes about nothing"
+
+
+def test_a_live_engine_of_a_tenant_goes_on(tmp_path):
+    w = Writer(tmp_path, tenant=ACME, list_ms=200).put(20)
+    assert wipe_tenant(tmp_path, code=1)["left"] >= 1
+    assert w.say("check 20") == "hits 0 wrong 0"
+    w.put(20)
+    assert w.say("check 20") == "hits 20 wrong 0"
+    w.close()
+    assert hits(tmp_path, 20, tenant=ACME) == (20, 0)
+
+
+def test_a_tenant_of_a_writer_that_was_killed(tmp_path):
+    w = Writer(tmp_path, tenant=ACME).put(20)
+    w.kill()
+    fill(tmp_path, 20)
+    assert wipe_tenant(tmp_path)["tenant_blocks"] == 20
+    assert lies_on_disk(tmp_path, ACME) == [] and hits(tmp_path, 20) == (20, 0)
+
+
+def test_wipe_of_a_tenant_keeps_what_its_segments_say_of_others(tmp_path):
+    """The word that a block of nobody is deleted lies among the tenant's blocks."""
+    fill(tmp_path, 20)
+    other = Writer(tmp_path)
+    assert other.say("delete 3") == "deleted 1 flush 0"
+    assert other.say(f"tenant {ACME}") == "tenant 0"
+    other.put(9).close()
+    wipe_tenant(tmp_path)
+    assert lies_on_disk(tmp_path, ACME) == []
+    assert hits(tmp_path, 20) == (19, 0)
+    assert wipe_tenant(tmp_path)["tenant_blocks"] == 0
+    assert hits(tmp_path, 20) == (19, 0)
+
+
+def test_wipe_of_a_tenant_in_all_shards(tmp_path):
+    for shard in range(2):
+        for tenant in (ACME, GLOBEX):
+            fill(tmp_path, 20, shard=shard, shards=2, tenant=tenant)
+    assert wipe_tenant(tmp_path)["tenant_blocks"] == 40
+    assert lies_on_disk(tmp_path, ACME) == []
+    for shard in range(2):
+        assert hits(tmp_path, 20, shard=shard, shards=2, tenant=GLOBEX) == (20, 0)
+        assert hits(tmp_path, 20, shard=shard, shards=2, tenant=ACME) == (0, 0)
+
+
+@pytest.mark.parametrize("moment", ["contents", "data"])
+def test_wipe_of_a_tenant_that_is_killed_and_done_again(tenants, moment):
+    tocs = len(files(tenants, "r/*/s0of1/*.toc"))
+    p = subprocess.Popen([CISTERN, "wipe", tenants / "r", "--tenant", ACME, "--yes", "--grace", "1" if moment == "data" else "60"],
+                         env=clean_env(), stdout=subprocess.DEVNULL)
+    end = time.monotonic() + 60
+    while moment == "contents" and len(files(tenants, "r/*/s0of1/*.toc")) >= tocs or \
+            moment == "data" and p.poll() is None and len(files(tenants, "r/*/s0of1/*.seg")) >= tocs:
+        assert time.monotonic() < end
+        time.sleep(0.001)
+    p.kill()
+    p.wait()
+    assert hits(tenants, 40, tenant=ACME) == (0, 0)
+    wipe_tenant(tenants)
+    assert lies_on_disk(tenants, ACME) == []
+    assert hits(tenants, 40, tenant=GLOBEX) == hits(tenants, 40) == (40, 0)
+
+
+def test_wipe_of_a_tenant_takes_its_pins_along(tenants, ask):
+    answer("pin", tenants / "r", "--prompt", ask(4), "--tenant", ACME, "--label", "acme")
+    answer("pin", tenants / "r", "--prompt", ask(4), "--label", "nobody")
+    wipe_tenant(tenants)
+    assert [p["label"] for p in pins(tenants)] == ["nobody"]
+
+
+def test_wipe_of_a_tenant_in_an_encrypted_root(tmp_path):
+    key = key_file(tmp_path, "key", KEYS[0])
+    mount = tmp_path / "m"
+    mount.mkdir()
+    for tenant in (ACME, GLOBEX):
+        fill(mount, 40, tenant=tenant, key=key)
+    live = Writer(mount, tenant=ACME, key=key, list_ms=200).put(50)
+    before = snapshot(mount)
+    wanted = json.loads((mount / "r" / "cistern.json").read_text())["key_id"]
+    r = run("wipe", mount / "r", "--tenant", ACME, "--yes")
+    assert r.returncode not in (0, 1) and wanted in r.stderr, words(r)
+    heads = {p for p in before if p.suffix == ".head"}
+    assert {p: b for p, b in snapshot(mount).items() if p not in heads} == {p: b for p, b in before.items() if p not in heads}
+    r = wipe_tenant(mount, "--key-file", key, code=1)
+    assert r["tenant_blocks"] == 50 and r["left"] >= 1
+    assert live.say("check 50") == "hits 0 wrong 0"
+    assert hits(mount, 50, tenant=ACME, key=key) == (0, 0)
+    live.close()
+    wipe_tenant(mount, "--key-file", key)
+    assert hits(mount, 40, tenant=GLOBEX, key=key) == (40, 0)
+    assert wipe_tenant(mount, "--key-file", key)["tenant_blocks"] == 0
+    r = fsck(mount, "--key-file", key)
+    assert r["summary"]["warnings"] == r["summary"]["errors"] == 0, r["findings"]
+
+
+def test_wipe_of_a_tenant_wants_the_salt(tenants):
+    (tenants / "r" / "salt").write_bytes(b"short")
+    r = run("wipe", tenants / "r", "--tenant", ACME, "--yes")
+    assert r.returncode not in (0, 1) and "salt" in r.stderr, words(r)
+    (tenants / "r" / "salt").unlink()
+    r = run("wipe", tenants / "r", "--tenant", ACME, "--yes")
+    assert r.returncode not in (0, 1), words(r)
+
+
+def test_wipe_of_a_tenant_leaves_what_nobody_can_read(tenants):
+    path = toc(tenants)
+    flip(path, 20)
+    r = wipe_tenant(tenants, code=1)
+    left = [f for f in r["files"] if f["result"] == "left"]
+    assert [Path(f["path"]).stem for f in left] == [path.stem] and "cannot be told" in left[0]["why"]
+    assert path.exists()
 
 
 # ---- retire ----
