@@ -226,9 +226,8 @@ static int has_to_stay(struct shrink *s, size_t i)
     const struct leaver *c = &s->at[i];
     struct looking l = {.s = s, .c = c, .pins = &s->pins[c->space - s->r.v.spaces]};
     const struct toc_sink sink = {.block = on_block, .dead = on_dead, .aside = on_aside, .arg = &l};
-    struct survey_segment again = {.writer = c->segment->writer,
-                                   .seq = c->segment->seq,
-                                   .toc_stat = c->segment->toc_stat};
+    struct survey_segment again = {
+        .writer = c->segment->writer, .seq = c->segment->seq, .toc_stat = c->segment->toc_stat};
     const struct pins_keys none = {0};
     int rc;
 
