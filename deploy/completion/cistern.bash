@@ -58,7 +58,7 @@ _cistern()
         mapfile -t COMPREPLY < <(compgen -d -W "$target --to --grace --rate --space --silence --dry-run --verbose --json --help" -- "$cur")
         ;;
     wipe)
-        mapfile -t COMPREPLY < <(compgen -d -W "$target --space --model --older-than --all --yes --dry-run --force --silence --verbose --json --help" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -d -W "$target --space --model --older-than --tenant --all --yes --dry-run --force --grace --silence --verbose --json --help" -- "$cur")
         ;;
     retire)
         mapfile -t COMPREPLY < <(compgen -d -W "$target --space --undo --json --help" -- "$cur")
