@@ -1718,6 +1718,7 @@ def test_explain_a_shard_that_evicted(tmp_path, ask):
 
 
 def test_explain_an_open_breaker(store, ask):
+    later(pick(".head"), 96, "<Q", int(time.time()), 176)(store)  # the template may be old by now
     DAMAGE["CF207"][0](store)
     run_, reason, detail = why(explain(store, "--prompt", ask(40)))
     assert (run_, reason) == (0, "breaker open") and "by the files the run has 40 blocks" in detail
