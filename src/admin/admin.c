@@ -93,6 +93,13 @@ int admin_key_fits(const struct admin *ad, const struct root_info *root)
                : 0;
 }
 
+int admin_sync_dir(struct admin *ad, const char *dir)
+{
+    int rc = ad->io->ops->sync_dir(ad->io, dir);
+
+    return rc == -EACCES || rc == -EPERM ? 0 : rc;
+}
+
 bool admin_wants_space(const struct admin *ad, const char *dir)
 {
     return !ad->opt.space || strncmp(dir, ad->opt.space, strlen(ad->opt.space)) == 0;

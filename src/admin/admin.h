@@ -47,6 +47,9 @@ int admin_path(const struct admin *ad, char out[ADMIN_PATH], const char *a,
 /* CISTERN_EKEY: a key was given, and the root is plain: nobody would believe what is written with
  * it. */
 int admin_key_fits(const struct admin *ad, const struct root_info *root) MUST_CHECK;
+/* Names that were made and removed in it last. A directory that may not be read cannot be synced:
+ * what was done in it is as safe as it gets. */
+int admin_sync_dir(struct admin *ad, const char *dir) MUST_CHECK;
 bool admin_wants_space(const struct admin *ad, const char *dir);
 /* What a callback answered: 0, or -ECANCELED from here up, where admin_result() gives the answer
  * back. */

@@ -267,14 +267,6 @@ static int commit_segment(struct import *m, struct import_segment *s)
     return rc ? err_set(rc, "%s cannot be written: %s", path, cistern_error_string(rc)) : 0;
 }
 
-/* A directory that may not be read cannot be synced; what was made in it is as safe as it gets. */
-static int sync_name(struct import *m, const char *dir)
-{
-    int rc = m->ad.io->ops->sync_dir(m->ad.io, dir);
-
-    return rc == -EACCES || rc == -EPERM ? 0 : rc;
-}
-
 /* Names last as long as what they name: of all directories from the mount down to the segments. */
 static int sync_names(struct import *m)
 {
@@ -283,14 +275,14 @@ static int sync_names(struct import *m)
     int rc = 0;
 
     for (i = 0; i < m->nwriters && !rc; i++)
-        rc = sync_name(m, m->writers[i].dir);
+        rc = admin_sync_dir(&m->ad, m->writers[i].dir);
     (void)snprintf(path, sizeof path, "%s", m->space_dir);
     while (!rc && path[0]) {
-        rc = sync_name(m, path);
+        rc = admin_sync_dir(&m->ad, path);
         slash = strrchr(path, '/');
         path[slash ? slash - path : 0] = 0;
     }
-    return rc ? rc : sync_name(m, "");
+    return rc ? rc : admin_sync_dir(&m->ad, "");
 }
 
 int import_commit(struct import *m)

@@ -38,6 +38,28 @@ static int by_id(const void *x, const void *y)
     return memcmp(x, y, 16);
 }
 
+static int id_add(struct tenant_ids *ids, const uint8_t id[16])
+{
+    uint8_t(*one)[16] = admin_grow(&ids->at, ids->count, sizeof *one);
+
+    if (!one)
+        return -ENOMEM;
+    ids->count++;
+    memcpy(*one, id, sizeof *one);
+    return 0;
+}
+
+static bool has_id(const struct tenant_ids *ids, const uint8_t id[16])
+{
+    return ids->count && bsearch(id, ids->at, ids->count, sizeof *ids->at, by_id);
+}
+
+void tenant_sort(struct tenant_ids *ids)
+{
+    if (ids->count)
+        qsort(ids->at, ids->count, sizeof *ids->at, by_id);
+}
+
 /* ---- Reading ---- */
 
 static int add(struct tenant_notes *list, size_t from, const uint8_t key[32], const uint8_t id[16],
@@ -124,7 +146,6 @@ static int look_segment(struct admin *ad, struct looking *l)
     struct tenant_shard *t = l->t;
     struct tenant_segment *s = &t->at[l->i];
     const struct toc_sink sink = {.block = on_block, .dead = on_dead, .aside = on_aside, .arg = l};
-    uint8_t(*id)[16];
     int rc = contents_read(ad, t->shard, &l->again, &sink);
 
     if (rc)
@@ -136,10 +157,8 @@ static int look_segment(struct admin *ad, struct looking *l)
     }
     s->known = true;
     memcpy(s->id, l->again.header.segment_id, sizeof s->id);
-    if (!(id = admin_grow(&t->ids, t->nids, sizeof *id)))
-        return -ENOMEM;
-    t->nids++;
-    memcpy(*id, s->id, sizeof *id);
+    if ((rc = id_add(&t->ids, s->id)))
+        return rc;
     if (survey_space_is(t->space, l->again.header.space))
         t->of = l->again.header;
     return 0;
@@ -168,8 +187,7 @@ int tenant_look(struct admin *ad, const struct survey_space *sp, struct survey_s
     }
     if (out->said.count)
         qsort(out->said.at, out->said.count, sizeof *out->said.at, by_note);
-    if (out->nids)
-        qsort(out->ids, out->nids, sizeof *out->ids, by_id);
+    tenant_sort(&out->ids);
     return rc;
 }
 
@@ -178,7 +196,7 @@ void tenant_free(struct tenant_shard *t)
     free(t->at);
     free(t->said.at);
     free(t->copies.at);
-    free(t->ids);
+    free(t->ids.at);
     *t = (struct tenant_shard){0};
 }
 
@@ -186,7 +204,7 @@ void tenant_free(struct tenant_shard *t)
 
 static bool is_there(const struct tenant_shard *t, const uint8_t id[16])
 {
-    return t->unread || (t->nids && bsearch(id, t->ids, t->nids, sizeof *t->ids, by_id));
+    return t->unread || has_id(&t->ids, id);
 }
 
 /* The first record that says this; NULL: none. */
@@ -250,15 +268,31 @@ int tenant_unsaid(const struct tenant_shard *t, struct dead_note **out, size_t *
     return rc;
 }
 
-bool tenant_is_empty_talk(const struct tenant_shard *t, size_t segment)
+int tenant_see(const struct tenant_shard *t, struct tenant_ids *seen)
+{
+    size_t i;
+    int rc = 0;
+
+    for (i = 0; i < t->shard->nsegments && !rc; i++)
+        if (t->at[i].known && t->at[i].fate != TENANT_GOES)
+            rc = id_add(seen, t->at[i].id);
+    return rc;
+}
+
+bool tenant_is_empty_talk(const struct tenant_shard *t, size_t segment,
+                          const struct tenant_ids *seen)
 {
     const struct tenant_segment *s = &t->at[segment];
     size_t i;
 
     if (!s->known || s->fate != TENANT_NONE || s->recorded || !s->said)
         return false;
-    for (i = 0; i < t->said.count; i++)
-        if (t->said.at[i].from == segment && is_there(t, t->said.at[i].note.segment_id))
+    for (i = 0; i < t->said.count; i++) {
+        const struct tenant_note *n = &t->said.at[i];
+
+        if (n->from == segment &&
+            (is_there(t, n->note.segment_id) || has_id(seen, n->note.segment_id)))
             return false;
+    }
     return true;
 }

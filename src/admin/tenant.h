@@ -36,16 +36,21 @@ struct tenant_notes {
     size_t count;
 };
 
+/* Ids of segments. */
+struct tenant_ids {
+    uint8_t (*at)[16];
+    size_t count;
+};
+
 struct tenant_shard {
     const struct survey_space *space;
     struct survey_shard *shard;
     struct tenant_segment *at; /* for each of the shard's segments */
     struct tenant_notes said;  /* sorted */
     struct tenant_notes copies;
-    uint8_t (*ids)[16]; /* of all that is there, sorted */
-    size_t nids;
-    bool unread;          /* there may be others */
-    struct toc_header of; /* of some contents; shards 0: there are none */
+    struct tenant_ids ids; /* of all that is there, sorted */
+    bool unread;           /* there may be others */
+    struct toc_header of;  /* of some contents; shards 0: there are none */
 };
 
 /* Reads all contents of a shard of the picture. *out is to be freed whatever it returns. */
@@ -57,8 +62,12 @@ int tenant_look(struct admin *ad, const struct survey_space *sp, struct survey_s
  * stays. free() it.
  */
 int tenant_unsaid(const struct tenant_shard *t, struct dead_note **out, size_t *n) MUST_CHECK;
-/* It has no blocks, and nothing that it speaks of is there. */
-bool tenant_is_empty_talk(const struct tenant_shard *t, size_t segment);
+/* It has no blocks, and nothing that it speaks of is there, or is in `seen`, which is sorted. */
+bool tenant_is_empty_talk(const struct tenant_shard *t, size_t segment,
+                          const struct tenant_ids *seen);
+/* Adds those of the segments that stay. */
+int tenant_see(const struct tenant_shard *t, struct tenant_ids *seen) MUST_CHECK;
+void tenant_sort(struct tenant_ids *ids);
 void tenant_free(struct tenant_shard *t); /* accepts a zeroed one */
 
 #endif

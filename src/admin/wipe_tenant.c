@@ -47,6 +47,10 @@ struct tenant_wipe {
     unsigned round;
     bool worked;            /* this round changed something */
     uint64_t blocks, bytes; /* of segments that stay, in the last look */
+    /* What earlier looks saw, and this did not remove: one listing that does not show it is no
+     * proof that it is gone. */
+    struct tenant_ids seen;
+    bool blind; /* some of it could not be read */
 };
 
 static bool is_dry(const struct tenant_wipe *t)
@@ -247,6 +251,24 @@ static int say(struct tenant_wipe *t, const struct tenant_shard *of)
 
 /* ---- Removing ---- */
 
+/* A power cut brings nothing back for which there are no notes any more. */
+static int sync_names(struct tenant_wipe *t)
+{
+    struct admin *ad = &t->w->r.ad;
+    size_t i;
+    int rc = 0;
+
+    for (i = 0; i < t->nshards && !rc && !is_dry(t); i++) {
+        rc = admin_sync_dir(ad, t->shards[i].shard->dir);
+        if (rc == -ENOENT) /* wiped meanwhile */
+            rc = 0;
+        if (rc)
+            rc = err_set(rc, "%s/%s cannot be synced: %s", ad->io->mount, t->shards[i].shard->dir,
+                         cistern_error_string(rc));
+    }
+    return rc;
+}
+
 static int remove_going(struct tenant_wipe *t)
 {
     struct leave l = {.r = &t->w->r,
@@ -267,7 +289,7 @@ static int remove_going(struct tenant_wipe *t)
     t->worked = true;
     rc = leave_run(&l);
     free(order);
-    return rc;
+    return rc ? rc : sync_names(t);
 }
 
 static int remove_talk(struct tenant_wipe *t, const struct tenant_shard *of, size_t i)
@@ -294,14 +316,18 @@ static int remove_talk(struct tenant_wipe *t, const struct tenant_shard *of, siz
     return rc;
 }
 
+/* By the second look at the earliest. */
 static int remove_all_talk(struct tenant_wipe *t)
 {
     size_t i, j;
     int rc = 0;
 
+    tenant_sort(&t->seen);
+    if (!t->round || t->blind)
+        return 0;
     for (i = 0; i < t->nshards; i++)
         for (j = 0; j < t->shards[i].shard->nsegments && !rc; j++)
-            if (tenant_is_empty_talk(&t->shards[i], j))
+            if (tenant_is_empty_talk(&t->shards[i], j, &t->seen))
                 rc = remove_talk(t, &t->shards[i], j);
     return rc;
 }
@@ -337,7 +363,12 @@ static int run_round(struct tenant_wipe *t)
         rc = say(t, &t->shards[i]);
     if (!rc && t->ngoing)
         rc = remove_going(t);
-    return rc || !t->round ? rc : remove_all_talk(t);
+    rc = rc ? rc : remove_all_talk(t);
+    for (i = 0; i < t->nshards && !rc; i++) {
+        t->blind |= t->shards[i].unread;
+        rc = tenant_see(&t->shards[i], &t->seen);
+    }
+    return rc;
 }
 
 static int tell_left(struct tenant_wipe *t)
@@ -377,5 +408,6 @@ int wipe_tenant(struct wipe *w)
     } while (!rc && t.worked && !is_dry(&t) && !w->r.sum.failed && ++t.round < ROUNDS);
     rc = rc ? rc : tell_left(&t);
     forget(&t);
+    free(t.seen.at);
     return rc;
 }
