@@ -421,7 +421,7 @@ void lane_leave_kit(struct lane *l)
     for (g = l->live; g; g = next) {
         next = g->next;
         g->issued = g->len;
-        g->old = g->late = g->struck = true;
+        g->old = g->struck = true; /* late are those that storage has something of: abandon() */
         if (!g->ios)
             lane_free_group(l, g);
     }

@@ -9,6 +9,8 @@
 #include <fcntl.h>
 #include <sys/resource.h>
 
+#include "engine/lane_internal.h"
+
 enum {
     FEW = 4,
     MANY = 80,        /* blocks, two to a segment */
@@ -304,6 +306,30 @@ static void closed_while_an_open_hangs(void **state)
     atomic_store(&f->slow->hang_open, 0);
 }
 
+/* Rings are made anew while a group, whose file could not be opened, is still to be delivered: none
+ * of its memory is storage's, and its slot is free again. */
+static void not_opened_when_rings_are_made_anew(void **state)
+{
+    struct fixture *f = *state;
+    cistern *c = f->c;
+    struct lane l = {.c = c};
+    struct group *g;
+
+    WAIT_FOR(metric(f, "read_slots_free") == metric(f, "read_slots"));
+    assert_int_equal(lane_kit_make(c, &l.kit[0]), 0);
+    lane_take_kit(&l, &l.kit[0]);
+    g = l.free_groups;
+    l.free_groups = g->link;
+    g->link = NULL;
+    assert_true(segment_hold(&c->segs, 0));
+    g->buf = pool_take(c->read_pool);
+    g->staged = true;
+    l.live = l.ready = l.ready_last = g;
+    lane_leave_kit(&l);
+    assert_int_equal(metric(f, "read_slots_free"), metric(f, "read_slots"));
+    lane_kit_free(c, &l.kit[0]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -315,6 +341,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_lost_file_is_forgotten, setup_many, teardown),
         cmocka_unit_test_setup_teardown(an_open_that_hangs, setup_many, teardown),
         cmocka_unit_test_setup_teardown(closed_while_an_open_hangs, setup_many, teardown),
+        cmocka_unit_test_setup_teardown(not_opened_when_rings_are_made_anew, setup_many, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
