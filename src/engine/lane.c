@@ -66,7 +66,7 @@ static void share_end(struct lane *l, struct share *s, int status)
         engine_get_done(l->c, op);
 }
 
-/* What still waits for its file is storage's in no way: it is freed at the next turn. */
+/* What still waits for its file is storage's in no way: look_at_waiting() frees it. */
 static void abandon(struct lane *l, struct group *g)
 {
     if (g->staged && g->taken && !g->late)
@@ -471,7 +471,7 @@ static bool overdue(const struct lane *l, const struct group *g, uint64_t now)
 {
     uint64_t full = l->c->cfg.read_timeout_ms * NS_PER_MS;
 
-    return (g->ios || !g->taken) &&
+    return (g->ios || (!g->taken && !g->issued)) &&
            now + (full - breaker_timeout_ns(&l->c->breaker, BREAKER_READ, full)) >= g->deadline_ns;
 }
 
@@ -575,8 +575,6 @@ void *lane_main(void *arg)
 
         take_new(l);
         renew_turn(l);
-        if (l->waiting)
-            look_at_waiting(l);
         gate_meter_turn(&l->meter, l->shares != NULL, now);
         check_deadlines(l, now);
         if (engine_stops_gets(l->c)) {
@@ -585,6 +583,8 @@ void *lane_main(void *arg)
         } else if (atomic_load_explicit(&l->c->probe_wanted, memory_order_relaxed)) {
             probe_send(l, now);
         }
+        if (l->waiting) /* after what ends them: what nobody wants is free before the lane sleeps */
+            look_at_waiting(l);
         if (!l->ready || !l->c->io->inline_reads)
             stuck = plan(l);
         if (l->meter.since_ns && !l->shares) /* before it sleeps */

@@ -16,8 +16,9 @@ enum {
     MANY = 80,        /* blocks, two to a segment */
     PIECE = 64 << 10, /* of one I/O */
     SEGMENT = 128 << 10,
-    TIGHT = 200, /* descriptors of a small process */
-    OF_HOST = 60 /* that it wants for itself */
+    TIGHT = 200,  /* descriptors of a small process */
+    OF_HOST = 60, /* that it wants for itself */
+    IDLE_MS = 750 /* less than a lane sleeps */
 };
 
 static void key_at(uint32_t i, cistern_key *key)
@@ -263,6 +264,7 @@ static void an_open_that_hangs(void **state)
 {
     struct fixture *f = *state;
     uint32_t i, hung = 0;
+    uint64_t ended;
 
     f->s.o.flags = CISTERN_OPEN_READ_ONLY;
     reopen(f);
@@ -271,12 +273,14 @@ static void an_open_that_hangs(void **state)
     atomic_store(&f->slow->hang_open, 1);
     for (i = 0; i < MANY && !hung; i += 2)
         hung = one(f, i, false) == CISTERN_HIT ? 0 : i + 1;
+    ended = now_ms();
     assert_true(hung > 0);
     assert_int_equal(f->results[0], CISTERN_ERROR);
     assert_true(metric(f, "io_timeouts") >= 1);
     assert_int_equal(metric(f, "read_slots_quarantined"), 0); /* nothing was sent */
     assert_int_equal(metric(f, "ops_open"), 0);
     WAIT_FOR(metric(f, "read_slots_free") == metric(f, "read_slots"));
+    assert_true(now_ms() - ended < IDLE_MS); /* not when the lane happens to wake up next */
     for (i = 0; i < FEW; i++)
         (void)one(f, 2 * i, false); /* open or not: it ends */
     atomic_store(&f->slow->hang_open, 0);
