@@ -199,7 +199,7 @@ void files_trim(cistern *c)
 {
     struct files *f = c->files;
 
-    if (files_room(c))
+    if (atomic_load(&c->segs.open) <= f->limit)
         return;
     (void)pthread_mutex_lock(&f->lock);
     f->trim = true;

@@ -50,11 +50,11 @@ int file_asked(const cistern *c, uint32_t number);
 /* Opens it first if need be; 0, or why not. May hang on storage. */
 int file_take_now(cistern *c, uint32_t number) MUST_CHECK;
 
-/* ---- Who adds segments ---- */
+/* ---- Who adds segments, or ends a burst of gets ---- */
 
 /* There is room for one more open file. */
 bool files_room(const cistern *c);
-/* More may be open than there should: the openers shut some. */
+/* The openers shut some, if more are open than there should be. */
 void files_trim(cistern *c);
 
 #endif

@@ -598,6 +598,8 @@ void *lane_main(void *arg)
         } else if (stuck || l->issue) {
             inbox_sleep(&l->in, seen, SLOT_WAIT_NS);
         } else {
+            if (!l->shares)
+                files_trim(l->c); /* while all were in use, more were opened */
             inbox_sleep(&l->in, seen, l->shares ? CHECK_NS : idle_ns(l, now));
         }
     }

@@ -147,6 +147,30 @@ static void one_get_over_many(void **state)
     free(to);
 }
 
+/* While reads hang many files are in use; then those beyond the limit are shut, though nobody asks
+ * for another. */
+static void fewer_after_a_burst(void **state)
+{
+    struct fixture *f = *state;
+    struct cistern_request r = request(f, f->get, 0, 2 * N);
+    uint64_t op;
+    uint32_t i;
+
+    f->s.o.flags = CISTERN_OPEN_READ_ONLY;
+    f->s.o.read_timeout_ms = LONG_MS;
+    reopen(f);
+    hang(&f->slow->read[SLOW_DATA]);
+    for (i = 0; i < 2 * N; i++)
+        key_at(2 * i, &f->keys[i]);
+    assert_int_equal(cistern_get(f->c, &r, &op), 0);
+    WAIT_FOR(atomic_load(&f->slow->held) == 2 * N);
+    assert_true(metric(f, "data_files_open") >= 2 * N);
+    all_pass(f->slow);
+    WAIT_FOR(cistern_poll(f->c, &f->ev, 1) == 1);
+    all_are(f, 0, 2 * N, CISTERN_HIT);
+    WAIT_FOR(metric(f, "data_files_open") <= FEW);
+}
+
 static void direct_reads_wait_too(void **state)
 {
     struct fixture *f = *state;
@@ -339,6 +363,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(few_are_open, setup_many, teardown),
         cmocka_unit_test_setup_teardown(one_get_over_many, setup_many, teardown),
+        cmocka_unit_test_setup_teardown(fewer_after_a_burst, setup_many, teardown),
         cmocka_unit_test_setup_teardown(direct_reads_wait_too, setup_many, teardown),
         cmocka_unit_test_setup_teardown(a_small_process_reads_a_large_root, setup_many, teardown),
         cmocka_unit_test_setup_teardown(without_any_descriptor_left, setup_many, teardown),
