@@ -5,7 +5,8 @@
  * whether the file was shut; who shuts exchanges zero for SEGMENT_SHUT, so that nobody has taken
  * it, and has the file for himself from then on. An opener holds the segment, opens, puts the file
  * where it belongs, and takes SEGMENT_SHUT away. Somebody who came in between takes his one back
- * without having looked at the file.
+ * without having looked at the file. What was opened and not taken yet is kept for a moment, so
+ * that the next one that is opened does not shut it before its lane wakes up.
  *
  * Threads: openers take segments from the queue. What is in the queue is held.
  */
@@ -25,7 +26,10 @@
 #define OPENERS       4u /* where an open is a round trip */
 #define OPENERS_LOCAL 1u
 #define SHUT_PART     8u /* of the limit, at a time: looking for them costs a walk over all */
-#define TICK_NS       (64 * NS_PER_MS)
+#define TICK_NS       (16 * NS_PER_MS)
+#define AGE_SLACK     1024u
+#define OPENED        2  /* in file_asked: it was opened, and nobody took it since */
+#define OPENED_TICKS  8u /* so long it is kept for whoever asked */
 
 struct files {
     pthread_t thread[OPENERS];
@@ -71,6 +75,11 @@ bool file_pin(cistern *c, uint32_t number)
     return false;
 }
 
+static void answer(struct segment *s, int32_t from, int32_t to)
+{
+    (void)atomic_compare_exchange_strong(&s->file_asked, &from, to);
+}
+
 enum file_state file_take(cistern *c, uint32_t number)
 {
     struct segment *s = &c->segs.at[number];
@@ -84,6 +93,8 @@ enum file_state file_take(cistern *c, uint32_t number)
         return FILE_NONE;
     }
     atomic_store_explicit(&s->file_used, tick(), memory_order_relaxed);
+    if (atomic_load_explicit(&s->file_asked, memory_order_relaxed) == OPENED)
+        answer(s, OPENED, 0);
     return FILE_TAKEN;
 }
 
@@ -100,7 +111,9 @@ void file_leave(cistern *c, uint32_t number)
 
 int file_asked(const cistern *c, uint32_t number)
 {
-    return atomic_load(&c->segs.at[number].file_asked);
+    int asked = atomic_load(&c->segs.at[number].file_asked);
+
+    return asked == OPENED ? 0 : asked;
 }
 
 void file_ask(cistern *c, uint32_t number)
@@ -145,8 +158,17 @@ static bool shut(cistern *c, uint32_t number)
     return true;
 }
 
-/* Those that were not used for longest, at least `want` if so many are not in use. */
-static void shut_some(cistern *c, uint64_t want)
+/* In ticks; it may have been used after we looked at the clock. */
+static uint32_t age_of(const struct segment *s, uint32_t now)
+{
+    uint32_t age = now - atomic_load(&s->file_used);
+
+    return age > UINT32_MAX - AGE_SLACK ? 0 : age;
+}
+
+/* Those that were not used for longest, at least `want` if so many are not in use and nobody waits
+ * for them. */
+static void shut_some(cistern *c, uint64_t want, bool urgent)
 {
     uint32_t i, n = atomic_load(&c->segs.count), found = 0, now = tick();
     struct candidate *list = calloc(n ? n : 1, sizeof *list);
@@ -154,8 +176,9 @@ static void shut_some(cistern *c, uint64_t want)
     for (i = 0; list && i < n; i++) {
         const struct segment *s = &c->segs.at[i];
 
-        if (segtab_in_use(&c->segs, i) && atomic_load(&s->file_uses) == 0)
-            list[found++] = (struct candidate){i, now - atomic_load(&s->file_used)};
+        if (segtab_in_use(&c->segs, i) && atomic_load(&s->file_uses) == 0 &&
+            (urgent || atomic_load(&s->file_asked) != OPENED || age_of(s, now) > OPENED_TICKS))
+            list[found++] = (struct candidate){i, age_of(s, now)};
     }
     if (list)
         qsort(list, found, sizeof *list, by_age);
@@ -189,7 +212,7 @@ static void make_room(cistern *c, bool urgent)
     (void)pthread_mutex_unlock(&f->lock);
     if (!mine)
         return;
-    shut_some(c, max_u64(1, over + f->limit / SHUT_PART));
+    shut_some(c, max_u64(1, over + f->limit / SHUT_PART), urgent);
     (void)pthread_mutex_lock(&f->lock);
     f->shutting = false;
     (void)pthread_mutex_unlock(&f->lock);
@@ -241,8 +264,11 @@ static int open_one(cistern *c, uint32_t number)
     if (atomic_load(&s->file_uses) & SEGMENT_SHUT) {
         segtab_exchange(&c->segs, number, &file, epoch);
         atomic_store(&s->file_used, tick());
+        atomic_store(&s->file_asked, OPENED); /* else the next one that is opened shuts it */
         (void)atomic_fetch_and(&s->file_uses, ~SEGMENT_SHUT);
         done = true;
+    } else {
+        answer(s, 1, 0);
     }
     (void)pthread_mutex_unlock(&c->files->lock);
     if (done)
@@ -299,11 +325,14 @@ static void *opener_main(void *arg)
     uint32_t number;
 
     while (next(f, &number)) {
+        int rc;
+
         if (number == SEGTAB_MAX) {
             make_room(c, false);
             continue;
         }
-        atomic_store(&c->segs.at[number].file_asked, open_one(c, number));
+        if ((rc = open_one(c, number)))
+            atomic_store(&c->segs.at[number].file_asked, rc);
         segment_release(&c->segs, number);
         ring_lanes(c);
     }

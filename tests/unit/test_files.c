@@ -153,18 +153,20 @@ static void fewer_after_a_burst(void **state)
 {
     struct fixture *f = *state;
     struct cistern_request r = request(f, f->get, 0, 2 * N);
-    uint64_t op;
+    uint64_t op, opened;
     uint32_t i;
 
     f->s.o.flags = CISTERN_OPEN_READ_ONLY;
     f->s.o.read_timeout_ms = LONG_MS;
     reopen(f);
+    opened = metric(f, "data_files_opened");
     hang(&f->slow->read[SLOW_DATA]);
     for (i = 0; i < 2 * N; i++)
         key_at(2 * i, &f->keys[i]);
     assert_int_equal(cistern_get(f->c, &r, &op), 0);
     WAIT_FOR(atomic_load(&f->slow->held) == 2 * N);
     assert_true(metric(f, "data_files_open") >= 2 * N);
+    assert_true(metric(f, "data_files_opened") - opened <= 3 * N); /* about once each */
     all_pass(f->slow);
     WAIT_FOR(cistern_poll(f->c, &f->ev, 1) == 1);
     all_are(f, 0, 2 * N, CISTERN_HIT);
