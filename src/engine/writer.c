@@ -223,14 +223,15 @@ static void check_deadlines(struct writer *w, uint64_t now)
 
 /* ---- Issuing ---- */
 
-/* Reads go before writes: while somebody waits for a get, few writes are queued at storage. */
+/* Reads go before writes: while somebody waits for a get, few writes are queued at storage. Those
+ * that were given up are not counted: as many may never be answered, and gets may never end. */
 static uint32_t writes_most(const struct writer *w)
 {
-    uint32_t depth = w->c->cfg.depth;
+    uint32_t depth = w->c->cfg.depth, few = (depth + READS_FIRST - 1) / READS_FIRST;
 
     if (!atomic_load_explicit(&w->c->gets_open, memory_order_relaxed))
         return depth;
-    return (depth + READS_FIRST - 1) / READS_FIRST;
+    return (uint32_t)min_u64(depth, w->lost + w->lost_pages + few);
 }
 
 static void issue(struct writer *w, uint64_t now)

@@ -388,6 +388,32 @@ static void reads_go_before_writes(void **state)
     all_are(f, N, N, CISTERN_STORED);
 }
 
+/* Writes that storage never answers take none of that quarter, however long the get waits. */
+static void lost_writes_leave_room_beside_a_get(void **state)
+{
+    enum { DEPTH = 8, LEAST = DEPTH / 4 };
+    struct fixture *f = *state;
+    struct cistern_request r = request(f, f->get, 0, 1);
+    struct cistern_event ev;
+    uint64_t get_op;
+
+    f->s.o.depth = DEPTH;
+    f->s.o.io_bytes = STORE_BLOCK;
+    f->s.o.read_timeout_ms = LONG_MS;
+    f->s.o.put_timeout_ms = 10 * SHORT_MS;
+    reopen(f);
+    hang(&f->slow->read[SLOW_DATA]);
+    rule(&f->slow->write[SLOW_DATA], SLOW_HANG, 0, 0, LEAST);
+    assert_int_equal(cistern_get(f->c, &r, &get_op), 0);
+    WAIT_FOR(atomic_load(&f->slow->held) == 1);
+    put(f, N, LEAST);
+    all_are(f, N, LEAST, CISTERN_ERROR);
+    put_is(f, N + LEAST, N - LEAST, CISTERN_STORED);
+    all_pass(f->slow);
+    assert_int_equal(cistern_wait(f->c, get_op, SOON_MS, &ev), 0);
+    assert_int_equal(f->results[0], CISTERN_HIT);
+}
+
 static void a_full_ring_is_tried_again(void **state)
 {
     struct fixture *f = *state;
@@ -553,6 +579,7 @@ int main(int argc, char **argv)
         TEST(a_mount_that_became_read_only, setup_filled),
         TEST(puts_are_dropped_not_blocked, setup_filled),
         TEST(reads_go_before_writes, setup_filled),
+        TEST(lost_writes_leave_room_beside_a_get, setup_filled),
         TEST(a_full_ring_is_tried_again, setup_filled),
         TEST(small_ios_keep_frames_apart, setup_filled),
         TEST(a_head_that_hangs_stops_nothing, setup_filled),
