@@ -415,6 +415,8 @@ int cistern_flush(cistern *c, uint32_t timeout_ms)
         (void)pthread_mutex_lock(&c->ops.lock);
         (void)pthread_cond_timedwait(&c->ops.changed, &c->ops.lock, &until);
         (void)pthread_mutex_unlock(&c->ops.lock);
+        if (laid == CARRY_LAYING)
+            laid = carry_laid(c);
     }
     return keeper_sync_wait(c, deadline);
 }

@@ -68,6 +68,7 @@ struct carry {
     pthread_mutex_t erased_lock;
     uint64_t erased_keys[ERASED_KEYS]; /* [erased % ERASED_KEYS]; guarded by erased_lock */
     _Atomic uint64_t laid, settled;    /* blocks, ever; the write lane's, in the same order */
+    _Atomic bool laying;               /* it looks which are wanted, and counts them in `laid` */
     /* Of carry_begin(). */
     struct job *choosing;
     const struct policy_segment *victim;
@@ -196,7 +197,10 @@ uint64_t carry_laid(const cistern *c)
 {
     struct carry *y = c->capacity ? atomic_load(&c->capacity->carry) : NULL;
 
-    return y ? atomic_load(&y->laid) : 0;
+    if (!y)
+        return 0;
+    atomic_thread_fence(memory_order_seq_cst); /* after a deletion, which it sees, or we see it */
+    return atomic_load(&y->laying) ? CARRY_LAYING : atomic_load(&y->laid);
 }
 
 bool carry_is_settled(const cistern *c, uint64_t laid)
@@ -650,6 +654,7 @@ static bool still_wanted(struct writer *w, const struct unit *u, const struct bl
 
 static void take_unit(struct writer *w, struct wstream *st, struct unit *u)
 {
+    struct carry *y = w->c->capacity->carry;
     struct wgroup *g = w->free_groups;
     uint32_t i, done = 0; /* bytes of the slot that may be written as they are */
 
@@ -662,6 +667,8 @@ static void take_unit(struct writer *w, struct wstream *st, struct unit *u)
                          .blocks = g->blocks,
                          .erased = u->erased,
                          .deadline_ns = UINT64_MAX};
+    atomic_store(&y->laying, true);
+    atomic_thread_fence(memory_order_seq_cst);
     for (i = 0; i < u->count; i++) {
         if (!still_wanted(w, u, &u->blocks[i]))
             continue;
@@ -673,6 +680,7 @@ static void take_unit(struct writer *w, struct wstream *st, struct unit *u)
             memset(g->slot + done, 0, u->at[i] - done);
         done = u->at[i] + (uint32_t)block_extent(&u->blocks[i]);
     }
+    atomic_store(&y->laying, false);
     if (g->seg->contents.key) /* what was decrypted and is not carried over */
         memset(g->slot + done, 0, u->len - done);
     if (g->count)

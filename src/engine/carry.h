@@ -37,7 +37,9 @@ bool carry_erase(cistern *c, const cistern_key *key);
 bool carry_was_erased(const cistern *c, const uint8_t key[32], uint32_t since);
 /* The write lane: the next carried block was published, or failed. */
 void carry_settled(cistern *c);
-/* How many were ever laid out; whether the first so many are settled. Any thread. */
+/* How many were ever laid out, or CARRY_LAYING: ask once more; whether the first so many are
+ * settled. Any thread. */
+#define CARRY_LAYING UINT64_MAX
 uint64_t carry_laid(const cistern *c);
 bool carry_is_settled(const cistern *c, uint64_t laid);
 /* Some of them are on their way. */
