@@ -68,7 +68,7 @@ struct carry {
     pthread_mutex_t erased_lock;
     uint64_t erased_keys[ERASED_KEYS]; /* [erased % ERASED_KEYS]; guarded by erased_lock */
     _Atomic uint64_t laid, settled;    /* blocks, ever; the write lane's, in the same order */
-    _Atomic bool laying;               /* it looks which are wanted, and counts them in `laid` */
+    bool laying; /* it looks which are wanted, and counts them in `laid`; guarded by erased_lock */
     /* Of carry_begin(). */
     struct job *choosing;
     const struct policy_segment *victim;
@@ -166,7 +166,6 @@ bool carry_erase(cistern *c, const cistern_key *key)
     y->erased_keys[atomic_load(&y->erased) % ERASED_KEYS] = le64_load(key->b);
     (void)atomic_fetch_add(&y->erased, 1);
     (void)pthread_mutex_unlock(&y->erased_lock);
-    atomic_thread_fence(memory_order_seq_cst); /* before the caller looks at the index once more */
     return true;
 }
 
@@ -176,9 +175,8 @@ bool carry_was_erased(const cistern *c, const uint8_t key[32], uint32_t since)
     uint32_t now, i;
     bool found;
 
-    atomic_thread_fence(memory_order_seq_cst); /* it went into the index before */
-    if (atomic_load(&y->erased) == since)
-        return false;
+    /* It went into the index before: who deletes it takes the lock before this, and is seen here,
+     * or after it, and finds it there. */
     (void)pthread_mutex_lock(&y->erased_lock);
     now = atomic_load(&y->erased);
     found = now - since > ERASED_KEYS; /* perhaps */
@@ -196,11 +194,22 @@ void carry_settled(cistern *c)
 uint64_t carry_laid(const cistern *c)
 {
     struct carry *y = c->capacity ? atomic_load(&c->capacity->carry) : NULL;
+    uint64_t laid;
 
     if (!y)
         return 0;
-    atomic_thread_fence(memory_order_seq_cst); /* after a deletion, which it sees, or we see it */
-    return atomic_load(&y->laying) ? CARRY_LAYING : atomic_load(&y->laid);
+    /* After a deletion, which whoever lays out now sees, or we see him. */
+    (void)pthread_mutex_lock(&y->erased_lock);
+    laid = y->laying ? CARRY_LAYING : atomic_load(&y->laid);
+    (void)pthread_mutex_unlock(&y->erased_lock);
+    return laid;
+}
+
+static void set_laying(struct carry *y, bool laying)
+{
+    (void)pthread_mutex_lock(&y->erased_lock);
+    y->laying = laying;
+    (void)pthread_mutex_unlock(&y->erased_lock);
 }
 
 bool carry_is_settled(const cistern *c, uint64_t laid)
@@ -667,8 +676,7 @@ static void take_unit(struct writer *w, struct wstream *st, struct unit *u)
                          .blocks = g->blocks,
                          .erased = u->erased,
                          .deadline_ns = UINT64_MAX};
-    atomic_store(&y->laying, true);
-    atomic_thread_fence(memory_order_seq_cst);
+    set_laying(y, true);
     for (i = 0; i < u->count; i++) {
         if (!still_wanted(w, u, &u->blocks[i]))
             continue;
@@ -680,7 +688,7 @@ static void take_unit(struct writer *w, struct wstream *st, struct unit *u)
             memset(g->slot + done, 0, u->at[i] - done);
         done = u->at[i] + (uint32_t)block_extent(&u->blocks[i]);
     }
-    atomic_store(&y->laying, false);
+    set_laying(y, false);
     if (g->seg->contents.key) /* what was decrypted and is not carried over */
         memset(g->slot + done, 0, u->len - done);
     if (g->count)

@@ -224,6 +224,21 @@ static void note_head(cistern *c, const struct contents_job *job)
              (unsigned long long)job->writer, cistern_error_string(job->result));
 }
 
+/* It was taken for ended, and read to its end: that was not the end. */
+static void read_anew(cistern *c, struct peer *p)
+{
+    uint32_t i, n = atomic_load(&c->segs.count);
+
+    for (i = 0; i < n; i++) {
+        struct segment *s = &c->segs.at[i];
+
+        if (segtab_in_use(&c->segs, i) && s->shard == p->shard && s->writer == p->writer)
+            s->ended = false;
+    }
+    p->unsure = true; /* all of it */
+    p->tries = 0;
+}
+
 static void head_over(cistern *c, struct contents_job *job, uint64_t before_ns, uint64_t after_ns,
                       uint32_t *open, uint32_t most)
 {
@@ -233,8 +248,9 @@ static void head_over(cistern *c, struct contents_job *job, uint64_t before_ns, 
 
     note_head(c, job);
     if (p) {
-        peer_looked(&f->peers, p, job->result, &job->head, before_ns, after_ns,
-                    c->cfg.silence_ms * NS_PER_MS);
+        if (peer_looked(&f->peers, p, job->result, &job->head, before_ns, after_ns,
+                        c->cfg.silence_ms * NS_PER_MS))
+            read_anew(c, p);
         if (p->headed && p->head.counter != counter)
             forget_before(c, p);
         if (p->state == PEER_LIVE && !job->result && *open < most) {

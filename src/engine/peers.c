@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bits.h"
 #include "engine/engine.h"
 #include "engine/follow.h"
 
@@ -138,21 +139,27 @@ static void take_head(struct peer *peer, const struct head_record *h, uint64_t a
     peer->changed_ns = after_ns;
 }
 
-void peer_looked(struct peers *p, struct peer *peer, int rc, const struct head_record *h,
+bool peer_looked(struct peers *p, struct peer *peer, int rc, const struct head_record *h,
                  uint64_t before_ns, uint64_t after_ns, uint64_t silence_ns)
 {
-    bool none = rc == -ENOENT || rc == -ENODATA || rc == -EBADMSG;
+    bool none = rc == -ENOENT || rc == -ENODATA || rc == -EBADMSG, lives = false;
+    enum peer_state was = peer->state;
+    uint64_t since;
 
     if (rc && !none)
-        return;
+        return false;
     (void)pthread_mutex_lock(&p->lock);
     peer->checked_ns = before_ns;
-    if (!rc && (!peer->headed || h->counter != peer->head.counter))
+    peer->none_ns = !none ? 0 : peer->none_ns ? peer->none_ns : before_ns;
+    since = max_u64(peer->changed_ns, peer->none_ns);
+    if (!rc && (!peer->headed || h->counter != peer->head.counter)) {
         take_head(peer, h, after_ns);
-    else if (peer->state == PEER_LIVE && before_ns > peer->changed_ns &&
-             before_ns - peer->changed_ns >= silence_ns)
+        lives = was != PEER_LIVE && peer->state == PEER_LIVE;
+    } else if (peer->state == PEER_LIVE && before_ns > since && before_ns - since >= silence_ns) {
         peer->state = PEER_SILENT;
+    }
     (void)pthread_mutex_unlock(&p->lock);
+    return lives;
 }
 
 enum peer_state peers_writer_state(struct cistern *c, uint32_t shard, uint64_t writer)

@@ -51,6 +51,7 @@ struct peer {
     struct io_file file; /* of the head; open while it lives and was read once */
     struct head_record head;
     uint64_t changed_ns; /* boot clock, after the read that first showed this counter */
+    uint64_t none_ns; /* boot clock, before the first read that gave none; 0: the last gave one */
     uint64_t checked_ns; /* boot clock, before the last read */
     uint64_t next_from;  /* contents before this segment need no look because of the head */
     uint64_t top;        /* all contents that are known, or were tried, are below it */
@@ -77,9 +78,11 @@ struct peer *peers_get(struct peers *p, uint32_t shard, uint64_t writer, uint64_
 void peers_sweep(struct peers *p, struct io *io, uint32_t listing);
 /*
  * A head was looked at between two points of the boot clock. rc 0: *h is what it said; -ENOENT,
- * -ENODATA, -EBADMSG: there is none to read, which is silence as well; anything else says nothing.
+ * -ENODATA, -EBADMSG: there is none to read, which is silence as well, if it stays so: one bad read
+ * says little of a head that was not looked at for long. Anything else says nothing. True: a writer
+ * that had ended lives again, and may add to what was read to its end.
  */
-void peer_looked(struct peers *p, struct peer *peer, int rc, const struct head_record *h,
+bool peer_looked(struct peers *p, struct peer *peer, int rc, const struct head_record *h,
                  uint64_t before_ns, uint64_t after_ns, uint64_t silence_ns);
 
 #endif

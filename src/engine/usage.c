@@ -196,8 +196,11 @@ static void read_head(struct usage *u, cistern *c, struct usage_head *h)
         h->changed_ns = clock_boot_ns();
     rc = n == FORMAT_PAGE ? head_decode(u->head_page, &is) : -EBADMSG;
     h->later = rc == CISTERN_EFORMAT;
-    if (rc || is.writer != h->writer)
-        return; /* being written, of another, or none: silence will tell */
+    if (rc || is.writer != h->writer) {
+        h->bad_ns = h->bad_ns ? h->bad_ns : before;
+        return; /* being written, of another, or none: silence will tell, if it stays so */
+    }
+    h->bad_ns = 0;
     head_touches(u->head_page, h->touches, HEAD_TOUCHES_MAX);
     if (!h->valid || h->h.counter != is.counter || h->h.state != is.state)
         h->changed_ns = clock_boot_ns();
@@ -217,10 +220,12 @@ const struct usage_head *usage_head_of(const struct usage *u, uint32_t dir, uint
 
 bool usage_head_ended(const struct usage_head *h, uint64_t silence_ns)
 {
+    uint64_t since;
+
     if (h->valid && h->h.state == HEAD_CLOSED)
         return true;
-    return !h->blind && !h->later && h->checked_ns > h->changed_ns &&
-           h->checked_ns - h->changed_ns >= silence_ns;
+    since = max_u64(h->changed_ns, h->bad_ns);
+    return !h->blind && !h->later && h->checked_ns > since && h->checked_ns - since >= silence_ns;
 }
 
 /* ---- What follows from it ---- */

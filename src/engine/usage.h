@@ -74,6 +74,7 @@ struct usage_head {
     bool later; /* of a later version: whoever writes it lives */
     struct head_record h;
     uint64_t changed_ns; /* after the read that first showed this counter, or no head at all */
+    uint64_t bad_ns;     /* before the first read that gave none; 0: the last gave one */
     uint64_t checked_ns; /* before the last read */
     uint64_t bare_ns;    /* since when its writer has no other file; 0 = it has */
     uint32_t touches[HEAD_TOUCHES_MAX];
