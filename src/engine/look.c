@@ -233,7 +233,7 @@ static void read_anew(cistern *c, struct peer *p)
         struct segment *s = &c->segs.at[i];
 
         if (segtab_in_use(&c->segs, i) && s->shard == p->shard && s->writer == p->writer)
-            s->ended = false;
+            s->ended = s->quiet = false;
     }
     p->unsure = true; /* all of it */
     p->tries = 0;
@@ -403,7 +403,7 @@ static int choose_contents(cistern *c, unsigned what)
     for (i = 0; i < f->peers.count && !rc; i++) {
         struct peer *p = &f->peers.at[i];
 
-        p->failed = p->grew = false;
+        p->failed = p->more = false;
         p->confirm &= p->state != PEER_LIVE;
         p->full = wants_all(c, p, what);
         p->unsure &= !p->full; /* until the next word about it */
@@ -430,10 +430,23 @@ static bool doubtful(const struct peer *p, const struct contents_job *job)
     return job->result || job->end == TOC_TORN;
 }
 
+/* Whether contents that were just read have said their last. One look that shows nothing more is
+ * not enough: a read may come back short, once. */
+static void judge_end(cistern *c, struct peer *p, const struct contents_job *job)
+{
+    struct segment *s = &c->segs.at[job->number];
+    bool quiet = job->cursor.position == job->from;
+    bool last = p->state != PEER_LIVE || (p->headed && job->seq + BEHIND < p->head.next_seq);
+
+    s->ended = last && quiet && s->quiet;
+    s->quiet = last && quiet;
+    p->more |= !s->ended;
+}
+
 static void job_over(cistern *c, const struct contents_job *job)
 {
     struct peer *p = peers_find(&c->follower->peers, job->shard, job->writer);
-    bool grew = job->cursor.position != job->from, is_short;
+    bool is_short;
 
     if (!p)
         return;
@@ -449,9 +462,7 @@ static void job_over(cistern *c, const struct contents_job *job)
     p->unsure |= is_short && p->state != PEER_LIVE;
     if (job->result || job->end == TOC_TORN || is_short)
         return;
-    p->grew |= grew;
-    c->segs.at[job->number].ended =
-        !grew && (p->state != PEER_LIVE || (p->headed && job->seq + BEHIND < p->head.next_seq));
+    judge_end(c, p, job);
 }
 
 /* What storage did not show is tried again: at once, then at a later listing. */
@@ -474,7 +485,7 @@ static void peer_over(const struct follower *f, struct peer *p, bool listed)
     if (!p->failed)
         p->waits = 0;
     if (p->state != PEER_LIVE && p->full && !p->failed) {
-        p->settled = listed && !p->grew;
+        p->settled = listed && !p->more;
         p->confirm = true;
         p->again = f->listing + 1;
     }

@@ -40,10 +40,10 @@ struct peer {
     uint32_t shard;
     enum peer_state state;
     bool headed;         /* a valid head was read; the fields of `head` are of the last one */
-    bool settled;        /* ended, and after that a look at everything found nothing more */
+    bool settled;        /* ended, and after that two looks at everything found nothing more */
     bool moved;          /* its head says, or may say, more than was read */
     bool unsure;         /* of some contents storage showed what it may not show the next time */
-    bool confirm;        /* ended, and read since: one more look must find nothing new */
+    bool confirm;        /* ended, and read since: more looks must find nothing new */
     uint8_t tries;       /* looks that did not find all that there should be */
     uint8_t waits;       /* so many times waited longer and longer for a listing to try again */
     uint32_t again;      /* at this listing */
@@ -57,8 +57,8 @@ struct peer {
     uint64_t top;        /* all contents that are known, or were tried, are below it */
     uint64_t gone;       /* segments below it left the head's live range and are forgotten */
     /* Of one look: all of its contents are to be read; storage failed, or showed less than the head
-     * says; contents that ended had grown. */
-    bool full, failed, grew;
+     * says; some contents want another look. */
+    bool full, failed, more;
 };
 
 struct peers {

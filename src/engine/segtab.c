@@ -171,6 +171,7 @@ static void fill(struct segment *to, const struct segment *from)
     atomic_store_explicit(&to->depths, 0, memory_order_relaxed);
     to->cursor = from->cursor;
     to->seen = from->seen;
+    to->quiet = from->quiet;
     to->ended = from->ended;
     to->bare_ns = from->bare_ns;
     to->link = 0;

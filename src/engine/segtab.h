@@ -51,7 +51,8 @@ struct segment {
     /* Of the follower's thread. */
     struct toc_cursor cursor;
     uint32_t seen;    /* listing that last showed its contents; 0 = none yet */
-    bool ended;       /* no more contents will come */
+    bool quiet;       /* nobody writes its contents, and the last look found nothing more */
+    bool ended;       /* no more contents will come: two looks in a row were quiet */
     uint64_t bare_ns; /* its data was not there, and is asked for until then; 0 = it is not */
     /* Of the table. */
     uint32_t link;     /* next leaving or free number + 1; 0 = none */

@@ -1,6 +1,6 @@
 /*
  * test_peers.c - who lives: heads as they are read, and what a writer that was taken for ended
- * and lives on still has to say.
+ * and lives on still has to say; and that one short read is not the end of what it said.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -150,6 +150,57 @@ static void what_comes_after_silence_is_read(void **state)
     store_rmdir(&s);
 }
 
+/* Storage that shows nothing new of contents, as long as `cut`. */
+static struct io_ops cutting;
+static const struct io_ops *true_ops;
+static bool cut;
+
+static int cut_prep(struct io *io, struct io_ring *r, const struct io_mem *m, void *ptr,
+                    struct io_file *f, uint64_t offset, uint64_t len, void *userdata)
+{
+    return true_ops->prep(io, r, m, ptr, f, cut && offset ? 1ull << 40 : offset, len, userdata);
+}
+
+/* A writer filled a segment, went on to another and closed. The reader knew the beginning of the
+ * first; the read of the rest came back with nothing, once. */
+static void one_short_read_is_no_end(void **state)
+{
+    struct store s;
+    struct cistern_options o;
+    cistern *writer, *reader;
+    int i;
+
+    (void)state;
+    store_init(&s);
+    s.o.io_bytes = STORE_BLOCK;
+    s.o.segment_bytes = 2 * BLOCKS * STORE_BLOCK;
+    assert_int_equal(cistern_open(&s.o, &writer), 0);
+    put(&s, writer, 0);
+    o = s.o;
+    o.flags = CISTERN_OPEN_READ_ONLY | CISTERN_OPEN_NO_FOLLOW | CISTERN_OPEN_NO_BELL;
+    assert_int_equal(cistern_open(&o, &reader), 0);
+    assert_int_equal(metric_of(reader, "index_blocks"), BLOCKS);
+    put(&s, writer, BLOCKS);
+    put(&s, writer, 2 * BLOCKS);
+    assert_int_equal(cistern_close(writer), 0);
+    true_ops = reader->io->ops;
+    cutting = *true_ops;
+    cutting.prep = cut_prep;
+    reader->io->ops = &cutting;
+    for (i = 0; i < 5; i++) {
+        cut = !i;
+        reader->follower->peers.at[0].checked_ns = 0; /* due */
+        assert_int_equal(look_run(reader, LOOK_LIST | LOOK_HEADS, UINT32_MAX), 0);
+        if (cut)
+            assert_int_equal(metric_of(reader, "index_blocks"), 2 * BLOCKS); /* of both ends */
+    }
+    reader->io->ops = true_ops;
+    assert_int_equal(metric_of(reader, "index_blocks"), 3 * BLOCKS);
+    assert_true(reader->follower->peers.at[0].settled);
+    assert_int_equal(cistern_close(reader), 0);
+    store_rmdir(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -157,6 +208,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(one_bad_read_is_no_silence, setup, teardown),
         cmocka_unit_test_setup_teardown(a_closed_head_that_goes_on, setup, teardown),
         cmocka_unit_test(what_comes_after_silence_is_read),
+        cmocka_unit_test(one_short_read_is_no_end),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
