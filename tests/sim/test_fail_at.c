@@ -13,6 +13,7 @@
  *                                              return address and its hits; see run_fail_at
  *   test_fail_at --list
  */
+#include "cistern_admin.h"
 #include "fail_at_fixture.h"
 
 /* ---- Operations ---- */
@@ -183,6 +184,47 @@ static void with_notes(struct fixture *f)
     with_store(f);
     f->shard = 1;
     need(f, f->c && usage_scan(&f->usage, f->c) == 0, "looking at the root");
+}
+
+/* Another writer's two full segments and a third one; a pin keeps what the first holds. */
+static void put_and_pin(struct fixture *f)
+{
+    char mount[64];
+    struct cistern_options o = {
+        .size = sizeof o, .mount = simfs_mount(mount, 1, "pin"), .root = "r", .space = &f->space};
+    const struct cistern_admin a = {.size = sizeof a, .store = &o};
+    const struct cistern_pin_new how = {.size = sizeof how};
+    struct cistern_pin_sum sum = {.size = sizeof sum};
+    cistern_key keys[FULL];
+    const struct cistern_prefix prefix = {.size = sizeof prefix, .keys = keys, .nkeys = FULL};
+    uint32_t i;
+
+    for (i = 0; i < FULL; i++)
+        key_of(i, &keys[i]);
+    f->grace_ms = HOUR_MS;
+    need(f, open_store(f, 1, "b", 0, true, &f->other) == 0, "open");
+    need(f, f->other && put_some(f, f->other, 0, 40), "putting");
+    need(f, f->other && cistern_close(f->other) == 0, "close");
+    f->other = NULL;
+    need(f, cistern_pin_add(&a, &prefix, &how, &sum) == 0, "pinning");
+    f->carried = FULL;
+}
+
+static void with_pinned(struct fixture *f)
+{
+    put_and_pin(f);
+    with_store(f);
+}
+
+/* In a shard that nobody has open. */
+static void with_pinned_there(struct fixture *f)
+{
+    f->space.shards = 2;
+    f->shard = 1;
+    put_and_pin(f);
+    f->shard = 0;
+    with_store(f);
+    f->shard = 1;
 }
 
 static void close_all(struct fixture *f)
@@ -499,6 +541,9 @@ static const struct operation operations[] = {
     {"probe", with_open_breaker, do_probe, K(READ_ERROR) | K(RING_ERROR) | K(BUSY) | K(LATE)},
     {"set capacity", with_store, do_capacity, K(VERB_ERROR) | ENDS},
     {"evict", with_victims, do_evict, K(VERB_ERROR) | K(UNLINK_ERROR) | ENDS | MEMORY},
+    {"evict pinned", with_pinned, do_evict, K(VERB_ERROR) | K(UNLINK_ERROR) | ENDS | MEMORY},
+    {"evict pinned there", with_pinned_there, do_evict,
+     K(VERB_ERROR) | K(UNLINK_ERROR) | ENDS | MEMORY},
     {"notes", with_notes, do_notes,
      K(OPEN_ERROR) | K(VERB_ERROR) | K(UNLINK_ERROR) | ENDS | MEMORY},
     {"collect", with_leftovers, do_collect, K(VERB_ERROR) | K(UNLINK_ERROR) | ENDS | MEMORY},
