@@ -490,6 +490,8 @@ static int run_some(struct contents_reader *r, struct contents_job *jobs, size_t
     for (i = 0; i < n; i++) {
         if (jobs[i].file.fd >= 0 && !jobs[i].keep)
             r->io->ops->file_close(r->io, &jobs[i].file);
+        if (jobs[i].data.fd >= 0) /* which nobody took */
+            r->io->ops->file_close(r->io, &jobs[i].data);
     }
     return rc;
 }

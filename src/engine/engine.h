@@ -1,11 +1,13 @@
 /*
  * engine.h - a handle, and what its threads share.
  *
- *   callers       check arguments, take an op, push shares to lanes; match and find in the index;
- * poll read lanes    plan a share into groups of adjacent blocks, read, verify, deliver (lane.c,
- * get.c) write lane    lays puts out in segments, writes, publishes frames, keeps the head
- * (writer.c, put.c, publish.c) keeper        everything that can hang: makes segments, seals,
- * syncs, follows (keeper.c, follow.c)
+ * - callers: check arguments, take an op, push shares to lanes; match and find in the index; poll
+ * - read lanes: plan a share into groups of adjacent blocks, read, verify, deliver (lane.c, get.c)
+ * - write lane: lays puts out in segments, writes, publishes frames, keeps the head (writer.c,
+ *   put.c, publish.c)
+ * - openers: open and shut data files of segments that are read (files.c)
+ * - keeper: what else can hang: makes segments, seals, syncs, evicts (keeper.c)
+ * - follower: reads what others publish (watch.c, look.c, follow.c)
  *
  * Lock order: keeper.lock, then nothing; inbox.lock, then nothing; optab.lock and segtab.lock are
  * leaves.
@@ -230,7 +232,7 @@ static inline void others_leave(cistern *c)
         (void)atomic_fetch_sub(&c->matching, 1);
 }
 
-/* ---- lane.c, get.c ---- */
+/* ---- lane.c, lane_kit.c, get.c ---- */
 int lanes_open(cistern *c) MUST_CHECK;
 /* One read into each staging area, before the lanes run: the first I/O pays for the pinning, and
  * shows that storage answers. */

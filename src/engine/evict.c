@@ -32,7 +32,7 @@ uint64_t segment_forget(cistern *c, uint32_t number)
     if (!segtab_in_use(&c->segs, number))
         return 0;
     /* The index first: a match that is asked from here on does not promise it, and a get that found
-     * it before still finds the file open. */
+     * it before still finds the file, open or by its name. */
     if (c->segs.at[number].shard == c->cfg.shard)
         (void)atomic_fetch_add(&c->forgotten, 1);
     heat_forget(c, number);

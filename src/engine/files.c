@@ -3,19 +3,20 @@
  *
  * `file_uses` of a segment orders opening, shutting and taking. Who takes adds one and then looks
  * whether the file was shut; who shuts exchanges zero for SEGMENT_SHUT, so that nobody has taken
- * it, and has the file for himself from then on. An opener holds the segment, opens, puts the file
- * where it belongs, and takes SEGMENT_SHUT away. Somebody who came in between takes his one back
- * without having looked at the file. What was opened and not taken yet is kept for a moment, so
- * that the next one that is opened does not shut it before its lane wakes up.
+ * it, and takes the file away, both under the lock. An opener holds the segment, opens, and under
+ * the lock puts the file where it belongs and takes SEGMENT_SHUT away. Somebody who came in between
+ * takes his one back without having looked at the file. What was opened and not taken yet is kept
+ * for a moment, so that the next one that is opened does not shut it before its lane wakes up.
  *
- * Threads: openers take segments from the queue. What is in the queue is held.
+ * Threads: openers take segments from the queue. What is in the queue is held. The keeper opens
+ * one by itself (file_take_now).
  */
 #include "engine/files.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
+#include <unistd.h>
 
 #include "base/bits.h"
 #include "base/clock.h"
@@ -23,13 +24,14 @@
 #include "engine/lane_internal.h"
 #include "io/process.h"
 
-#define OPENERS       4u /* where an open is a round trip */
-#define OPENERS_LOCAL 1u
-#define SHUT_PART     8u /* of the limit, at a time: looking for them costs a walk over all */
-#define TICK_NS       (16 * NS_PER_MS)
-#define AGE_SLACK     1024u
-#define OPENED        2  /* in file_asked: it was opened, and nobody took it since */
-#define OPENED_TICKS  8u /* so long it is kept for whoever asked */
+#define OPENERS        4u /* an open may be a round trip */
+#define OPENERS_MEMORY 1u /* it is not, in memory */
+#define SHUT_PART      8u /* of the limit, at a time: looking for them costs a walk over all */
+#define TICK_NS        (16 * NS_PER_MS)
+#define AGE_SLACK      1024u
+#define OPENED         2  /* in file_asked: it was opened, and nobody took it since */
+#define OPENED_TICKS   8u /* so long it is kept for whoever asked */
+#define ROOM_TRIES     4u
 
 struct files {
     pthread_t thread[OPENERS];
@@ -37,8 +39,9 @@ struct files {
     uint32_t limit;
     pthread_mutex_t lock;
     pthread_cond_t wake, changed; /* monotonic clock */
+    _Atomic uint32_t answers;     /* opens that storage answered, whatever it said */
     /* Guarded by lock. */
-    uint32_t *queue; /* a ring of SEGTAB_MAX numbers, each once */
+    uint32_t *queue; /* a ring of SEGTAB_MAX numbers */
     uint32_t first, count;
     uint32_t ended;
     bool stop, trim;
@@ -109,6 +112,11 @@ void file_leave(cistern *c, uint32_t number)
     segment_release(&c->segs, number);
 }
 
+uint32_t files_answers(const cistern *c)
+{
+    return atomic_load_explicit(&c->files->answers, memory_order_relaxed);
+}
+
 int file_asked(const cistern *c, uint32_t number)
 {
     int asked = atomic_load(&c->segs.at[number].file_asked);
@@ -144,16 +152,23 @@ static int by_age(const void *x, const void *y)
     return a->age != b->age ? (a->age < b->age ? 1 : -1) : (a->number > b->number) * 2 - 1;
 }
 
-/* It is held, so that nobody else closes it. */
+/* The segment is held. Whoever opens it meanwhile finds it shut, and without a file, or open. */
 static bool shut(cistern *c, uint32_t number)
 {
-    struct io_file none = {.fd = -1};
+    struct segment *s = &c->segs.at[number];
+    struct io_file file = {.fd = -1};
     uint32_t unused = 0;
+    bool done;
 
-    if (!atomic_compare_exchange_strong(&c->segs.at[number].file_uses, &unused, SEGMENT_SHUT))
+    (void)pthread_mutex_lock(&c->files->lock);
+    done = atomic_compare_exchange_strong(&s->file_uses, &unused, SEGMENT_SHUT);
+    fault_point("files.shut");
+    if (done)
+        segtab_exchange(&c->segs, number, &file, atomic_load(&s->epoch));
+    (void)pthread_mutex_unlock(&c->files->lock);
+    if (!done)
         return false;
-    segtab_exchange(&c->segs, number, &none, c->segs.at[number].epoch);
-    c->io->ops->file_close(c->io, &none);
+    c->io->ops->file_close(c->io, &file);
     metric_add(&c->metrics, METRIC_data_files_shut, 1);
     return true;
 }
@@ -197,25 +212,26 @@ bool files_room(const cistern *c)
 }
 
 /* One more is to be opened. One opener at a time: others that look at the same moment would shut as
- * many again. */
-static void make_room(cistern *c, bool urgent)
+ * many again. False: it was not this one's turn. */
+static bool make_room(cistern *c, bool urgent)
 {
     struct files *f = c->files;
     uint32_t open = atomic_load(&c->segs.open), over = open >= f->limit ? open - f->limit + 1 : 0;
     bool mine;
 
     if (!over && !urgent)
-        return;
+        return true;
     (void)pthread_mutex_lock(&f->lock);
     mine = !f->shutting;
     f->shutting = true;
     (void)pthread_mutex_unlock(&f->lock);
     if (!mine)
-        return;
+        return false;
     shut_some(c, max_u64(1, over + f->limit / SHUT_PART), urgent);
     (void)pthread_mutex_lock(&f->lock);
     f->shutting = false;
     (void)pthread_mutex_unlock(&f->lock);
+    return true;
 }
 
 void files_trim(cistern *c)
@@ -249,14 +265,17 @@ static int open_one(cistern *c, uint32_t number)
     uint32_t epoch = atomic_load(&c->coming);
     struct io_file file = {.fd = -1};
     bool done = false;
+    uint32_t tries;
     int rc;
 
-    make_room(c, false);
+    (void)make_room(c, false);
     rc = open_by_name(c, number, &file);
-    if (rc == -EMFILE || rc == -ENFILE) { /* the host has its own use for them */
-        make_room(c, true);
+    for (tries = 0; (rc == -EMFILE || rc == -ENFILE) && tries < ROOM_TRIES; tries++) {
+        if (!make_room(c, true)) /* the host has its own use for them; another one makes room */
+            (void)usleep(1000);
         rc = open_by_name(c, number, &file);
     }
+    (void)atomic_fetch_add(&c->files->answers, 1);
     fault_point("files.opened");
     if (rc)
         return rc;
@@ -328,7 +347,7 @@ static void *opener_main(void *arg)
         int rc;
 
         if (number == SEGTAB_MAX) {
-            make_room(c, false);
+            (void)make_room(c, false);
             continue;
         }
         if ((rc = open_one(c, number)))
@@ -372,7 +391,7 @@ int files_open(cistern *c)
 int files_start(cistern *c)
 {
     struct files *f = c->files;
-    uint32_t want = strcmp(c->io->ops->name, "local") == 0 ? OPENERS_LOCAL : OPENERS;
+    uint32_t want = c->io->inline_reads ? OPENERS_MEMORY : OPENERS;
     int rc = 0;
 
     while (!rc && f->threads < want) {

@@ -6,7 +6,8 @@
  * Whoever reads through a data file holds its segment, takes the file before and gives it back when
  * storage has answered; a file that is taken is not shut. A lane that finds one shut asks for it,
  * goes on with other work, and is rung when the openers, which are threads of their own, are done:
- * an open may hang on storage, and no lane waits for that longer than for a read. Files that are
+ * an open may hang on storage, and no lane waits for that longer than for a read. A file that was
+ * still in the queue then, while others were opened, says nothing against storage. Files that are
  * being written are taken from their making to their seal.
  *
  * The limit is a soft one: files in use are never shut, so there may be as many more as groups are
@@ -47,6 +48,8 @@ void file_ask(cistern *c, uint32_t number);
 /* 1: it was asked for, and there is no answer yet; 0: it was not, or was opened since; negative
  * errno: it could not be opened. */
 int file_asked(const cistern *c, uint32_t number);
+/* Goes up with each open that storage answered. */
+uint32_t files_answers(const cistern *c);
 /* Opens it first if need be; 0, or why not. May hang on storage. */
 int file_take_now(cistern *c, uint32_t number) MUST_CHECK;
 

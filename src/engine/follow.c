@@ -336,8 +336,6 @@ int follow_take(cistern *c, struct contents_list *jobs)
     for (i = 0; i < jobs->count; i++) {
         struct contents_job *job = &jobs->at[i];
 
-        if (job->data.fd >= 0)
-            c->io->ops->file_close(c->io, &job->data);
         note_cursor(c, job);
         if (job->result)
             note_bad(c, job);

@@ -226,6 +226,7 @@ static void wait_for_file(struct lane *l, struct group *g, uint64_t now)
 {
     g->deadline_ns = now + l->c->cfg.read_timeout_ms * NS_PER_MS;
     g->epoch = breaker_epoch(&l->c->breaker, BREAKER_READ);
+    g->opens = files_answers(l->c);
     g->link = l->waiting;
     l->waiting = g;
     file_ask(l->c, g->segment);
@@ -254,14 +255,16 @@ static bool waited(struct lane *l, struct group *g)
         return true;
     }
     file = file_take(l->c, g->segment);
-    g->taken = file == FILE_TAKEN;
-    if (g->taken)
+    if (file == FILE_SHUT && asked >= 0) {
+        if (!asked) /* it was opened, and shut again before this lane came to it */
+            file_ask(l->c, g->segment);
+        return false;
+    }
+    if ((g->taken = file == FILE_TAKEN))
         append_issue(l, g);
-    else if (file == FILE_NONE || asked < 0)
+    else
         not_opened(l, g, file == FILE_NONE ? -ESTALE : asked);
-    else if (!asked) /* it was opened, and shut again before this lane came to it */
-        file_ask(l->c, g->segment);
-    return g->taken || file == FILE_NONE || asked < 0;
+    return true;
 }
 
 static void look_at_waiting(struct lane *l)
@@ -475,6 +478,12 @@ static bool overdue(const struct lane *l, const struct group *g, uint64_t now)
            now + (full - breaker_timeout_ns(&l->c->breaker, BREAKER_READ, full)) >= g->deadline_ns;
 }
 
+/* Storage opened files of others meanwhile: this one waited for its turn. */
+static bool queued(const struct lane *l, const struct group *g)
+{
+    return !g->taken && !g->issued && g->opens != files_answers(l->c);
+}
+
 static void check_deadlines(struct lane *l, uint64_t now)
 {
     struct share *s, *next;
@@ -499,7 +508,7 @@ static void check_deadlines(struct lane *l, uint64_t now)
 
         if (!overdue(l, g, now))
             continue;
-        if (!g->struck)
+        if (!g->struck && !queued(l, g))
             engine_io_failed(l->c, BREAKER_READ, g->epoch, -ETIMEDOUT, place_of(g));
         g->struck = true;
         if (!of)

@@ -30,6 +30,7 @@ struct group {
     int error;                  /* why: negative errno; -EBADMSG = the file ended */
     uint32_t ios;               /* prepared and not answered */
     uint32_t epoch;             /* of the breaker when it was sent */
+    uint32_t opens;             /* that storage had answered when its file was asked for */
     bool struck;                /* the breaker was told that it is late */
     uint64_t deadline_ns;       /* of its I/Os, with the whole read timeout */
     uint16_t *parts;            /* [count] parts to deliver per block */
@@ -94,7 +95,7 @@ struct lane {
 /* get.c: planning and delivering */
 
 /* Makes the next group of a share, settling misses on the way. NULL: nothing more to read in it now
- * (*stuck = no slot or group was free). */
+ * (*stuck = no slot or group was free, or a data file is just being exchanged). */
 struct group *get_plan(struct lane *l, struct share *s, bool *stuck);
 bool get_planned(const struct share *s);
 /* Verifies a group and hands its parts over; the group is free afterwards. */

@@ -38,9 +38,9 @@ struct segment {
     _Atomic uint32_t epoch; /* of the handle, when `data` was opened (renew.c) */
     _Atomic uint32_t file_uses; /* how many use `data`, and SEGMENT_SHUT */
     _Atomic uint32_t file_used; /* when it was used last, in ticks of files.c */
-    _Atomic int32_t
-        file_asked;         /* 1: it is to be opened, negative errno: it could not be; of files.c */
-    _Atomic uint32_t holds; /* how many hold it, and SEGMENT_GONE */
+    _Atomic int32_t file_asked; /* 1: it is to be opened, 2: it was, negative errno: it could not
+                                   be; of files.c */
+    _Atomic uint32_t holds;     /* how many hold it, and SEGMENT_GONE */
     _Atomic uint32_t touches;
     _Atomic uint32_t bad;       /* copies in it that turned out bad */
     _Atomic uint64_t pinned_ns; /* a match promised it until then */

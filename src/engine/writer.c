@@ -87,8 +87,8 @@ bool writer_need_segment(struct writer *w, struct wstream *st)
         st->making = ask = true;
         st->make_error = 0;
     }
-    waits = !st->current &&
-            (st->making || (st->refused_ns && clock_ns() - st->refused_ns < PATIENCE_NS));
+    waits = !st->current && (st->making || (!st->make_error && clock_ns() < st->make_after_ns) ||
+                             (st->refused_ns && clock_ns() - st->refused_ns < PATIENCE_NS));
     (void)pthread_mutex_unlock(&w->lock);
     if (ask)
         keeper_ask(w->c, KEEPER_SEGMENT);
@@ -231,7 +231,7 @@ static uint32_t writes_most(const struct writer *w)
 
     if (!atomic_load_explicit(&w->c->gets_open, memory_order_relaxed))
         return depth;
-    return (uint32_t)min_u64(depth, w->lost + w->lost_pages + few);
+    return (uint32_t)min_u64(depth, w->lost + w->lost_pages + w->head_busy + few);
 }
 
 static void issue(struct writer *w, uint64_t now)

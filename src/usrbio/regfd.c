@@ -37,6 +37,15 @@ static pthread_mutex_t lock =
     PTHREAD_MUTEX_INITIALIZER; /* guards changes of the table, and the free list */
 static struct regfd *free_list;
 
+/* Positioned writes through a descriptor with O_APPEND go where they should. */
+static int plain_writes(int open_flags)
+{
+#ifndef RWF_NOAPPEND
+#define RWF_NOAPPEND 0x20 /* an older kernel answers EOPNOTSUPP */
+#endif
+    return (open_flags & O_APPEND) != 0 && (open_flags & O_ACCMODE) != O_RDONLY ? RWF_NOAPPEND : 0;
+}
+
 /* In a child: the number names what it named in the parent. */
 static bool still_names(int fd, const struct regfd *file)
 {
@@ -48,12 +57,15 @@ static bool still_names(int fd, const struct regfd *file)
 
 /* The child's descriptors are of another moment than its memory, and it may have closed some and
  * opened others before it comes here. What is left of the parent's is used; nothing is closed. */
-static struct regfd *inherited(struct regfd *file)
+static struct regfd *inherited(struct regfd *file, int number)
 {
-    if (atomic_load(&file->refs) == 0 || !still_names(file->dup, file))
+    if (atomic_load(&file->refs) == 0 || !still_names(file->dup, file) ||
+        !still_names(number, file))
         return NULL;
-    if (!still_names(file->io_fd, file))
+    if (!still_names(file->io_fd, file)) {
         file->io_fd = file->dup;
+        file->rw_flags = plain_writes(file->open_flags);
+    }
     if (!still_names(atomic_load(&file->buffered_fd), file))
         atomic_store(&file->buffered_fd, -1);
     if (!still_names(atomic_load(&file->seek_fd), file))
@@ -73,7 +85,7 @@ void regfd_reset_after_fork(void)
             struct regfd *file = atomic_load(&leaf->entry[k]);
 
             if (file != NULL)
-                atomic_store(&leaf->entry[k], inherited(file));
+                atomic_store(&leaf->entry[k], inherited(file, (int)(i * LEAF_SIZE + k)));
         }
     }
 }
@@ -263,11 +275,7 @@ static int entry_fill(struct regfd *file, int fd, int dup, int flags)
         if (plain >= 0)
             file->io_fd = plain;
         else
-#ifdef RWF_NOAPPEND
-            file->rw_flags = RWF_NOAPPEND;
-#else
-            file->rw_flags = 0x20; /* RWF_NOAPPEND: an older kernel answers EOPNOTSUPP */
-#endif
+            file->rw_flags = plain_writes(flags);
     }
     return 0;
 }

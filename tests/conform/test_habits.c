@@ -480,6 +480,73 @@ static void registered_before_the_fork(void **state)
     close(fd);
 }
 
+/* Closes what names the same file under numbers that only the library knows. */
+static void close_hidden(int fd, int dup)
+{
+    struct stat mine, st;
+
+    CHECK_EQ(fstat(fd, &mine), 0);
+    for (int i = 3; i < 1024; i++) {
+        if (i != fd && i != dup && fstat(i, &st) == 0 && st.st_dev == mine.st_dev &&
+            st.st_ino == mine.st_ino)
+            close(i);
+    }
+}
+
+/* A child that closed what it did not know: a write at an offset goes there, not to the end. And a
+ * number that names another file by now is not registered any more. */
+static void odd_children(void **state)
+{
+    int fd = file_new("appended", O_APPEND), dup = -hf3fs_reg_fd(fd, 0), status, pid;
+    struct stat st;
+
+    (void)state;
+    CHECK(dup > 0);
+    CHECK_EQ(ftruncate(fd, 8192), 0);
+    fflush(NULL);
+    pid = fork();
+    if (pid == 0) {
+        struct hf3fs_ior w;
+        struct hf3fs_iov iov;
+
+        child_process = true;
+        alarm(60);
+        close_hidden(fd, dup);
+        w = ring_new(4, false); /* the child's first call */
+        iov = memory_new(64 * KIB);
+        pattern(iov.base, 4096, 5);
+        CHECK_EQ(transfer(&w, &iov, iov.base, fd, 0, 4096), 4096);
+        CHECK_EQ(fstat(dup, &st), 0);
+        CHECK_EQ(st.st_size, 8192);
+        hf3fs_iordestroy(&w);
+        hf3fs_iovdestroy(&iov);
+        _exit(0);
+    }
+    CHECK(waitpid(pid, &status, 0) == pid);
+    CHECK_EQ(status, 0);
+    pid = fork();
+    if (pid == 0) {
+        struct hf3fs_ior w;
+        struct hf3fs_iov iov;
+        int other;
+
+        child_process = true;
+        alarm(60);
+        other = file_new("other", 0);
+        CHECK_EQ(dup2(other, fd), fd);
+        w = ring_new(4, false);
+        iov = memory_new(64 * KIB);
+        CHECK(hf3fs_prep_io(&w, &iov, false, iov.base, fd, 0, 4096, NULL) < 0);
+        hf3fs_iordestroy(&w);
+        hf3fs_iovdestroy(&iov);
+        _exit(0);
+    }
+    CHECK(waitpid(pid, &status, 0) == pid);
+    CHECK_EQ(status, 0);
+    hf3fs_dereg_fd(fd);
+    close(fd);
+}
+
 static void memory_lives_without_its_name(void **state)
 {
     struct hf3fs_iov iov = memory_new(64 * KIB), other;
@@ -546,6 +613,7 @@ int main(void)
         cmocka_unit_test(fork_after_load),
         cmocka_unit_test(files_of_a_child_are_its_own),
         cmocka_unit_test(registered_before_the_fork),
+        cmocka_unit_test(odd_children),
         cmocka_unit_test(memory_lives_without_its_name),
         cmocka_unit_test(double_destroy),
     };

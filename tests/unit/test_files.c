@@ -9,6 +9,8 @@
 #include <fcntl.h>
 #include <sys/resource.h>
 
+#include "base/fault.h"
+#include "engine/files.h"
 #include "engine/lane_internal.h"
 
 enum {
@@ -360,6 +362,120 @@ static void not_opened_when_rings_are_made_anew(void **state)
     lane_kit_free(c, &l.kit[0]);
 }
 
+static struct {
+    cistern *c;
+    pthread_t thread;
+    _Atomic uint32_t began, ended;
+} racer;
+
+/* Opens whatever is shut, as the keeper may do beside the openers. */
+static void *open_what_is_shut(void *arg)
+{
+    cistern *c = racer.c;
+    uint32_t i;
+
+    (void)arg;
+    for (i = 0; i < atomic_load(&c->segs.count); i++) {
+        if (!segment_hold(&c->segs, i))
+            continue;
+        if (c->segs.at[i].has_data && file_take_now(c, i) == 0)
+            file_give(c, i);
+        segment_release(&c->segs, i);
+    }
+    atomic_store(&racer.ended, 1);
+    return NULL;
+}
+
+static void race(const char *point)
+{
+    int i;
+
+    if (strcmp(point, "files.shut") != 0 || atomic_exchange(&racer.began, 1))
+        return;
+    assert_int_equal(pthread_create(&racer.thread, NULL, open_what_is_shut, NULL), 0);
+    for (i = 0; i < 200 && !atomic_load(&racer.ended); i++)
+        (void)usleep(1000);
+}
+
+/* Somebody opens a file just while another one shuts it: it is open afterwards or it is not, never
+ * open without a descriptor, and none is left over. */
+static void shut_and_opened_at_once(void **state)
+{
+    struct fixture *f = *state;
+    const struct segtab *t;
+    uint32_t i, open = 0, before;
+
+    f->s.o.flags = CISTERN_OPEN_READ_ONLY;
+    reopen(f);
+    get_many(f);
+    before = descriptors() - 2 * (uint32_t)metric(f, "data_files_open");
+    memset(&racer, 0, sizeof racer);
+    racer.c = f->c;
+    fault_hook = race;
+    get_many(f);
+    fault_hook = NULL;
+    assert_int_equal(atomic_load(&racer.began), 1);
+    assert_int_equal(pthread_join(racer.thread, NULL), 0);
+    get_many(f);
+    for (t = &f->c->segs, i = 0; i < atomic_load(&t->count); i++) {
+        if (!segtab_in_use(t, i) || atomic_load(&t->at[i].file_uses) & SEGMENT_SHUT)
+            continue;
+        assert_true(t->at[i].data.fd >= 0 || !t->at[i].has_data);
+        open += t->at[i].data.fd >= 0;
+    }
+    assert_int_equal(metric(f, "data_files_open"), open);
+    assert_int_equal(descriptors(), before + 2 * open);
+}
+
+/* Opens wait until they are let go. */
+static struct io_ops gated;
+static const struct io_ops *true_ops;
+static _Atomic int32_t gate, at_gate;
+
+static int gated_open(struct io *io, const char *path, unsigned mode, struct io_file *file)
+{
+    (void)atomic_fetch_add(&at_gate, 1);
+    while (atomic_load(&gate) <= 0)
+        (void)usleep(500);
+    (void)atomic_fetch_sub(&gate, 1);
+    return true_ops->file_open(io, path, mode, file);
+}
+
+/* Many files are asked for at once, and storage opens some of them: those that were not reached
+ * when their time was over say nothing against it. */
+static void waiting_in_a_queue_is_no_failure(void **state)
+{
+    struct fixture *f = *state;
+    struct cistern_request r = request(f, f->get, 0, 2 * N);
+    uint64_t op;
+    uint32_t i;
+
+    f->s.o.flags = CISTERN_OPEN_READ_ONLY;
+    f->s.o.open_files = 1;
+    f->s.o.breaker = 1;
+    f->s.o.read_timeout_ms = 1000;
+    f->s.o.get_timeout_ms = LONG_MS;
+    reopen(f);
+    for (i = 0; i < 2 * N; i++)
+        key_at(2 * i, &f->keys[i]);
+    true_ops = f->c->io->ops;
+    gated = *true_ops;
+    gated.file_open = gated_open;
+    atomic_store(&gate, 0);
+    atomic_store(&at_gate, 0);
+    f->c->io->ops = &gated;
+    assert_int_equal(cistern_get(f->c, &r, &op), 0);
+    WAIT_FOR(atomic_load(&at_gate) > 0);
+    (void)usleep(100000); /* all of them asked */
+    atomic_store(&gate, 2);
+    WAIT_FOR(metric(f, "io_timeouts") >= 6);
+    atomic_store(&gate, 1 << 20);
+    WAIT_FOR(cistern_poll(f->c, &f->ev, 1) == 1);
+    assert_int_equal(metric(f, "breaker_opened"), 0);
+    f->c->io->ops = true_ops;
+    get_many(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -373,6 +489,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_open_that_hangs, setup_many, teardown),
         cmocka_unit_test_setup_teardown(closed_while_an_open_hangs, setup_many, teardown),
         cmocka_unit_test_setup_teardown(not_opened_when_rings_are_made_anew, setup_many, teardown),
+        cmocka_unit_test_setup_teardown(shut_and_opened_at_once, setup_many, teardown),
+        cmocka_unit_test_setup_teardown(waiting_in_a_queue_is_no_failure, setup_many, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
