@@ -155,6 +155,7 @@ static int look_segment(struct admin *ad, struct looking *l)
         t->unread |= !is_nothing(&l->again);
         return 0;
     }
+    s->whole = l->again.end == TOC_END && l->again.toc_stat.size <= l->again.cursor.position;
     s->known = true;
     memcpy(s->id, l->again.header.segment_id, sizeof s->id);
     if ((rc = id_add(&t->ids, s->id)))
@@ -219,13 +220,14 @@ static const struct tenant_note *first_said(const struct tenant_shard *t,
     return found;
 }
 
-/* A segment that stays says so. */
+/* A segment that stays says so: one with a data file, without which nobody keeps contents for
+ * long. */
 static bool is_said(const struct tenant_shard *t, const struct tenant_note *n)
 {
     const struct tenant_note *s = first_said(t, n);
 
     for (; s && s < t->said.at + t->said.count && by_note(s, n) == 0; s++)
-        if (t->at[s->from].fate != TENANT_GOES)
+        if (t->at[s->from].fate != TENANT_GOES && t->shard->segments[s->from].has_data)
             return true;
     return false;
 }
@@ -285,7 +287,7 @@ bool tenant_is_empty_talk(const struct tenant_shard *t, size_t segment,
     const struct tenant_segment *s = &t->at[segment];
     size_t i;
 
-    if (!s->known || s->fate != TENANT_NONE || s->recorded || !s->said)
+    if (!s->known || !s->whole || s->fate != TENANT_NONE || s->recorded || !s->said)
         return false;
     for (i = 0; i < t->said.count; i++) {
         const struct tenant_note *n = &t->said.at[i];

@@ -18,6 +18,7 @@ enum tenant_fate {
 struct tenant_segment {
     enum tenant_fate fate;
     bool known; /* it has an id */
+    bool whole; /* its contents were read to their end, and nothing follows */
     uint8_t id[16];
     uint64_t blocks, bytes;             /* of the tenant, dead copies too */
     uint64_t other_blocks, other_bytes; /* that others find now */

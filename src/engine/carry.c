@@ -64,6 +64,7 @@ struct carry {
      * then cannot be dropped: it is published, looked for among the last keys of such deletions,
      * and deleted in its turn. */
     _Atomic uint64_t marks[MARKS / 64];
+    _Atomic uint32_t cleared; /* so many times all marks were taken away */
     _Atomic uint32_t erased;
     pthread_mutex_t erased_lock;
     uint64_t erased_keys[ERASED_KEYS]; /* [erased % ERASED_KEYS]; guarded by erased_lock */
@@ -224,8 +225,16 @@ static void clear_marks(struct carry *y)
 
     if (next_job(y) || atomic_load(&y->ready) || atomic_load(&y->laid) != atomic_load(&y->settled))
         return;
+    (void)atomic_fetch_add(&y->cleared, 1); /* before the marks: see carry_cleared() */
     for (i = 0; i < MARKS / 64; i++)
-        atomic_store_explicit(&y->marks[i], 0, memory_order_relaxed);
+        atomic_store(&y->marks[i], 0);
+}
+
+uint32_t carry_cleared(const cistern *c)
+{
+    struct carry *y = c->capacity ? atomic_load(&c->capacity->carry) : NULL;
+
+    return y ? atomic_load(&y->cleared) : 0;
 }
 
 /* ---- Choosing ---- */

@@ -21,6 +21,7 @@ struct contents_job {
     bool want_data; /* open the data file too */
     bool fresh;     /* from its header on; else from cursor on */
     bool keep;      /* `file` may be open already, and stays open */
+    bool listed;    /* for the caller: a listing just showed its name */
     struct io_file file, data;
     int open_rc, data_rc;
     struct toc_header header;

@@ -18,6 +18,7 @@
 #include "base/fault.h"
 #include "engine/carry.h"
 #include "engine/heat.h"
+#include "engine/notes.h"
 #include "engine/writer_internal.h"
 
 #define PATH_BYTES 640
@@ -220,6 +221,12 @@ static bool is_litter(cistern *c, const struct usage *u, const struct usage_segm
     return past_ns(now, s->changed_ns) >= silence_ns && is_empty(c, u, s);
 }
 
+/* What contents say of other segments outlives them, also when their data is lost. */
+static bool notes_are_kept(cistern *c, struct usage *u, struct usage_segment *s, uint64_t now)
+{
+    return now >= s->wait_ns && notes_keep(c, u, s, false) == 0;
+}
+
 static void collect_head(cistern *c, const struct usage *u, struct usage_head *h)
 {
     char name[SEGMENT_NAME_MAX], path[PATH_BYTES];
@@ -281,7 +288,7 @@ uint64_t evict_collect(cistern *c, struct usage *u, uint64_t grace_ns, uint64_t 
         if (is_own(c, u, s) && !s->sealed)
             continue;
         if (is_litter(c, u, s, now, silence_ns)) {
-            if (unlink_file(c, u, s, ".toc") == 0) {
+            if ((s->seg || notes_are_kept(c, u, s, now)) && unlink_file(c, u, s, ".toc") == 0) {
                 s->toc = false;
                 s->alone_ns = now;
                 metric_add(&c->metrics, METRIC_orphans_removed, 1);

@@ -38,7 +38,6 @@ static void flush_batch(cistern *c)
     int rc = 0;
 
     if (f->batched && f->number_shard == c->cfg.shard) {
-        f->inserted = true;
         rc = index_insert_many(c->index, f->number, f->batch, f->batched, NULL);
         for (i = 0; i < f->batched; i++)
             heat_taken(&c->segs.at[f->number], &f->batch[i]);
@@ -107,7 +106,8 @@ static int on_aside(void *arg, const uint8_t segment_id[16], uint8_t reason)
 }
 
 /* False: its segment is not known. *absent: that one may still bring the copy, because not all of
- * its contents were read, or because a look saw the note and not yet what it is about. */
+ * its contents were read, because a look saw the note and not yet what it is about, or because we
+ * are writing it, and others saw the frame before we were told that it is there. */
 static bool apply_note(cistern *c, const struct dead_note *d, bool *absent)
 {
     int64_t number = segtab_find(&c->segs, d->segment_id);
@@ -122,8 +122,8 @@ static bool apply_note(cistern *c, const struct dead_note *d, bool *absent)
     else if (index_remove_copy(c->index, &key, (uint32_t)number, d->offset))
         heat_lost(&c->segs.at[number], 1);
     else
-        *absent =
-            !c->segs.at[number].own && (!c->segs.at[number].ended || c->segs.at[number].bare_ns);
+        *absent = c->segs.at[number].own ? gone_not_yet(c, (uint32_t)number)
+                                         : !c->segs.at[number].ended || c->segs.at[number].bare_ns;
     return true;
 }
 
@@ -173,14 +173,18 @@ static void take_heard(struct follower *f)
     (void)pthread_mutex_unlock(&f->lock);
 }
 
-/* Another store deleted what this one may be carrying over: a copy that no note speaks of. */
+/* Another store deleted what this one may be carrying over: a copy that no note speaks of. If it is
+ * in the index already it is deleted like any other; with it, at worst, what was stored since. */
 static void erase_carried(cistern *c, const struct dead_note *d)
 {
     cistern_key key;
 
     memcpy(key.b, d->key, sizeof key.b);
-    if (d->reason == DEAD_DELETED)
-        (void)carry_erase(c, &key);
+    if (d->reason != DEAD_DELETED || !carry_erase(c, &key))
+        return;
+    if (engine_delete_copies(c, &key) < 0)
+        log_line(&c->cfg.log, LOG_WARN,
+                 "too many deletions at once: one is remembered until the restart only");
 }
 
 /* Those of segments that are not known are kept for a while: these may come to light later, or were
@@ -192,9 +196,7 @@ static void apply_dead(cistern *c)
     bool absent;
 
     take_heard(f);
-    if (f->inserted)
-        apply_absent(c);
-    f->inserted = false;
+    apply_absent(c);
     for (i = kept = f->opened ? 0 : f->dead_tried; i < f->dead.count; i++) {
         const struct follow_note note = f->dead.at[i];
 

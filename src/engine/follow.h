@@ -42,7 +42,6 @@ struct follower {
     size_t dead_tried; /* of these, first ones that were looked up when `opened` was as it is */
     bool opened;       /* segments were taken up since */
     struct follow_notes absent;    /* of copies that were not read yet, if they are there at all */
-    bool inserted;                 /* blocks were taken up since */
     bool number_bare;              /* it has no data file */
     uint32_t number, number_shard; /* segment of the job that is being parsed */
     uint32_t batched;

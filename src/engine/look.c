@@ -184,7 +184,8 @@ static bool head_due(const cistern *c, const struct peer *p, unsigned what, uint
     return what & LOOK_HEADS && shards >> p->shard % 32 & 1;
 }
 
-static int add_head_job(cistern *c, struct peer *p)
+/* `keep`: it may stay open; others are closed as soon as they were read. */
+static int add_head_job(cistern *c, struct peer *p, bool keep)
 {
     struct contents_job *job;
     char dir[544];
@@ -193,7 +194,7 @@ static int add_head_job(cistern *c, struct peer *p)
     if (!(job = contents_list_add(&c->follower->heads, dir, p->shard, p->writer)))
         return -ENOMEM;
     job->is_head = true;
-    job->keep = true;
+    job->keep = keep || p->file.fd >= 0;
     job->file = p->file;
     p->file.fd = -1; /* the job has it until it is over */
     return 0;
@@ -253,7 +254,7 @@ static void head_over(cistern *c, struct contents_job *job, uint64_t before_ns, 
             read_anew(c, p);
         if (p->headed && p->head.counter != counter)
             forget_before(c, p);
-        if (p->state == PEER_LIVE && !job->result && *open < most) {
+        if (p->state == PEER_LIVE && !job->result && job->file.fd >= 0 && *open < most) {
             p->file = job->file;
             job->file.fd = -1;
             ++*open;
@@ -276,7 +277,7 @@ static int read_heads(cistern *c, unsigned what, uint32_t shards)
         struct peer *p = &f->peers.at[i];
 
         if (head_due(c, p, what, shards, before_ns))
-            rc = add_head_job(c, p);
+            rc = add_head_job(c, p, f->heads.count < most);
         open += p->file.fd >= 0;
     }
     if (!f->heads.count)
@@ -352,6 +353,8 @@ static int add_listed(cistern *c)
         if (!p || (p->headed && file->seq < p->head.first_seq))
             continue;
         rc = add_contents_job(c, p, file->seq, NULL);
+        if (!rc)
+            f->contents.at[f->contents.count - 1].listed = true;
         if (file->seq >= p->top)
             p->top = file->seq + 1;
     }
@@ -450,6 +453,7 @@ static void job_over(cistern *c, const struct contents_job *job)
 
     if (!p)
         return;
+    p->more |= job->listed && job->result == -ENOENT; /* a stale lookup hides it, or it went */
     is_short = !job->result && p->headed && job->seq + 1 == p->head.next_seq &&
                job->cursor.position < p->head.published;
     if (doubtful(p, job))

@@ -10,6 +10,7 @@
 
 #include "base/bits.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "engine/carry.h"
 #include "engine/capacity.h"
 #include "engine/engine.h"
@@ -149,8 +150,7 @@ int cistern_touch(cistern *c, const cistern_key *keys, size_t n)
     return rc;
 }
 
-/* Every copy that the index has of a key; how many there were, or -EAGAIN. */
-static int delete_copies(cistern *c, const cistern_key *key)
+int engine_delete_copies(cistern *c, const cistern_key *key)
 {
     struct index_place place;
     int copies = 0;
@@ -175,10 +175,12 @@ static int delete_copies(cistern *c, const cistern_key *key)
  * deleted. */
 static int delete_one(cistern *c, const cistern_key *key)
 {
-    int copies = delete_copies(c, key), more = 0;
+    uint32_t cleared = carry_cleared(c);
+    int copies = engine_delete_copies(c, key), more = 0;
 
-    if (copies >= 0 && carry_erase(c, key))
-        more = delete_copies(c, key);
+    fault_point("delete.looked");
+    if (copies >= 0 && (carry_erase(c, key) || carry_cleared(c) != cleared))
+        more = engine_delete_copies(c, key);
     return more < 0 ? more : copies + more;
 }
 

@@ -1,8 +1,8 @@
 /*
  * notes_file.c - see notes_file.h.
  *
- * Contents first, so that a crash leaves notes without data at worst, which everybody reads; on a
- * failure they go last, so that none are left without data for long.
+ * The data file first, so that a crash leaves an empty one at worst, which anybody collects: notes
+ * are there with all that keeps them, or not at all.
  */
 #include "engine/notes_file.h"
 
@@ -92,16 +92,15 @@ static int write_head(const struct notes_file *f, const struct alone *a)
 static int write_files(const struct notes_file *f, const struct alone *a)
 {
     struct io_file data = {.fd = -1};
-    int rc = f->io->ops->small_write(f->io, a->toc, a->bytes, a->len, true);
+    int rc = f->io->ops->file_open(f->io, a->seg, IO_WRITE | IO_CREATE, &data);
 
     if (rc)
         return rc;
+    f->io->ops->file_close(f->io, &data);
+    fault_point("notes.data_made");
+    rc = f->io->ops->small_write(f->io, a->toc, a->bytes, a->len, true);
     fault_point("notes.contents_made");
-    rc = f->io->ops->file_open(f->io, a->seg, IO_WRITE | IO_CREATE, &data);
-    if (!rc) {
-        f->io->ops->file_close(f->io, &data);
-        rc = write_head(f, a);
-    }
+    rc = rc ? rc : write_head(f, a);
     fault_point("notes.made");
     return rc;
 }
@@ -128,8 +127,8 @@ int notes_file_write(const struct notes_file *f, const struct dead_note *notes, 
         rc = write_files(f, &a);
         if (rc) {
             (void)f->io->ops->unlink(f->io, a.head);
-            (void)f->io->ops->unlink(f->io, a.seg);
             (void)f->io->ops->unlink(f->io, a.toc);
+            (void)f->io->ops->unlink(f->io, a.seg);
         }
     }
     free(a.bytes);

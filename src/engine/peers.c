@@ -154,7 +154,7 @@ bool peer_looked(struct peers *p, struct peer *peer, int rc, const struct head_r
     since = max_u64(peer->changed_ns, peer->none_ns);
     if (!rc && (!peer->headed || h->counter != peer->head.counter)) {
         take_head(peer, h, after_ns);
-        lives = was != PEER_LIVE && peer->state == PEER_LIVE;
+        lives = was != PEER_LIVE; /* also when it closed by now */
     } else if (peer->state == PEER_LIVE && before_ns > since && before_ns - since >= silence_ns) {
         peer->state = PEER_SILENT;
     }

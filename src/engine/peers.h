@@ -80,7 +80,7 @@ void peers_sweep(struct peers *p, struct io *io, uint32_t listing);
  * A head was looked at between two points of the boot clock. rc 0: *h is what it said; -ENOENT,
  * -ENODATA, -EBADMSG: there is none to read, which is silence as well, if it stays so: one bad read
  * says little of a head that was not looked at for long. Anything else says nothing. True: a writer
- * that had ended lives again, and may add to what was read to its end.
+ * that had ended lived on, and may have added to what was read to its end.
  */
 bool peer_looked(struct peers *p, struct peer *peer, int rc, const struct head_record *h,
                  uint64_t before_ns, uint64_t after_ns, uint64_t silence_ns);

@@ -36,13 +36,33 @@ static void drop_first(struct writer *w)
         writer_free_group(w, g);
 }
 
+/* It was deleted when it was on its way, in no index: now it can be. */
+static void delete_carried(cistern *c, const struct wgroup *g, const struct wblock *b)
+{
+    struct dead_note note = {.offset = b->info.offset, .reason = DEAD_DELETED};
+    cistern_key key;
+
+    if (!b->carried || !carry_was_erased(c, b->info.key, g->erased))
+        return;
+    memcpy(key.b, b->info.key, sizeof key.b);
+    memcpy(note.key, key.b, sizeof note.key);
+    memcpy(note.segment_id, c->segs.at[g->number].id, sizeof note.segment_id);
+    if (writer_push_carried(c, &note))
+        log_line(&c->cfg.log, LOG_WARN,
+                 "too many deletions at once: one is remembered until the restart only");
+    if (index_remove_copy(c->index, &key, g->number, b->info.offset))
+        heat_lost(&c->segs.at[g->number], 1);
+}
+
 void publish_settle_failed(struct writer *w)
 {
     struct wgroup *g;
 
     while ((g = w->order) && group_written(g) && (g->error || g->seg->abandoned)) {
-        for (; g->settled < g->count; g->settled++)
+        for (; g->settled < g->count; g->settled++) {
+            delete_carried(w->c, g, &g->blocks[g->settled]); /* its frame may still land */
             put_block_done(w, &g->blocks[g->settled], CISTERN_ERROR);
+        }
         drop_first(w);
     }
 }
@@ -158,24 +178,6 @@ static void note_stored(cistern *c, const struct wgroup *g, const struct wblock 
         (void)heat_ghost_take(c, b->info.key);
     else if (b->returned)
         metric_add(&c->metrics, METRIC_put_returned_bytes, b->bytes);
-}
-
-/* It was deleted when it was on its way, in no index: now it can be. */
-static void delete_carried(cistern *c, const struct wgroup *g, const struct wblock *b)
-{
-    struct dead_note note = {.offset = b->info.offset, .reason = DEAD_DELETED};
-    cistern_key key;
-
-    if (!b->carried || !carry_was_erased(c, b->info.key, g->erased))
-        return;
-    memcpy(key.b, b->info.key, sizeof key.b);
-    memcpy(note.key, key.b, sizeof note.key);
-    memcpy(note.segment_id, c->segs.at[g->number].id, sizeof note.segment_id);
-    if (writer_push_dead(c, &note, 1))
-        log_line(&c->cfg.log, LOG_WARN,
-                 "too many deletions at once: one is remembered until the restart only");
-    if (index_remove_copy(c->index, &key, g->number, b->info.offset))
-        heat_lost(&c->segs.at[g->number], 1);
 }
 
 /* The blocks of the batch are on disk and findable: index first, then results. */

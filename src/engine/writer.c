@@ -659,14 +659,14 @@ void writer_ring(cistern *c)
     inbox_ring(&c->writer->in);
 }
 
-int writer_push_dead(cistern *c, const struct dead_note *notes, size_t n)
+static int push_dead(cistern *c, const struct dead_note *notes, size_t n, size_t most)
 {
     struct writer *w = c->writer;
     int rc = 0;
     size_t i;
 
     (void)pthread_mutex_lock(&w->dead_lock);
-    if (n > DEAD_NOTES - w->dead_count)
+    if (w->dead_count + n > most)
         rc = -EAGAIN;
     w->dead_pushed += rc ? 0 : n;
     for (i = 0; i < n && !rc; i++)
@@ -675,6 +675,16 @@ int writer_push_dead(cistern *c, const struct dead_note *notes, size_t n)
     if (!rc)
         inbox_ring(&w->in);
     return rc;
+}
+
+int writer_push_dead(cistern *c, const struct dead_note *notes, size_t n)
+{
+    return push_dead(c, notes, n, DEAD_NOTES - DEAD_KEPT);
+}
+
+int writer_push_carried(cistern *c, const struct dead_note *note)
+{
+    return push_dead(c, note, 1, DEAD_NOTES);
 }
 
 uint64_t writer_dead_pushed(cistern *c)

@@ -7,6 +7,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <sys/resource.h>
 
 #include "base/fault.h"
@@ -226,6 +227,47 @@ static void a_small_process_reads_a_large_root(void **state)
         assert_true((own[i] = open("/dev/null", O_RDONLY)) >= 0);
     for (i = 0; i < OF_HOST; i++)
         (void)close(own[i]);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+}
+
+/* Heads of writers that closed, as many as a root may have after a year. */
+static void make_heads(const struct fixture *f, uint64_t n)
+{
+    _Alignas(64) uint8_t page[FORMAT_PAGE];
+    struct head_record h = {.state = HEAD_CLOSED, .counter = 1, .shards = 1, .next_seq = 1};
+    char path[512], *name;
+    glob_t g;
+    int fd;
+
+    (void)snprintf(path, sizeof path, "%s/rtp_llm/*/s0of1/*.head", f->s.dir);
+    assert_int_equal(glob(path, 0, NULL, &g), 0);
+    memcpy(h.space, f->c->fingerprint, sizeof h.space);
+    for (h.writer = 1; h.writer <= n; h.writer++) {
+        head_encode(&h, NULL, 0, page);
+        (void)snprintf(path, sizeof path, "%s", g.gl_pathv[0]);
+        name = strrchr(path, '/') + 1;
+        (void)snprintf(name, 32, "%016llx.head", (unsigned long long)h.writer);
+        assert_true((fd = open(path, O_CREAT | O_EXCL | O_WRONLY, 0600)) >= 0);
+        assert_int_equal(write(fd, page, sizeof page), sizeof page);
+        assert_int_equal(close(fd), 0);
+    }
+    globfree(&g);
+}
+
+/* Heads are read, and closed again: all of them are at one time more than a process may open. */
+static void a_small_process_reads_many_heads(void **state)
+{
+    struct fixture *f = *state;
+    struct rlimit before, tight;
+
+    make_heads(f, TIGHT);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    tight = (struct rlimit){TIGHT, before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
+    f->s.o.open_files = 0;
+    reopen(f);
+    assert_int_equal(metric(f, "head_bad"), 0);
+    get_many(f);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
 }
 
@@ -484,6 +526,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(fewer_after_a_burst, setup_many, teardown),
         cmocka_unit_test_setup_teardown(direct_reads_wait_too, setup_many, teardown),
         cmocka_unit_test_setup_teardown(a_small_process_reads_a_large_root, setup_many, teardown),
+        cmocka_unit_test_setup_teardown(a_small_process_reads_many_heads, setup_many, teardown),
         cmocka_unit_test_setup_teardown(without_any_descriptor_left, setup_many, teardown),
         cmocka_unit_test_setup_teardown(a_lost_file_is_forgotten, setup_many, teardown),
         cmocka_unit_test_setup_teardown(an_open_that_hangs, setup_many, teardown),

@@ -358,6 +358,52 @@ static void killed_while_it_writes_them(void **state)
     killed_at(*state, "notes.made");
 }
 
+static void killed_before_its_head(void **state)
+{
+    killed_at(*state, "notes.contents_made");
+}
+
+static void killed_before_its_contents(void **state)
+{
+    killed_at(*state, "notes.data_made");
+}
+
+static char bare[1024]; /* contents whose data is lost */
+
+static bool was_swept(struct fixture *f)
+{
+    scan(f);
+    (void)evict_collect(f->c, &seen, 0, 1);
+    return access(bare, F_OK) != 0;
+}
+
+/* The data file beside them is lost, and contents without data are litter: not before what they say
+ * of others is said elsewhere. */
+static void contents_without_data_pass_them_on(void **state)
+{
+    struct fixture *f = *state;
+    struct usage_segment *s;
+    char name[SEGMENT_NAME_MAX], data[1024];
+
+    open_shard(f, 1);
+    fill_and_delete(f);
+    close_store(f);
+    open_shard(f, 1);
+    scan(f);
+    s = last_of("s1of2");
+    segment_name(name, s->writer, s->seq, ".toc");
+    (void)snprintf(bare, sizeof bare, "%s/%s/%s", f->s.dir, seen.dirs[s->dir].path, name);
+    segment_name(name, s->writer, s->seq, ".seg");
+    (void)snprintf(data, sizeof data, "%s/%s/%s", f->s.dir, seen.dirs[s->dir].path, name);
+    assert_int_equal(unlink(data), 0);
+    close_store(f);
+    usage_free(&seen);
+    open_shard(f, 1);
+    WAIT_FOR(was_swept(f));
+    close_store(f);
+    deletion_holds(f, 1);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(int argc, char **argv)
@@ -371,6 +417,9 @@ int main(int argc, char **argv)
         TEST(who_evicts_notes_hears_of_them),
         TEST(they_are_published_before_the_contents_go),
         TEST(killed_while_it_writes_them),
+        TEST(killed_before_its_head),
+        TEST(killed_before_its_contents),
+        TEST(contents_without_data_pass_them_on),
         TEST(an_encrypted_root_has_encrypted_notes),
     };
 

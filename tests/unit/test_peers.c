@@ -85,6 +85,20 @@ static void a_closed_head_that_goes_on(void **state)
     assert_true(look(200, 0, 6));
 }
 
+/* It was taken for silent, went on for a moment and closed: what it said last is still to be read.
+ */
+static void a_silent_one_that_closes(void **state)
+{
+    const struct head_record closed = {.state = HEAD_CLOSED, .counter = 2, .next_seq = 1};
+
+    (void)state;
+    assert_false(look(100, 0, 1));
+    assert_false(look(501, 0, 1));
+    assert_int_equal(peer->state, PEER_SILENT);
+    assert_true(peer_looked(&peers, peer, 0, &closed, 600, 601, SILENCE));
+    assert_int_equal(peer->state, PEER_CLOSED);
+}
+
 /* ---- With stores ---- */
 
 static void put(struct store *s, cistern *c, uint64_t from)
@@ -207,6 +221,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(silence_is_a_counter_that_stays, setup, teardown),
         cmocka_unit_test_setup_teardown(one_bad_read_is_no_silence, setup, teardown),
         cmocka_unit_test_setup_teardown(a_closed_head_that_goes_on, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_silent_one_that_closes, setup, teardown),
         cmocka_unit_test(what_comes_after_silence_is_read),
         cmocka_unit_test(one_short_read_is_no_end),
     };
