@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -154,32 +155,15 @@ void check_shm_pages(const struct doctor *d, struct doctor_finding *f)
 
 /* ---- What dead processes left in /dev/shm ---- */
 
-/* Whether some process has the file mapped or open. -1: not every process could be asked. */
-static int is_mapped(const struct doctor *d, const char *name)
+/* Whether some process has the file open or mapped for writing, which keeps it from being leased:
+ * the kernel knows of those in other containers too, where /proc shows this one's alone. -errno: it
+ * does not say. */
+static int is_held(int fd)
 {
-    char path[PATH_MAX], line[1024];
-    DIR *proc = opendir(doctor_path(d, "/proc", path));
-    struct dirent *e;
-    bool blind = false, found = false;
-
-    if (!proc)
-        return -1;
-    while (!found && (e = readdir(proc))) {
-        FILE *f;
-
-        if (e->d_name[0] < '0' || e->d_name[0] > '9')
-            continue;
-        (void)snprintf(path, sizeof(path), "%s/proc/%.20s/maps", d->sysroot, e->d_name);
-        if (!(f = fopen(path, "re"))) {
-            blind |= errno != ENOENT && errno != ESRCH;
-            continue;
-        }
-        while (!found && fgets(line, sizeof(line), f))
-            found = strstr(line, name) != NULL;
-        (void)fclose(f);
-    }
-    (void)closedir(proc);
-    return found ? 1 : blind ? -1 : 0;
+    if (fcntl(fd, F_SETLEASE, F_RDLCK) != 0)
+        return errno == EAGAIN ? 1 : -errno;
+    (void)fcntl(fd, F_SETLEASE, F_UNLCK);
+    return 0;
 }
 
 struct stale {
@@ -189,19 +173,22 @@ struct stale {
 static void count_stale(const struct doctor *d, DIR *dir, const char *name, struct stale *s)
 {
     struct stat st;
-    int mapped;
+    int fd, held;
 
     if (fstatat(dirfd(dir), name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(st.st_mode) ||
         time(NULL) - st.st_mtime < STALE_S)
         return;
-    mapped = is_mapped(d, name);
-    if (mapped > 0)
+    fd = openat(dirfd(dir), name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    held = fd < 0 ? -errno : is_held(fd);
+    if (fd >= 0)
+        (void)close(fd);
+    if (held > 0 || held == -ENOENT)
         return;
-    if (mapped < 0) {
+    if (held < 0) {
         s->unsure++;
         return;
     }
-    if (d->clean && unlinkat(dirfd(dir), name, 0) == 0) {
+    if (d->clean && (unlinkat(dirfd(dir), name, 0) == 0 || errno == ENOENT)) {
         s->removed++;
         return;
     }
@@ -216,6 +203,7 @@ void check_shm_stale(const struct doctor *d, struct doctor_finding *f)
     struct stale s = {0};
     struct dirent *e;
 
+    (void)signal(SIGIO, SIG_IGN); /* somebody opens a file that is leased here just now */
     if (!dir) {
         doctor_say(f, DOCTOR_UNKNOWN, "%s cannot be listed: %s", SHM, strerror(errno));
         return;
@@ -231,10 +219,9 @@ void check_shm_stale(const struct doctor *d, struct doctor_finding *f)
         doctor_mend(f, "cistern doctor --only shm-stale --clean");
     } else if (s.unsure) {
         doctor_say(f, DOCTOR_UNKNOWN,
-                   "%llu files " SHM_PREFIX "* may be in use: not every process "
-                   "can be looked at",
+                   "%llu files " SHM_PREFIX "* may be in use: the kernel does not tell this user",
                    (unsigned long long)s.unsure);
-        doctor_mend(f, "run it as root");
+        doctor_mend(f, "run it as root, or as the user of the engine");
     } else if (s.removed) {
         doctor_say(f, DOCTOR_PASS, "%llu files of dead processes were removed",
                    (unsigned long long)s.removed);

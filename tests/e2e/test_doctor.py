@@ -5,6 +5,7 @@ The mount is a real directory.
 """
 
 import json
+import mmap
 import os
 import re
 import shutil
@@ -46,7 +47,6 @@ class Machine:
         self.file("/proc/1/cgroup", "0::/init.scope\n")
         self.file("/proc/1/comm", "systemd\n")
         self.file("/proc/2/comm", "kthreadd\n")
-        self.file("/proc/1/maps", "")
         self.limits()
         self.mounted("ext4")
         self.file("/proc/sys/fs/aio-max-nr", "65536\n")
@@ -597,20 +597,56 @@ def test_shm_unknown(m):
         assert m.state(check) == "unknown"
 
 
-def test_stale_staging(m):
-    shm = m.sys / "dev" / "shm"
-    assert m.state("shm-stale") == "pass"
-    for name in ("hf3fs-iov-dead", "hf3fs-iov-used", "hf3fs-iov-young", "other"):
+def mapped(path):
+    """Staging of an engine: the descriptor is closed, the memory is there."""
+    with open(path, "r+b") as f:
+        return mmap.mmap(f.fileno(), 4096)
+
+
+def staging(shm, *names):
+    for name in names:
         (shm / name).write_bytes(bytes(8192))
         if name != "hf3fs-iov-young":
             os.utime(shm / name, (0, 0))
-    m.file("/proc/77/comm", "engine\n")
-    m.file("/proc/77/maps", "7f00-7f01 rw-s 00000000 00:1a 5 /dev/shm/hf3fs-iov-used\n")
-    answer = m.ask("shm-stale")
-    assert answer["state"] == "fail" and answer["cause"].startswith("1 files")
-    assert m.state("shm-stale", *answer["remedy"].split()[-1:]) == "pass"
-    assert sorted(p.name for p in shm.iterdir()) == ["hf3fs-iov-used", "hf3fs-iov-young", "other"]
+
+
+def test_stale_staging(m):
+    shm = m.sys / "dev" / "shm"
     assert m.state("shm-stale") == "pass"
+    staging(shm, "hf3fs-iov-dead", "hf3fs-iov-used", "hf3fs-iov-young", "other")
+    with mapped(shm / "hf3fs-iov-used"):
+        answer = m.ask("shm-stale")
+        assert answer["state"] == "fail" and answer["cause"].startswith("1 files")
+        assert m.state("shm-stale", *answer["remedy"].split()[-1:]) == "pass"
+        assert sorted(p.name for p in shm.iterdir()) == ["hf3fs-iov-used", "hf3fs-iov-young", "other"]
+        assert m.state("shm-stale") == "pass"
+    assert m.state("shm-stale") == "fail"
+
+
+@needs_root
+def test_staging_of_another_container(m):
+    """Its processes are not in this /proc, its /dev/shm is: docker --ipc=host, two containers of a Pod."""
+    shm = m.sys / "dev" / "shm"
+    staging(shm, "hf3fs-iov-dead", "hf3fs-iov-used")
+    container = ["unshare", "--mount", "--pid", "--fork", "sh", "-ec",
+                 f'mount -t proc proc {m.sys}/proc; "$@"', "sh"]
+    with mapped(shm / "hf3fs-iov-used"):
+        r = m.run("--only", "shm-stale", "--json", launcher=container)
+        answer = json.loads(r.stdout)["checks"][0]
+        assert answer["state"] == "fail" and answer["cause"].startswith("1 files"), answer
+        r = m.run("--only", "shm-stale", "--clean", launcher=container)
+        assert r.returncode == 0 and [p.name for p in shm.iterdir()] == ["hf3fs-iov-used"], r.stdout
+
+
+@pytest.mark.skipif(not ROOT, reason="becomes another user, which takes root")
+def test_staging_that_another_user_cannot_judge(m, tmp_path):
+    open_up(tmp_path)
+    open_up(m.sys)
+    shm = m.sys / "dev" / "shm"
+    staging(shm, "hf3fs-iov-of-root")
+    r = m.run("--only", "shm-stale", "--clean", "--json", launcher=as_nobody())
+    answer = json.loads(r.stdout)["checks"][0]
+    assert answer["state"] == "unknown" and "1 files" in answer["cause"]
 
 
 @pytest.mark.parametrize("files", [
