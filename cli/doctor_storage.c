@@ -1,7 +1,9 @@
 /*
  * doctor_storage.c - checks of the mount and of the root directory in it. What has to be written is
- * written to files of our own, which are removed again.
+ * written to files of our own, which are removed again; those of a doctor that was killed by a
+ * later one.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -23,6 +25,10 @@
 #define ROOM_SEGMENTS (UINT64_C(512) << 20) /* two segments of the default size */
 #define MANY_WRITERS  1000
 #define SILENT_S      60 /* as the others count a writer as ended */
+
+/* And letters by chance: hosts and containers have the same PIDs. */
+#define OURS   ".cistern-doctor-"
+#define LEFT_S 3600 /* no check takes so long: whoever made it was killed */
 
 void check_mount(const struct doctor *d, struct doctor_finding *f)
 {
@@ -121,9 +127,8 @@ static struct cistern_options in_own_mount(const struct doctor *d, char own[PATH
     own[0] = '\0';
     if (doctor_mount_of(d, d->mount, &m) != 0 || doctor_is_3fs(&m))
         return o;
-    (void)snprintf(own, PATH_MAX, "%.*s/.cistern-doctor-mount-%ld", PATH_MAX / 2, writable(d),
-                   (long)getpid());
-    if (mkdir(own, 0700) != 0)
+    (void)snprintf(own, PATH_MAX, "%.*s/" OURS "mount-XXXXXX", PATH_MAX / 2, writable(d));
+    if (!mkdtemp(own))
         own[0] = '\0';
     else
         o.mount = own;
@@ -161,24 +166,41 @@ void check_client(const struct doctor *d, struct doctor_finding *f)
 /* ---- Writing a little ---- */
 
 /* In the root, or above it where the root is still to be made. -1: errno says why. */
-static int make_probe(const struct doctor *d, int flags, char path[PATH_MAX])
+static int make_probe(const struct doctor *d, char path[PATH_MAX])
 {
     struct stat st;
     const char *dir = stat(d->root, &st) == 0 ? d->root : d->mount;
-    int fd;
 
-    if (snprintf(path, PATH_MAX, "%s/.cistern-doctor-%ld", dir, (long)getpid()) >= PATH_MAX) {
+    if (snprintf(path, PATH_MAX, "%s/" OURS "XXXXXX", dir) >= PATH_MAX) {
         errno = ENAMETOOLONG;
         return -1;
     }
-    fd = open(path, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | flags, 0600);
-    return fd;
+    return mkostemp(path, O_CLOEXEC);
+}
+
+/* What this user's doctors that were killed left in a directory, by the clock of the storage. */
+static void remove_left(const char *path, time_t now)
+{
+    char at[PATH_MAX];
+    DIR *dir = opendir(path);
+    struct dirent *e;
+    struct stat st;
+
+    while (dir && (e = readdir(dir))) {
+        if (strncmp(e->d_name, OURS, sizeof(OURS) - 1) == 0 &&
+            fstatat(dirfd(dir), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+            st.st_uid == geteuid() && now - st.st_mtime > LEFT_S &&
+            snprintf(at, sizeof(at), "%s/%s", path, e->d_name) < PATH_MAX)
+            remove_tree(at);
+    }
+    if (dir)
+        (void)closedir(dir);
 }
 
 void check_root(const struct doctor *d, struct doctor_finding *f)
 {
     char path[PATH_MAX];
-    struct stat st;
+    struct stat st, probe;
     bool there = stat(d->root, &st) == 0;
     int fd;
 
@@ -192,7 +214,7 @@ void check_root(const struct doctor *d, struct doctor_finding *f)
         doctor_mend(f, "move it away, or name another: export CISTERN_ROOT=name/");
         return;
     }
-    fd = make_probe(d, 0, path);
+    fd = make_probe(d, path);
     if (fd < 0) {
         doctor_say(f, DOCTOR_FAIL, "%s cannot be written as user %u: %s",
                    there ? d->root : d->mount, (unsigned)geteuid(), strerror(errno));
@@ -203,6 +225,10 @@ void check_root(const struct doctor *d, struct doctor_finding *f)
         else
             doctor_mend(f, "mkdir -p %s && chown -R %u %s", d->root, (unsigned)geteuid(), d->root);
         return;
+    }
+    if (fstat(fd, &probe) == 0) {
+        remove_left(d->mount, probe.st_mtime);
+        remove_left(d->root, probe.st_mtime);
     }
     (void)close(fd);
     (void)unlink(path);
@@ -223,13 +249,15 @@ void check_direct(const struct doctor *d, struct doctor_finding *f)
 {
     char path[PATH_MAX];
     void *page = NULL;
-    int fd = make_probe(d, O_DIRECT, path), error;
+    int probe = make_probe(d, path), fd, error;
     ssize_t n;
 
-    if (fd < 0 && errno != EINVAL) {
+    if (probe < 0) {
         doctor_say(f, DOCTOR_UNKNOWN, "no file can be made to try it: %s", strerror(errno));
         return;
     }
+    (void)close(probe);
+    fd = open(path, O_RDWR | O_CLOEXEC | O_DIRECT);
     if (fd < 0 || posix_memalign(&page, PAGE, PAGE) != 0) {
         doctor_say(f, DOCTOR_WARN,
                    "the file system refuses O_DIRECT: reads go through the page "
@@ -255,7 +283,7 @@ void check_clock(const struct doctor *d, struct doctor_finding *f)
     char path[PATH_MAX];
     struct timespec now;
     struct stat st;
-    int fd = make_probe(d, 0, path), rc;
+    int fd = make_probe(d, path), rc;
     double skew;
 
     if (fd < 0) {
@@ -407,6 +435,17 @@ static int put_and_get(cistern *c, struct cistern_event *ev)
     return memcmp(out, in, PAGE) == 0 ? 0 : -EBADMSG;
 }
 
+/* A new directory for a store, as a root below the mount; `path` is all of it. NULL: errno says
+ * why. */
+static const char *ring_root(const struct doctor *d, const char *own, char path[PATH_MAX])
+{
+    const char *mount = own[0] ? own : d->mount;
+
+    (void)snprintf(path, PATH_MAX, "%.*s/" OURS "root-XXXXXX", PATH_MAX / 2,
+                   own[0] ? own : writable(d));
+    return mkdtemp(path) ? path + strlen(mount) + 1 : NULL;
+}
+
 /* A store of one block, in a directory of its own beside the root. */
 void check_ring(const struct doctor *d, struct doctor_finding *f)
 {
@@ -418,16 +457,14 @@ void check_ring(const struct doctor *d, struct doctor_finding *f)
                                         .block_tokens = 1,
                                         .nparts = 1,
                                         .parts = &part};
-    char root[PATH_MAX], path[2 * PATH_MAX], own[PATH_MAX];
+    char root[PATH_MAX], own[PATH_MAX];
     struct cistern_options o = in_own_mount(d, own);
     struct cistern_event ev = {0};
     cistern *c = NULL;
     int rc;
 
-    (void)snprintf(root, sizeof(root), "%.*s/.cistern-doctor-root-%ld", PATH_MAX / 2,
-                   own[0] || writable(d) == d->mount ? "." : d->options.root, (long)getpid());
     o.reuse_cache = o.enable_3fs = 1;
-    o.root = root;
+    o.root = ring_root(d, own, root);
     o.space = &space;
     o.space_dir = NULL;
     o.shard = 0;
@@ -436,6 +473,12 @@ void check_ring(const struct doctor *d, struct doctor_finding *f)
     o.segment_bytes = 1 << 20;
     o.lanes = 1;
     o.flags = 0;
+    if (!o.root) {
+        doctor_say(f, DOCTOR_FAIL, "no directory for it can be made in %s: %s", d->mount,
+                   strerror(errno));
+        doctor_mend(f, "see the checks above for what is missing");
+        return;
+    }
     rc = cistern_open(&o, &c);
     if (rc == 0)
         rc = put_and_get(c, &ev);
@@ -450,6 +493,5 @@ void check_ring(const struct doctor *d, struct doctor_finding *f)
     else if (rc)
         doctor_mend(f, "see the checks above for what is missing");
     (void)cistern_close(c);
-    (void)snprintf(path, sizeof(path), "%s/%s", d->mount, root);
-    remove_tree(own[0] ? own : path);
+    remove_tree(own[0] ? own : root);
 }

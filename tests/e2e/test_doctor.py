@@ -405,6 +405,42 @@ def test_ring_where_the_root_alone_can_be_written(m, tmp_path, kind):
     assert list(root.iterdir()) == []
 
 
+@needs_root
+def test_files_of_doctors_with_the_same_pid(m):
+    """In containers PIDs begin anew, and hosts share the mount: what others have there is not in the way."""
+    m.mounted("fuse.hf3fs")
+    (m.mount / ".cistern-mount").touch()
+    (m.mount / "3fs-virt" / "iovs").mkdir(parents=True)
+    others = [m.mount / f".cistern-doctor-{pid}" for pid in range(1, 20)]
+    stores = [m.mount / f".cistern-doctor-root-{pid}" for pid in range(1, 20)]
+    for path in others:
+        path.touch()
+    for path in stores:
+        path.mkdir()
+        (path / "block").touch()
+    r = m.run("--only", "root,ring,direct,clock", "--json", launcher=["unshare", "--pid", "--fork"])
+    answer = json.loads(r.stdout)
+    assert answer["fail"] == answer["unknown"] == 0, answer
+    assert all(p.exists() for p in others) and all((p / "block").exists() for p in stores)
+
+
+def test_root_takes_away_what_killed_doctors_left(m):
+    root = m.mount / "rtp_llm"
+    root.mkdir(mode=0o700)
+    old = time.time() - 3700
+    for above in (m.mount, root):
+        (above / ".cistern-doctor-file").touch()
+        os.utime(above / ".cistern-doctor-file", (old, old))
+        (above / ".cistern-doctor-root-x" / "below").mkdir(parents=True)
+        os.utime(above / ".cistern-doctor-root-x", (old, old))
+        (above / ".cistern-doctor-young").touch()
+        (above / "other").touch()
+        os.utime(above / "other", (old, old))
+    assert m.state("root") == "pass"
+    for above in (m.mount, root):
+        assert {p.name for p in above.iterdir()} - {"rtp_llm"} == {".cistern-doctor-young", "other"}
+
+
 def test_direct(m):
     assert m.state("direct") in ("pass", "warn")
     assert m.state("direct", CISTERN_MOUNT="/absent") == "unknown"
