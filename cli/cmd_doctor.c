@@ -2,8 +2,9 @@
  * cmd_doctor.c - runs the checks of doctor.h and prints what they found.
  *
  * Each check runs in a child with a limit of time: a dead FUSE mount keeps a process in the kernel
- * for ever, and what the checks load and open stays apart. A child that does not answer is killed
- * and, where even that does not help, left behind.
+ * for ever, and what the checks load and open stays apart. A child that does not answer, or does
+ * not end when it has, is killed and, where even that does not help, left behind. Storage that kept
+ * one check is not asked by the others, so that a dead mount costs the limit of one.
  */
 #include <errno.h>
 #include <poll.h>
@@ -26,31 +27,31 @@
 #define AFTER_END 200 /* ms that a killed child gets to be gone */
 
 const struct doctor_check doctor_checks[] = {
-    {"switches", "the second tier is switched on", check_switches},
-    {"mount", "the mount is there", check_mount},
-    {"provider", "the mount is what the provider needs", check_provider},
-    {"cluster", "the storage is that of this network cluster", check_cluster},
-    {"client", "the 3FS client library", check_client},
-    {"propagation", "mounts of the host reach this container", check_propagation},
-    {"root", "the root directory can be written", check_root},
-    {"ring", "a write and a read through a ring", check_ring},
-    {"direct", "O_DIRECT", check_direct},
-    {"clock", "the clock agrees with the storage", check_clock},
-    {"room", "free space", check_room},
-    {"writers", "writers and what they left", check_writers},
-    {"shm-size", "/dev/shm is large enough", check_shm_size},
-    {"shm-free", "/dev/shm has room", check_shm_free},
-    {"shm-pages", "/dev/shm has large pages", check_shm_pages},
-    {"shm-stale", "no staging of dead processes", check_shm_stale},
-    {"memory", "the memory limit is not below /dev/shm", check_memory},
-    {"memlock", "memory can be pinned", check_memlock},
-    {"files", "open files", check_files},
-    {"aio", "kernel AIO is not used up", check_aio},
-    {"io-uring", "io_uring is allowed", check_uring},
-    {"storage-node", "this is no storage node", check_storage_node},
-    {"rdma", "RDMA devices", check_rdma},
-    {"cuda", "the CUDA driver", check_cuda},
-    {NULL, NULL, NULL},
+    {"switches", "the second tier is switched on", NEEDS_SYSTEM, check_switches},
+    {"mount", "the mount is there", NEEDS_STORAGE, check_mount},
+    {"provider", "the mount is what the provider needs", NEEDS_STORAGE, check_provider},
+    {"cluster", "the storage is that of this network cluster", NEEDS_SETTINGS, check_cluster},
+    {"client", "the 3FS client library", NEEDS_STORAGE, check_client},
+    {"propagation", "mounts of the host reach this container", NEEDS_SETTINGS, check_propagation},
+    {"root", "the root directory can be written", NEEDS_STORAGE, check_root},
+    {"ring", "a write and a read through a ring", NEEDS_STORAGE, check_ring},
+    {"direct", "O_DIRECT", NEEDS_STORAGE, check_direct},
+    {"clock", "the clock agrees with the storage", NEEDS_STORAGE, check_clock},
+    {"room", "free space", NEEDS_STORAGE, check_room},
+    {"writers", "writers and what they left", NEEDS_STORAGE, check_writers},
+    {"shm-size", "/dev/shm is large enough", NEEDS_SETTINGS, check_shm_size},
+    {"shm-free", "/dev/shm has room", NEEDS_SETTINGS, check_shm_free},
+    {"shm-pages", "/dev/shm has large pages", NEEDS_SYSTEM, check_shm_pages},
+    {"shm-stale", "no staging of dead processes", NEEDS_SYSTEM, check_shm_stale},
+    {"memory", "the memory limit is not below /dev/shm", NEEDS_SETTINGS, check_memory},
+    {"memlock", "memory can be pinned", NEEDS_SETTINGS, check_memlock},
+    {"files", "open files", NEEDS_SETTINGS, check_files},
+    {"aio", "kernel AIO is not used up", NEEDS_SYSTEM, check_aio},
+    {"io-uring", "io_uring is allowed", NEEDS_SYSTEM, check_uring},
+    {"storage-node", "this is no storage node", NEEDS_SYSTEM, check_storage_node},
+    {"rdma", "RDMA devices", NEEDS_SETTINGS, check_rdma},
+    {"cuda", "the CUDA driver", NEEDS_SYSTEM, check_cuda},
+    {NULL, NULL, NEEDS_SYSTEM, NULL},
 };
 
 static const char *const words[] = {"pass", "warn", "FAIL", "unknown"};
@@ -61,6 +62,7 @@ struct asked {
     bool json, quiet, strict, list;
     uint64_t limit_ms;
     struct doctor d;
+    const char *kept; /* the check that storage gave no answer to */
 };
 
 /* ---- One check ---- */
@@ -105,24 +107,49 @@ static bool receive(int fd, uint64_t until, struct doctor_finding *f)
     return true;
 }
 
-static void reap(pid_t pid, bool in_time)
+static bool is_gone(pid_t pid)
 {
     uint64_t until = now_ms() + AFTER_END;
 
-    if (!in_time)
-        (void)kill(pid, SIGKILL);
-    while (waitpid(pid, NULL, in_time ? 0 : WNOHANG) == 0 && now_ms() < until)
+    while (waitpid(pid, NULL, WNOHANG) == 0) {
+        if (now_ms() >= until)
+            return false;
         (void)poll(NULL, 0, 10);
+    }
+    return true;
 }
 
-static void run_one(const struct doctor_check *c, const struct asked *a, struct doctor_finding *f)
+/* One that has answered may still have threads that wait for a dead mount. */
+static void reap(pid_t pid, bool in_time)
+{
+    if (in_time && is_gone(pid))
+        return;
+    (void)kill(pid, SIGKILL);
+    (void)is_gone(pid);
+}
+
+static void no_answer(const struct doctor_check *c, struct asked *a, struct doctor_finding *f)
+{
+    double seconds = (double)a->limit_ms / 1000;
+
+    if (c->needs == NEEDS_STORAGE) {
+        a->kept = c->id;
+        doctor_say(f, DOCTOR_FAIL, "no answer within %g s", seconds);
+        doctor_mend(f, "the mount hangs: is hf3fs_fuse_main alive? umount -l %s and mount it anew",
+                    a->d.mount);
+    } else {
+        doctor_say(f, DOCTOR_UNKNOWN, "took longer than %g s", seconds);
+        doctor_mend(f, "give it more time: --timeout %llu", (unsigned long long)a->limit_ms * 10);
+    }
+}
+
+static void run_child(const struct doctor_check *c, struct asked *a, struct doctor_finding *f)
 {
     uint64_t until = now_ms() + a->limit_ms;
     int fds[2];
     pid_t pid;
     bool ok;
 
-    memset(f, 0, sizeof(*f));
     if (pipe(fds) != 0) {
         doctor_say(f, DOCTOR_UNKNOWN, "no pipe: %s", strerror(errno));
         return;
@@ -140,14 +167,20 @@ static void run_one(const struct doctor_check *c, const struct asked *a, struct 
         doctor_say(f, DOCTOR_UNKNOWN, "no process: %s", strerror(errno));
         return;
     }
-    reap(pid, ok);
-    if (!ok && now_ms() >= until) {
-        doctor_say(f, DOCTOR_FAIL, "no answer within %g s", (double)a->limit_ms / 1000);
-        doctor_mend(f, "the mount hangs: is hf3fs_fuse_main alive? umount -l %s and mount it anew",
-                    a->d.mount);
-    } else if (!ok) {
+    if (!ok && now_ms() >= until)
+        no_answer(c, a, f);
+    else if (!ok)
         doctor_say(f, DOCTOR_UNKNOWN, "the check died");
-    }
+    reap(pid, ok);
+}
+
+static void run_one(const struct doctor_check *c, struct asked *a, struct doctor_finding *f)
+{
+    memset(f, 0, sizeof(*f));
+    if (c->needs == NEEDS_STORAGE && a->kept)
+        doctor_say(f, DOCTOR_UNKNOWN, "not looked at: the mount gave no answer, see %s", a->kept);
+    else
+        run_child(c, a, f);
 }
 
 /* ---- All of them ---- */
@@ -201,7 +234,7 @@ static void print_finding(const struct doctor_check *c, const struct doctor_find
         printf("%22s-> %s\n", "", f->remedy);
 }
 
-static int run_all(const struct asked *a)
+static int run_all(struct asked *a)
 {
     uint64_t count[4] = {0};
     json_t *top = a->json ? json_object() : NULL, *list = a->json ? json_array() : NULL;

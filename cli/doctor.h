@@ -4,7 +4,7 @@
  * A check looks and judges; it says what it saw, and what would mend it as a command or a line of
  * configuration that can be used as it stands. A check that could not look says *unknown*, never
  * *pass*. Checks run one after the other, each in a process of its own with a time limit, because a
- * dead mount keeps whoever asks it.
+ * dead mount keeps whoever asks it; when it has kept one check, the others do not ask it any more.
  *
  * Everything that is read from the system goes through doctor_path(), so that a directory can stand
  * in for it (--sysroot).
@@ -39,9 +39,13 @@ struct doctor_finding {
     char remedy[512]; /* "" when there is nothing to do */
 };
 
+/* What a check goes by; storage is found by the settings. */
+enum doctor_needs { NEEDS_SYSTEM, NEEDS_SETTINGS, NEEDS_STORAGE };
+
 struct doctor_check {
     const char *id;
     const char *title;
+    enum doctor_needs needs;
     void (*run)(const struct doctor *d, struct doctor_finding *f);
 };
 

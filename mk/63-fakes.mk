@@ -36,6 +36,8 @@ test-strict: $(foreach t,io engine,$(O)/tests/unit/test_$(t))
 
 # Moves the wall clock of whoever preloads it.
 SKEWED_CLOCK := $(FAKE_DIR)/skewed_clock.so
-$(SKEWED_CLOCK): tests/fakes/skewed_clock.c
+# Keeps the children of whoever preloads it from ending.
+STUCK_EXIT := $(FAKE_DIR)/stuck_exit.so
+$(SKEWED_CLOCK) $(STUCK_EXIT): $(FAKE_DIR)/%.so: tests/fakes/%.c
 	@mkdir -p $(@D)
 	$(FAKE_CC)

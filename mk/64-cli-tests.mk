@@ -5,7 +5,7 @@ test-cli: $(CLI) $(USRBIO_SO) | setup-test
 	CISTERN=$(abspath $(CLI)) $(PYTEST) tests/e2e/test_cli.py
 test-plan: $(CLI) $(USRBIO_SO) | setup-test
 	CISTERN=$(abspath $(CLI)) $(PYTEST) tests/e2e/test_plan.py tests/e2e/test_plan_emit.py
-test-doctor: $(CLI) $(USRBIO_SO) $(FAKE_HF3FS) $(FAKE_CUDA) $(SKEWED_CLOCK) $(O)/tests/harness/no_uring | setup-test
+test-doctor: $(CLI) $(USRBIO_SO) $(FAKE_HF3FS) $(FAKE_CUDA) $(SKEWED_CLOCK) $(STUCK_EXIT) $(O)/tests/harness/no_uring | setup-test
 	CISTERN_BUILD=$(abspath $(O)) CISTERN=$(abspath $(CLI)) $(PYTEST) tests/e2e/test_doctor.py
 test-replay: $(CLI) $(USRBIO_SO) | setup-test
 	CISTERN=$(abspath $(CLI)) $(PYTEST) tests/e2e/test_replay.py

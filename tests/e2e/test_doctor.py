@@ -133,12 +133,33 @@ def test_unknown_checks_are_refused(m):
     assert r.returncode == 2 and "moutn" in r.stderr
 
 
-def test_a_check_that_hangs_is_ended(m):
+def hang(m, path):
     """Somebody who opens a FIFO waits for ever; so does who asks a dead mount."""
-    (m.sys / "proc" / "meminfo").unlink()
-    os.mkfifo(m.sys / "proc" / "meminfo")
-    answer = m.ask("memory", "--timeout", 300)
-    assert answer["state"] == "fail" and "no answer within 0.3 s" in answer["cause"]
+    (m.sys / path).unlink()
+    os.mkfifo(m.sys / path)
+
+
+@pytest.mark.parametrize("check, path", [("memory", "proc/meminfo"), ("aio", "proc/sys/fs/aio-max-nr")])
+def test_a_check_that_hangs_is_ended(m, check, path):
+    hang(m, path)
+    answer = m.ask(check, "--timeout", 300)
+    assert answer["state"] == "unknown" and "took longer than 0.3 s" in answer["cause"]
+    assert "umount" not in answer["remedy"], "the mount has no part in it"
+
+
+def test_a_mount_that_hangs_is_asked_once(m):
+    hang(m, "proc/self/mountinfo")
+    r = m.run("--only", "mount,provider,root,ring,room,aio", "--timeout", 300, "--json")
+    first, *others, aio = json.loads(r.stdout)["checks"]
+    assert r.returncode == 1 and first["id"] == "mount" and first["state"] == "fail"
+    assert "no answer within 0.3 s" in first["cause"] and f"umount -l {m.mount}" in first["remedy"]
+    assert {c["state"] for c in others} == {"unknown"} and all("see mount" in c["cause"] for c in others)
+    assert aio["state"] == "pass"
+
+
+def test_a_check_that_answers_and_does_not_end_is_ended(m):
+    """Its threads may wait for a dead mount when the answer is there."""
+    assert m.state("switches", LD_PRELOAD=str(FAKES / "stuck_exit.so")) == "pass"
 
 
 # ---- Switches, mount, provider, client ----
