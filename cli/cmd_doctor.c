@@ -177,7 +177,9 @@ static void run_child(const struct doctor_check *c, struct asked *a, struct doct
 static void run_one(const struct doctor_check *c, struct asked *a, struct doctor_finding *f)
 {
     memset(f, 0, sizeof(*f));
-    if (c->needs == NEEDS_STORAGE && a->kept)
+    if (c->needs != NEEDS_SYSTEM && a->d.options_rc)
+        doctor_say(f, DOCTOR_UNKNOWN, "not looked at: the settings are wrong, see switches");
+    else if (c->needs == NEEDS_STORAGE && a->kept)
         doctor_say(f, DOCTOR_UNKNOWN, "not looked at: the mount gave no answer, see %s", a->kept);
     else
         run_child(c, a, f);
@@ -335,7 +337,9 @@ int cmd_doctor(int argc, char **argv)
             "what\nwould mend what it cannot. The settings are those of the environment.\n",
         .args = args,
         .nargs = sizeof(args) / sizeof(args[0]),
-        .tail = "exit status: 0 nothing failed, 1 something did\n",
+        .tail =
+            "exit status: 0 nothing failed, 1 something did, 3 a variable is wrong and switches is "
+            "not asked\n",
     };
     int n, r;
 
@@ -349,5 +353,8 @@ int cmd_doctor(int argc, char **argv)
     if (a.only && (r = check_only(a.only)) != CLI_OK)
         return r;
     take_options(&a);
+    /* One bad variable leaves all behind it unread. */
+    if (a.d.options_rc && a.only && !is_asked(a.only, "switches"))
+        return cli_fail(CLI_ENVIRONMENT, "%s", a.d.options_text);
     return run_all(&a);
 }

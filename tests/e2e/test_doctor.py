@@ -180,6 +180,22 @@ def test_switches(m):
     assert m.state("switches") == "warn"
 
 
+BROKEN = [{"THREEFS_READ_IOV_SIZE": "4Q"}, {"CISTERN_LANES": "abc"}]
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_broken_settings_are_not_gone_by(m, broken):
+    """What stands behind the variable that is wrong was not read: a pass would be one of something else."""
+    value, = broken.values()
+    r = m.run("--only", "mount,root", **broken)
+    assert r.returncode == 3 and "environment: " in r.stderr and value in r.stderr and r.stdout == ""
+    r = m.run("--json", **broken)
+    state = {c["id"]: c["state"] for c in json.loads(r.stdout)["checks"]}
+    assert r.returncode == 1 and state["switches"] == "fail" and state["aio"] == state["shm-stale"] == "pass"
+    for check in ("mount", "root", "ring", "room", "writers", "cluster", "shm-size", "memory", "memlock", "files"):
+        assert state[check] == "unknown", check
+
+
 def test_mount(m):
     assert m.state("mount") == "pass"
     good = m.env["CISTERN_MOUNT"]
