@@ -188,7 +188,16 @@ const char *doctor_container(const struct doctor *d)
     return NULL;
 }
 
+uint64_t doctor_sum(uint64_t a, uint64_t b)
+{
+    return a > UINT64_MAX - b ? UINT64_MAX : a + b;
+}
+
 uint64_t doctor_staging(const struct doctor *d)
 {
-    return d->ranks * (d->read_staging + d->write_staging);
+    uint64_t all;
+
+    if (__builtin_mul_overflow(d->ranks, doctor_sum(d->read_staging, d->write_staging), &all))
+        return UINT64_MAX;
+    return all;
 }

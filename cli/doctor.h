@@ -77,7 +77,9 @@ bool doctor_is_3fs(const struct doctor_mount *m);
 const char *doctor_container(const struct doctor *d);
 /* Asks for the network cluster, and takes its mount where none is given. */
 void doctor_take_cluster(struct doctor *d);
-/* /dev/shm that the ranks need, without head-room. */
+/* Both, or UINT64_MAX where they are more. */
+uint64_t doctor_sum(uint64_t a, uint64_t b);
+/* /dev/shm that the ranks need, without head-room; UINT64_MAX where that is more. */
 uint64_t doctor_staging(const struct doctor *d);
 
 void check_switches(const struct doctor *d, struct doctor_finding *f);

@@ -31,7 +31,7 @@
 
 static uint64_t with_room(uint64_t bytes)
 {
-    return (bytes + bytes / 4 + GIB - 1) / GIB * GIB;
+    return doctor_sum(doctor_sum(bytes, bytes / 4), GIB - 1) / GIB * GIB;
 }
 
 static void mend_shm(const struct doctor *d, struct doctor_finding *f)
@@ -76,7 +76,7 @@ void check_shm_size(const struct doctor *d, struct doctor_finding *f)
         doctor_say(f, DOCTOR_FAIL, "%s holds %s; %llu ranks need %s of staging", SHM, has,
                    (unsigned long long)d->ranks, needs);
         mend_shm(d, f);
-    } else if (size < need + need / 8) {
+    } else if (size < doctor_sum(need, need / 8)) {
         doctor_say(f, DOCTOR_WARN, "%s holds %s, %llu ranks need %s: nothing is left for others",
                    SHM, has, (unsigned long long)d->ranks, needs);
         mend_shm(d, f);
@@ -374,7 +374,7 @@ static bool soft_limit(const struct doctor *d, const char *name, uint64_t *out)
 void check_memlock(const struct doctor *d, struct doctor_finding *f)
 {
     char has[32], needs[32];
-    uint64_t limit, need = d->read_staging + d->write_staging;
+    uint64_t limit, need = doctor_sum(d->read_staging, d->write_staging);
 
     if (!soft_limit(d, "Max locked memory", &limit)) {
         doctor_say(f, DOCTOR_UNKNOWN, "/proc/self/limits cannot be read");
