@@ -312,11 +312,20 @@ void check_clock(const struct doctor *d, struct doctor_finding *f)
     doctor_mend(f, "chronyc makestep, or: systemctl restart systemd-timesyncd");
 }
 
+static bool has_store(const struct doctor *d)
+{
+    char path[2 * PATH_MAX];
+
+    (void)snprintf(path, sizeof(path), "%s/cistern.json", d->root);
+    return access(path, F_OK) == 0;
+}
+
+/* A store that is bounded by the file system or the floor is always short of room, and evicts. */
 void check_room(const struct doctor *d, struct doctor_finding *f)
 {
     char has[32], needs[32];
     struct statvfs st;
-    uint64_t room, size, need = d->options.free_floor_bytes + ROOM_SEGMENTS;
+    uint64_t room, size, need = doctor_sum(d->options.free_floor_bytes, ROOM_SEGMENTS);
 
     if (statvfs(d->mount, &st) != 0) {
         doctor_say(f, DOCTOR_UNKNOWN, "%s cannot be asked: %s", d->mount, strerror(errno));
@@ -325,7 +334,13 @@ void check_room(const struct doctor *d, struct doctor_finding *f)
     room = (uint64_t)st.f_bavail * st.f_frsize;
     size = (uint64_t)st.f_blocks * st.f_frsize;
     (void)text_size(room, has, sizeof(has));
-    if (room < need) {
+    if (room < need && has_store(d)) {
+        doctor_say(f, DOCTOR_WARN, "%s are free on %s, less than %s: what is stored makes room",
+                   has, d->mount, text_size(need, needs, sizeof(needs)));
+        doctor_mend(f,
+                    "none is needed where the file system or CISTERN_FREE_FLOOR_BYTES bounds the "
+                    "store; `cistern gc` removes what dead writers left");
+    } else if (room < need) {
         doctor_say(f, DOCTOR_FAIL, "%s are free on %s, at least %s are needed", has, d->mount,
                    text_size(need, needs, sizeof(needs)));
         doctor_mend(
@@ -435,6 +450,22 @@ static int put_and_get(cistern *c, struct cistern_event *ev)
     return memcmp(out, in, PAGE) == 0 ? 0 : -EBADMSG;
 }
 
+/* Small, and nothing of what bounds or sorts out an engine's blocks: one block is put once. */
+static void for_one_block(struct cistern_options *o)
+{
+    o->reuse_cache = o->enable_3fs = 1;
+    o->space_dir = NULL;
+    o->shard = 0;
+    o->read_iov_bytes = o->write_iov_bytes = 4 << 20;
+    o->segment_bytes = 1 << 20;
+    o->lanes = 1;
+    o->flags = 0;
+    o->admission = NULL;
+    o->capacity_bytes = o->free_floor_bytes = 0;
+    o->write_budget_bytes_per_day = o->write_bandwidth = o->read_bandwidth = 0;
+    o->ttl_seconds = o->shadow_every = 0;
+}
+
 /* A new directory for a store, as a root below the mount; `path` is all of it. NULL: errno says
  * why. */
 static const char *ring_root(const struct doctor *d, const char *own, char path[PATH_MAX])
@@ -463,16 +494,9 @@ void check_ring(const struct doctor *d, struct doctor_finding *f)
     cistern *c = NULL;
     int rc;
 
-    o.reuse_cache = o.enable_3fs = 1;
-    o.root = ring_root(d, own, root);
+    for_one_block(&o);
     o.space = &space;
-    o.space_dir = NULL;
-    o.shard = 0;
-    o.read_iov_bytes = o.write_iov_bytes = 4 << 20;
-    o.capacity_bytes = 0;
-    o.segment_bytes = 1 << 20;
-    o.lanes = 1;
-    o.flags = 0;
+    o.root = ring_root(d, own, root);
     if (!o.root) {
         doctor_say(f, DOCTOR_FAIL, "no directory for it can be made in %s: %s", d->mount,
                    strerror(errno));

@@ -422,6 +422,14 @@ def test_ring(m):
     assert m.state("ring", CISTERN_MOUNT="/absent") == "fail"
 
 
+@pytest.mark.parametrize("setting", [
+    {"CISTERN_ADMISSION": "reused"}, {"CISTERN_WRITE_BUDGET_BYTES_PER_DAY": "1"}, {"CISTERN_WRITE_BANDWIDTH": "1"},
+    {"CISTERN_FREE_FLOOR_BYTES": "1000T"}, {"CISTERN_CAPACITY_BYTES": "1G"}, {"CISTERN_TTL_SECONDS": "1"},
+    {"CISTERN_SHADOW_EVERY": "1"}])
+def test_ring_whatever_the_engine_stores(m, setting):
+    assert m.state("ring", **setting) == "pass", m.ask("ring", **setting)["cause"]
+
+
 @pytest.mark.skipif(not ROOT, reason="becomes another user, which takes root")
 @pytest.mark.parametrize("kind", ["ext4", "fuse.hf3fs"])
 def test_ring_where_the_root_alone_can_be_written(m, tmp_path, kind):
@@ -510,6 +518,10 @@ def test_room(m):
         with open(m.mount / "full", "wb") as f:
             os.posix_fallocate(f.fileno(), 0, 600 << 20)
         assert m.state("room") == "fail"
+        m.file("../mount/rtp_llm/cistern.json", "{}")
+        assert m.state("room") == "warn", "there is something to evict"
+        assert m.state("room", CISTERN_ROOT="new/") == "fail"
+        shutil.rmtree(m.mount / "rtp_llm")
         (m.mount / "full").unlink()
         assert m.state("room") == "pass"
         answer = m.ask("room", CISTERN_CAPACITY_BYTES="2G")
@@ -517,6 +529,17 @@ def test_room(m):
         assert m.state("room", CISTERN_CAPACITY_BYTES=answer["remedy"].split("=")[1]) == "pass"
     finally:
         subprocess.run(["umount", str(m.mount)], check=True)
+
+
+def test_numbers_that_are_too_large_do_not_wrap(m):
+    large = {"THREEFS_READ_IOV_SIZE": str(1 << 62), "THREEFS_WRITE_IOV_SIZE": "1G"}
+    for check in ("shm-size", "shm-free", "memory"):
+        assert m.state(check, "--tp", 4, **large) == "fail", check
+    m.limits(memlock=1 << 40)
+    wrapped = {"THREEFS_READ_IOV_SIZE": str((1 << 64) - 4096), "THREEFS_WRITE_IOV_SIZE": "1G"}
+    assert m.state("memlock", **wrapped) == "warn"
+    assert m.state("shm-size", **wrapped) == "fail"
+    assert m.state("room", CISTERN_FREE_FLOOR_BYTES=str((1 << 64) - 1)) == "fail"
 
 
 def test_room_unknown(m):
