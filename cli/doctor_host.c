@@ -395,26 +395,42 @@ void check_memlock(const struct doctor *d, struct doctor_finding *f)
                        : "ulimit -l unlimited; systemd: LimitMEMLOCK=infinity");
 }
 
+/* Too many: the 3FS client keeps something for each. The drop-in does not mind; and the limit of an
+ * engine in a container may be another than that of a command there. */
+static void too_many_files(const struct doctor *d, struct doctor_finding *f)
+{
+    const char *where = doctor_container(d);
+    struct doctor_mount m;
+    bool local = doctor_mount_of(d, d->mount, &m) == 0 && !doctor_is_3fs(&m);
+
+    doctor_say(
+        f, local || where ? DOCTOR_WARN : DOCTOR_FAIL,
+        "the limit of open files is above %u, where the 3FS client takes gigabytes or dies%s",
+        FILES_MOST, where ? "; that of the engine may be another" : "");
+    if (!where)
+        doctor_mend(f, "ulimit -n %u; systemd: LimitNOFILE=%u", FILES_MOST, FILES_MOST);
+    else if (strcmp(where, "Kubernetes") == 0)
+        doctor_mend(
+            f,
+            "start the engine so: sh -c 'ulimit -n %u; exec ENGINE'; for all Pods of a node: "
+            "LimitNOFILE=%u of the runtime's service",
+            FILES_MOST, FILES_MOST);
+    else
+        doctor_mend(
+            f,
+            "start the container with --ulimit nofile=%u, or the engine so: sh -c 'ulimit -n "
+            "%u; exec ENGINE'",
+            FILES_MOST, FILES_MOST);
+}
+
 void check_files(const struct doctor *d, struct doctor_finding *f)
 {
-    struct doctor_mount m;
     uint64_t limit;
 
     if (!soft_limit(d, "Max open files", &limit)) {
         doctor_say(f, DOCTOR_UNKNOWN, "/proc/self/limits cannot be read");
     } else if (limit > FILES_MOST) {
-        /* The drop-in does not mind. */
-        doctor_say(f,
-                   doctor_mount_of(d, d->mount, &m) == 0 && !doctor_is_3fs(&m) ? DOCTOR_WARN
-                                                                               : DOCTOR_FAIL,
-                   "the limit of open files is above %u, where the 3FS client takes "
-                   "gigabytes or dies",
-                   FILES_MOST);
-        doctor_mend(f,
-                    doctor_container(d) ? "start the container with --ulimit nofile=%u "
-                                          "(Kubernetes: LimitNOFILE=%u of the runtime's service)"
-                                        : "ulimit -n %u; systemd: LimitNOFILE=%u",
-                    FILES_MOST, FILES_MOST);
+        too_many_files(d, f);
     } else if (limit < FILES_FEW) {
         doctor_say(f, DOCTOR_WARN,
                    "%llu files may be open: a store keeps an eighth of that many data files open "

@@ -796,7 +796,11 @@ def test_files(m):
     answer = m.ask("files")
     assert answer["state"] == "fail" and answer["remedy"].startswith("ulimit -n 1048576")
     m.file("/.dockerenv", "")
-    assert "--ulimit nofile=1048576" in m.ask("files")["remedy"]  # a shell inside cannot set it for a probe
+    answer = m.ask("files")
+    assert answer["state"] == "warn" and "--ulimit nofile=1048576" in answer["remedy"]
+    m.file("/var/run/secrets/kubernetes.io/token", "")  # a Pod sets no limits, and a command in it has not the engine's
+    answer = m.ask("files")
+    assert answer["state"] == "warn" and "sh -c 'ulimit -n 1048576; exec ENGINE'" in answer["remedy"]
     m.limits(files=1048576)
     assert m.state("files") == "pass"
     (m.sys / "proc/self/limits").unlink()
@@ -871,10 +875,12 @@ def test_cuda(m):
     assert answer["state"] == "pass" and answer["cause"].startswith("CUDA driver 12.4, 1 devices; memory of the host is")
     assert m.state("cuda", LD_LIBRARY_PATH=str(FAKES / "cuda-unpinned")) == "warn"
     assert m.state("cuda", LD_LIBRARY_PATH=str(FAKES / "cuda-busy")) == "unknown"
-    assert m.state("cuda", LD_LIBRARY_PATH=str(FAKES / "cuda-fail")) == "fail"
+    answer = m.ask("cuda", LD_LIBRARY_PATH=str(FAKES / "cuda-fail"))  # a library, as images have it, and no GPU
+    assert answer["state"] == "pass" and "no NVIDIA GPU" in answer["cause"]
     assert m.state("cuda", LD_LIBRARY_PATH=str(FAKES / "cuda-missing")) == "fail"
     if m.state("cuda") != "pass":
         pytest.skip("this machine has a CUDA driver that does not start")
     m.file("/dev/nvidiactl", "")
+    assert m.state("cuda", LD_LIBRARY_PATH=str(FAKES / "cuda-fail")) == "fail"
     answer = m.ask("cuda")
     assert answer["state"] == "fail" or "CUDA driver" in answer["cause"]
