@@ -13,6 +13,8 @@
 
 #include "doctor.h"
 
+#define NO_DEVICE 100 /* of cuInit() */
+
 void check_switches(const struct doctor *d, struct doctor_finding *f)
 {
     bool reuse = d->options.reuse_cache > 0, on = d->options.enable_3fs > 0;
@@ -224,7 +226,12 @@ static bool is_whole(void *lib)
     return true;
 }
 
-static void ask_driver(void *lib, struct doctor_finding *f)
+static void no_gpu(struct doctor_finding *f)
+{
+    doctor_say(f, DOCTOR_PASS, "no NVIDIA GPU here: memory of the host is used");
+}
+
+static void ask_driver(void *lib, bool card, struct doctor_finding *f)
 {
     int rc, v = 0, n = 0, step;
 
@@ -234,6 +241,10 @@ static void ask_driver(void *lib, struct doctor_finding *f)
         return;
     }
     rc = ((int (*)(unsigned))dlsym(lib, "cuInit"))(0);
+    if (rc == NO_DEVICE && !card) {
+        no_gpu(f);
+        return;
+    }
     if (rc != 0) {
         doctor_say(f, DOCTOR_FAIL, "the CUDA driver does not start (error %d)", rc);
         doctor_mend(f, "nvidia-smi must work here; in a container: --gpus all, and "
@@ -269,13 +280,13 @@ void check_cuda(const struct doctor *d, struct doctor_finding *f)
     void *lib = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
 
     if (lib) {
-        ask_driver(lib, f);
+        ask_driver(lib, card, f);
     } else if (card) {
         doctor_say(f, DOCTOR_FAIL, "there is an NVIDIA GPU, and libcuda.so.1 cannot be loaded");
         doctor_mend(f,
                     "in a container: --gpus all and NVIDIA_DRIVER_CAPABILITIES=compute,utility; on "
                     "a host install the driver's library (libcuda1)");
     } else {
-        doctor_say(f, DOCTOR_PASS, "no NVIDIA GPU here: memory of the host is used");
+        no_gpu(f);
     }
 }

@@ -221,6 +221,7 @@ def test_build(tmp_path):
 
 def test_cuda(m):
     assert m.state("cuda", LD_LIBRARY_PATH=str(FAKES / "cuda-ok")) == "pass"
+    m.file("/dev/nvidiactl", "")
     assert m.state("cuda", LD_LIBRARY_PATH=str(FAKES / "cuda-fail")) == "fail"
 
 
