@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -131,17 +132,35 @@ int doctor_mount_of(const struct doctor *d, const char *path, struct doctor_moun
     return out->found ? 0 : -ENOENT;
 }
 
+int doctor_real(const struct doctor *d, const char *path, char out[PATH_MAX])
+{
+    struct doctor_mount m;
+
+    if (doctor_mount_of(d, path, &m) == 0 && strcmp(m.point, path) == 0)
+        (void)snprintf(out, PATH_MAX, "%s", path);
+    else if (!realpath(path, out))
+        return -errno;
+    return 0;
+}
+
+int doctor_mount_here(const struct doctor *d, struct doctor_mount *out)
+{
+    char real[PATH_MAX];
+    int rc = doctor_real(d, d->mount, real);
+
+    return rc ? rc : doctor_mount_of(d, real, out);
+}
+
 bool doctor_mount_known(const struct doctor *d, struct doctor_mount *out, struct doctor_finding *f)
 {
-    if (doctor_mount_of(d, d->mount, out) != 0) {
+    char real[PATH_MAX];
+    int rc = doctor_real(d, d->mount, real);
+
+    if (rc)
+        doctor_say(f, DOCTOR_UNKNOWN, "%s: %s", d->mount, strerror(-rc));
+    else if ((rc = doctor_mount_of(d, real, out)))
         doctor_say(f, DOCTOR_UNKNOWN, "/proc/self/mountinfo does not say what %s is", d->mount);
-        return false;
-    }
-    if (strcmp(out->point, d->mount) != 0 && access(d->mount, F_OK) != 0) {
-        doctor_say(f, DOCTOR_UNKNOWN, "%s: %s", d->mount, strerror(errno));
-        return false;
-    }
-    return true;
+    return rc == 0;
 }
 
 bool doctor_is_3fs(const struct doctor_mount *m)

@@ -63,14 +63,18 @@ const char *doctor_path(const struct doctor *d, const char *path, char out[PATH_
 /* The beginning of a small file, NUL-terminated, without the last newline. Its length or -errno. */
 long doctor_read(const struct doctor *d, const char *path, char *out, size_t size);
 
-/* Where a path is mounted, as the kernel says; strings are cut to fit. */
+/* Where a path is mounted, as the kernel says, by its spelling; strings are cut to fit. */
 struct doctor_mount {
     char point[PATH_MAX], type[64], source[256], optional[128], super[256];
     uint32_t found;
 };
 int doctor_mount_of(const struct doctor *d, const char *path, struct doctor_mount *out);
-/* The same of d->mount; false after a finding: the kernel does not say it, or what is there is what
- * lies below a mount that is missing. */
+/* What a path is when its links are followed, as an engine does; 0 or -errno. A mount point has
+ * none, and is not asked: it may be dead. */
+int doctor_real(const struct doctor *d, const char *path, char out[PATH_MAX]);
+/* Where d->mount is mounted, links followed; 0 or -errno. */
+int doctor_mount_here(const struct doctor *d, struct doctor_mount *out);
+/* The same; false after a finding: it is not there, or the kernel does not say. */
 bool doctor_mount_known(const struct doctor *d, struct doctor_mount *out, struct doctor_finding *f);
 bool doctor_is_3fs(const struct doctor_mount *m);
 /* Whether this looks like a container, and which sort ("Kubernetes", "Docker", ...); NULL: no. */

@@ -401,7 +401,7 @@ static void too_many_files(const struct doctor *d, struct doctor_finding *f)
 {
     const char *where = doctor_container(d);
     struct doctor_mount m;
-    bool local = doctor_mount_of(d, d->mount, &m) == 0 && !doctor_is_3fs(&m);
+    bool local = doctor_mount_here(d, &m) == 0 && !doctor_is_3fs(&m);
 
     doctor_say(
         f, local || where ? DOCTOR_WARN : DOCTOR_FAIL,

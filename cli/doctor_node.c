@@ -41,18 +41,20 @@ void check_propagation(const struct doctor *d, struct doctor_finding *f)
     const char *where = doctor_container(d);
     const char *wanted = d->options.provider ? d->options.provider : "auto";
     struct doctor_mount m;
-    char above[PATH_MAX], *slash;
+    char above[PATH_MAX], real[PATH_MAX], *slash;
+    int rc;
 
     if (!where) {
         doctor_say(f, DOCTOR_PASS, "this is not a container: mounts of the host are seen at once");
         return;
     }
     /* 3FS comes and goes inside the directory that was mounted into the container. */
-    (void)snprintf(above, sizeof(above), "%s", d->mount);
+    if (doctor_real(d, d->mount, above) != 0)
+        (void)snprintf(above, sizeof(above), "%s", d->mount);
     if ((slash = strrchr(above, '/')) && slash != above)
         *slash = '\0';
-    if (doctor_mount_of(d, above, &m) != 0) {
-        doctor_say(f, DOCTOR_UNKNOWN, "/proc/self/mountinfo does not say how %s is mounted", above);
+    if ((rc = doctor_real(d, above, real)) || (rc = doctor_mount_of(d, real, &m))) {
+        doctor_say(f, DOCTOR_UNKNOWN, "how %s is mounted cannot be seen: %s", above, strerror(-rc));
     } else if (strstr(m.optional, "master:") || strstr(m.optional, "shared:")) {
         doctor_say(f, DOCTOR_PASS, "%s follows the host's mounts", m.point);
     } else if (!doctor_is_3fs(&m) && strncmp(d->mount, "/3fs", 4) != 0 &&

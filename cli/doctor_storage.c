@@ -54,7 +54,7 @@ void check_mount(const struct doctor *d, struct doctor_finding *f)
         doctor_mend(f, "name a directory: export CISTERN_MOUNT=/path");
         return;
     }
-    if (doctor_mount_of(d, d->mount, &m) != 0) {
+    if (doctor_mount_here(d, &m) != 0) {
         doctor_say(f, DOCTOR_UNKNOWN, "%s is there; /proc/self/mountinfo does not say what it is",
                    d->mount);
         return;
@@ -125,7 +125,7 @@ static struct cistern_options in_own_mount(const struct doctor *d, char own[PATH
     struct doctor_mount m;
 
     own[0] = '\0';
-    if (doctor_mount_of(d, d->mount, &m) != 0 || doctor_is_3fs(&m))
+    if (doctor_mount_here(d, &m) != 0 || doctor_is_3fs(&m))
         return o;
     (void)snprintf(own, PATH_MAX, "%.*s/" OURS "mount-XXXXXX", PATH_MAX / 2, writable(d));
     if (!mkdtemp(own))

@@ -234,6 +234,32 @@ def test_provider(m):
     assert m.state("provider") == "unknown"
 
 
+def test_a_mount_that_is_a_link_is_what_it_leads_to(m, tmp_path):
+    """An engine follows the link; its path alone lies on the root of the machine."""
+    link = tmp_path / "link"
+    link.symlink_to(m.mount)
+    m.mounted("fuse.hf3fs")
+    m.env["CISTERN_MOUNT"] = str(link)
+    assert f"fuse.hf3fs mounted at {m.mount}" in m.ask("mount")["cause"]
+    assert m.state("provider", CISTERN_PROVIDER="local") == "warn" and m.state("cluster") == "unknown"
+    assert m.state("rdma") == "fail"
+    m.limits(files=1 << 30)
+    assert m.state("files") == "fail"
+    stage = tmp_path / "stage"
+    (stage / "3fs").mkdir(parents=True)
+    link.unlink()
+    link.symlink_to(stage / "3fs")
+    m.mounted("ext4", at=stage)
+    m.file("/.dockerenv", "")
+    answer = m.ask("propagation", CISTERN_PROVIDER="hf3fs")
+    assert answer["state"] == "fail" and f"{stage} does not follow" in answer["cause"]
+    link.unlink()
+    link.symlink_to(tmp_path / "absent")
+    for check in ("provider", "cluster", "rdma"):
+        assert m.state(check) == "unknown"
+    assert m.state("mount") == "fail"
+
+
 def shell(remedy, m, **more):
     """Carries out a remedy that is a command of the shell on the machine that is described."""
     line = remedy.replace("/etc/cistern", str(m.sys / "etc/cistern"))
