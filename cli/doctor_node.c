@@ -55,12 +55,19 @@ void check_propagation(const struct doctor *d, struct doctor_finding *f)
         *slash = '\0';
     if ((rc = doctor_real(d, above, real)) || (rc = doctor_mount_of(d, real, &m))) {
         doctor_say(f, DOCTOR_UNKNOWN, "how %s is mounted cannot be seen: %s", above, strerror(-rc));
-    } else if (strstr(m.optional, "master:") || strstr(m.optional, "shared:")) {
+    } else if (strstr(m.optional, "master:")) {
         doctor_say(f, DOCTOR_PASS, "%s follows the host's mounts", m.point);
     } else if (!doctor_is_3fs(&m) && strncmp(d->mount, "/3fs", 4) != 0 &&
                strcmp(wanted, "hf3fs") != 0) {
         doctor_say(f, DOCTOR_PASS, "%s is %s: no 3FS client is mounted anew in it", d->mount,
                    m.type);
+    } else if (strstr(m.optional, "shared:")) {
+        doctor_say(f, DOCTOR_UNKNOWN,
+                   "%s shares its mounts with others; whether the host is one of them is not seen "
+                   "from here",
+                   m.point);
+        doctor_mend(f, "to be sure: mountPropagation: HostToContainer, docker run -v %s:%s:rslave",
+                    above, above);
     } else {
         doctor_say(f, DOCTOR_FAIL,
                    "%s does not follow the host's mounts: when the 3FS client is "

@@ -365,6 +365,10 @@ def test_propagation(m):
     assert answer["state"] == "fail" and "mountPropagation: HostToContainer" in answer["remedy"]
     m.mounted("ext4", "master:7", at="/3fs/stage")
     assert m.state("propagation", CISTERN_MOUNT="/3fs/stage/3fs/") == "pass"
+    m.mounted("ext4", "shared:8 master:7", at="/3fs/stage")
+    assert m.state("propagation", CISTERN_MOUNT="/3fs/stage/3fs/") == "pass"
+    m.mounted("ext4", "shared:8", at="/3fs/stage")  # with the host, or within the container
+    assert m.state("propagation", CISTERN_MOUNT="/3fs/stage/3fs/") == "unknown"
     (m.sys / "proc/self/mountinfo").unlink()
     assert m.state("propagation") == "unknown"
 
