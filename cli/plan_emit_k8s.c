@@ -42,15 +42,24 @@ static void dns_name(const char *name, char out[64])
 /* Parts that a Pod and a chart's values have in common; `in` is how far they are indented. */
 
 /* All ranks of the Pod share its /dev/shm, and that outlives its containers: what a killed engine
- * left there would fail the probe of the next one for ever. Nothing asks later on: an engine whose
- * storage went away computes, and to restart all of them, or to send them no requests, would make
- * an outage of it. */
+ * left there would fail the probe of the next one for ever. Storage is not asked, neither here nor
+ * later on: an engine without it computes, and to keep all of them from starting, to restart them
+ * or to send them no requests would make an outage of it. Nor is CUDA, as that takes memory of a
+ * GPU that the engine is measuring. All of these checks together, each at its limit, end before the
+ * probe does. */
 static void print_probe(int in, uint64_t tp)
 {
+    unsigned long long ranks = (unsigned long long)tp;
+
+    printf(
+        "%*s# All checks, those of storage too, by hand: kubectl exec POD -- cistern doctor --tp "
+        "%llu\n",
+        in, "", ranks);
     printf("%*sstartupProbe:\n", in, "");
-    printf("%*s  exec: {command: [\"cistern\", \"doctor\", \"--quiet\", \"--clean\", \"--tp\", "
+    printf("%*s  exec: {command: [\"cistern\", \"doctor\", \"--quiet\", \"--clean\", \"--only\", "
+           "\"switches,shm-size,shm-free,shm-stale,memory\", \"--timeout\", \"2000\", \"--tp\", "
            "\"%llu\"]}\n",
-           in, "", (unsigned long long)tp);
+           in, "", ranks);
     printf("%*s  periodSeconds: 10\n", in, "");
     printf("%*s  timeoutSeconds: 20\n", in, "");
     printf("%*s  failureThreshold: 60\n", in, "");

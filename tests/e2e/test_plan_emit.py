@@ -103,32 +103,44 @@ def test_kubernetes_has_what_the_reference_asks_for():
     assert "livenessProbe" not in container and "readinessProbe" not in container
 
 
-def test_the_probe_runs(tmp_path):
-    """The command line of the probe is one that this version knows."""
-    pod = yaml.safe_load(emit("k8s"))["spec"]["template"]["spec"]
+def probe(tmp_path, tp=1, **env):
+    """Runs the probe, as it is emitted, on a machine of files: its exit status and what it found."""
+    pod = yaml.safe_load(emit("k8s", "--tp", tp))["spec"]["template"]["spec"]
+    (tmp_path / "dev" / "shm").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "proc").mkdir(exist_ok=True)
+    (tmp_path / "proc" / "meminfo").write_text("MemTotal:       33554432 kB\n")
     command = pod["containers"][0]["startupProbe"]["exec"]["command"]
-    env = os.environ | {"CISTERN_MOUNT": str(tmp_path), "REUSE_CACHE": "1", "ENABLE_3FS": "1"}
-    r = subprocess.run([CISTERN, *command[1:], "--only", "mount,root,ring"], env=env, stdout=subprocess.PIPE,
-                       text=True, timeout=60)
-    assert r.returncode == 0, r.stdout
+    r = subprocess.run([CISTERN, *command[1:], "--sysroot", str(tmp_path), "--json"], timeout=60, text=True,
+                       env=os.environ | {"REUSE_CACHE": "1", "ENABLE_3FS": "1"} | env, stdout=subprocess.PIPE)
+    return r.returncode, {c["id"]: c for c in json.loads(r.stdout)["checks"]}
+
+
+def test_the_probe_asks_neither_storage_nor_the_gpu(tmp_path):
+    """No engine is kept from starting by an outage of storage, and none loses memory of its GPU to a probe."""
+    code, checks = probe(tmp_path, CISTERN_MOUNT=str(tmp_path / "absent"), THREEFS_READ_IOV_SIZE="4M",
+                         THREEFS_WRITE_IOV_SIZE="4M")
+    assert code == 0, checks
+    assert set(checks) == {"switches", "shm-size", "shm-free", "shm-stale", "memory"}
+    assert probe(tmp_path, ENABLE_3FS="perhaps")[0] == 1
+
+
+def test_the_probe_ends_before_it_is_killed():
+    """Else what it has to say is lost."""
+    probe = yaml.safe_load(emit("k8s"))["spec"]["template"]["spec"]["containers"][0]["startupProbe"]
+    words = dict(zip(probe["exec"]["command"], probe["exec"]["command"][1:]))
+    assert len(words["--only"].split(",")) * int(words["--timeout"]) < probe["timeoutSeconds"] * 1000
 
 
 @pytest.mark.parametrize("tp", [1, 4])
 def test_the_probe_asks_for_all_ranks_and_outlives_a_killed_engine(tp, tmp_path):
     """/dev/shm of a Pod stays when a container of it is started anew, with what the last one had there."""
-    pod = yaml.safe_load(emit("k8s", "--tp", tp))["spec"]["template"]["spec"]
-    shm = tmp_path / "dev" / "shm"
-    shm.mkdir(parents=True)
-    (tmp_path / "proc").mkdir()
-    env = os.environ | {"THREEFS_READ_IOV_SIZE": "1T", "THREEFS_WRITE_IOV_SIZE": "1T"}
-    left = shm / "hf3fs-iov-left"
+    left = tmp_path / "dev" / "shm" / "hf3fs-iov-left"
+    left.parent.mkdir(parents=True)
     left.write_bytes(bytes(4096))
     os.utime(left, (0, 0))
-    command = pod["containers"][0]["startupProbe"]["exec"]["command"]
-    words = [CISTERN, *command[1:], "--sysroot", str(tmp_path), "--only"]
-    assert subprocess.run([*words, "shm-stale"], env=env, timeout=60).returncode == 0 and not left.exists()
-    r = subprocess.run([*words, "shm-size", "--json"], env=env, timeout=60, text=True, stdout=subprocess.PIPE)
-    assert f"{tp} ranks need {2 * tp} TiB" in r.stdout
+    code, checks = probe(tmp_path, tp=tp, THREEFS_READ_IOV_SIZE="1T", THREEFS_WRITE_IOV_SIZE="1T")
+    assert checks["shm-stale"]["state"] == "pass" and not left.exists()
+    assert code == 1 and f"{tp} ranks need {2 * tp} TiB" in checks["shm-size"]["cause"]
 
 
 def test_kubernetes_schema():
