@@ -23,7 +23,7 @@
 
 #define GIB       (UINT64_C(1) << 30)
 #define LIMIT_MS  10000
-#define MOST      32
+#define MOST_MS   600000
 #define AFTER_END 200 /* ms that a killed child gets to be gone */
 
 const struct doctor_check doctor_checks[] = {
@@ -139,7 +139,8 @@ static void no_answer(const struct doctor_check *c, struct asked *a, struct doct
                     a->d.mount);
     } else {
         doctor_say(f, DOCTOR_UNKNOWN, "took longer than %g s", seconds);
-        doctor_mend(f, "give it more time: --timeout %llu", (unsigned long long)a->limit_ms * 10);
+        doctor_mend(f, "give it more time: --timeout %llu",
+                    (unsigned long long)(a->limit_ms < MOST_MS / 10 ? a->limit_ms * 10 : MOST_MS));
     }
 }
 
@@ -325,7 +326,7 @@ int cmd_doctor(int argc, char **argv)
          "remove staging of dead processes from /dev/shm"},
         {"quiet", NULL, ARG_FLAG, &a.quiet, 0, 0, "print what did not pass; for probes"},
         {"strict", NULL, ARG_FLAG, &a.strict, 0, 0, "warnings and unknowns count as failures"},
-        {"timeout", "MS", ARG_NUMBER, &a.limit_ms, 100, 600000, "for one check (default 10000)"},
+        {"timeout", "MS", ARG_NUMBER, &a.limit_ms, 100, MOST_MS, "for one check (default 10000)"},
         {"sysroot", "DIR", ARG_STRING, &a.sysroot, 0, 0,
          "look at /proc, /sys, /dev and /run below this directory"},
         {"json", NULL, ARG_FLAG, &a.json, 0, 0, "findings as JSON"},
