@@ -491,7 +491,7 @@ static bool read_unit(cistern *c, struct job *job)
     got = read_run(c, &s->data, u, from);
     if (got == -ETIMEDOUT) {
         y->lost = true;
-        job->taken = false; /* storage may still read it: never shut */
+        job->taken = false; /* storage may still read it: not shut before the segment goes */
         pool_quarantine(c->write_pool, u->slot);
         u->slot = NULL;
         return false;

@@ -122,7 +122,7 @@ static bool take(struct doubts *d, struct doubt *out)
 }
 
 /* Its data file is lost, or a host of 3FS does not see it yet: what its contents say of others
- * counts, and its blocks come back if it comes to light (look.c). */
+ * counts, and another writer's blocks come back if it comes to light soon (look.c). */
 static void data_lost(cistern *c, uint32_t number)
 {
     const struct segment *s = &c->segs.at[number];
