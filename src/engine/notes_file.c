@@ -2,7 +2,8 @@
  * notes_file.c - see notes_file.h.
  *
  * The data file first, so that a crash leaves an empty one at worst, which anybody collects: notes
- * are there with all that keeps them, or not at all.
+ * are there with all that keeps them, or not at all. When a call fails the contents go last: data
+ * never goes right after its contents, and whoever watches need not know that this has no blocks.
  */
 #include "engine/notes_file.h"
 
@@ -127,8 +128,8 @@ int notes_file_write(const struct notes_file *f, const struct dead_note *notes, 
         rc = write_files(f, &a);
         if (rc) {
             (void)f->io->ops->unlink(f->io, a.head);
-            (void)f->io->ops->unlink(f->io, a.toc);
             (void)f->io->ops->unlink(f->io, a.seg);
+            (void)f->io->ops->unlink(f->io, a.toc);
         }
     }
     free(a.bytes);

@@ -399,6 +399,7 @@ static void contents_without_data_pass_them_on(void **state)
     close_store(f);
     usage_free(&seen);
     open_shard(f, 1);
+    put_all(f, BLOCKS + BATCH, BATCH); /* the keeper makes no segment while this thread sweeps */
     WAIT_FOR(was_swept(f));
     close_store(f);
     deletion_holds(f, 1);
