@@ -37,8 +37,20 @@ void admin_quiet(struct admin_args *x)
     x->shown = false;
 }
 
+static void warn(void *arg, int level, const char *line)
+{
+    if (level > CISTERN_LOG_WARN)
+        return;
+    admin_quiet(arg);
+    cli_note("cistern: %s", line);
+}
+
 static void fill(struct admin_args *x)
 {
+    if (x->silence_s) {
+        x->t.options.log = warn;
+        x->t.options.log_arg = x;
+    }
     x->a.size = sizeof(x->a);
     x->a.store = &x->t.options;
     x->a.space = x->space;

@@ -156,7 +156,8 @@ int cmd_fsck(int argc, char **argv)
         .nargs = sizeof(args) / sizeof(args[0]),
         .tail =
             "--repair touches files of a writer only when it has closed its head, or when head\n"
-            "and files stay unchanged for --silence seconds. It never touches a payload that a\n"
+            "and files stay unchanged for --silence seconds; it warns when that is less than the\n"
+            "root says, or 60. It never touches a payload that a\n"
             "block names. Exit status 1: warnings or errors are left; notes do not count.\n"
             "Ids are explained in docs/FSCK.md.\n",
     };

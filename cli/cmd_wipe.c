@@ -2,6 +2,7 @@
  * cmd_wipe.c - removes whole spaces: one, those of a model, old ones, or all; or the blocks of one
  * tenant in them. Without --yes it only shows what would go.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -13,12 +14,16 @@
 static int wipe(struct removal *x, const struct cistern_wipe *how, bool yes)
 {
     struct cistern_removal_sum sum = {.size = sizeof(sum)};
-    int r;
+    int r, rc;
 
     x->tenant = how->tenant_len != 0;
     x->list = x->x.json ? json_array() : NULL;
-    r = cistern_wipe(&x->x.a, how, removal_on_item, x, &sum);
-    r = removal_end(x, r, &sum);
+    rc = cistern_wipe(&x->x.a, how, removal_on_item, x, &sum);
+    r = removal_end(x, rc, &sum);
+    if (rc == -EINVAL && x->x.silence_s) {
+        cli_note("leave --silence out%s", x->tenant ? "" : ", or add --force");
+        return CLI_USAGE;
+    }
     if (r == CLI_OK && !yes && sum.files)
         cli_note("nothing was removed: --yes does it");
     if (r == CLI_OK && x->tenant && !sum.tenant_blocks)
@@ -59,7 +64,8 @@ int cmd_wipe(int argc, char **argv)
          "with --tenant: between contents and data (as engines do: 9)"},
         {"yes", NULL, ARG_FLAG, &yes, 0, 0,
          "do it; without it, or with --dry-run, only say what would go"},
-        {"force", NULL, ARG_FLAG, &force, 0, 0, "also spaces with a writer that may be alive"},
+        {"force", NULL, ARG_FLAG, &force, 0, 0,
+         "also spaces with a writer that may be alive, and any --silence"},
         REMOVAL_ARGS(&x),
     };
     const struct arg_page page = {
@@ -75,7 +81,8 @@ int cmd_wipe(int argc, char **argv)
         .tail =
             "A space is left, and the exit status is 1, when one of its writers may be alive:\n"
             "its head is not closed and changed within --silence seconds, or its process runs\n"
-            "on this host. An engine that has the space open without having stored anything\n"
+            "on this host. A --silence shorter than that of the root is refused. An engine that "
+            "has the space open without having stored anything\n"
             "cannot be seen: its puts are dropped until it opens the space again. With\n"
             "--tenant engines go on, and segments are left that their writer may still write\n"
             "to: run it again when it has closed, or has made three more. Stop what stores for\n"

@@ -30,7 +30,7 @@ extern "C" {
 enum cistern_admin_flags {
     CISTERN_ADMIN_DRY_RUN = 1, /* say what would be removed, remove nothing */
     CISTERN_ADMIN_REPAIR = 2,  /* fsck: mend what can be mended without losing anything */
-    CISTERN_ADMIN_FORCE = 4,   /* wipe: also where a writer may be alive */
+    CISTERN_ADMIN_FORCE = 4,   /* wipe: also where a writer may be alive, and with any silence_ms */
     CISTERN_ADMIN_SALT = 8,    /* export: put the root's salt into the file */
     CISTERN_ADMIN_READ = 16    /* explain: read the payloads too */
 };
@@ -46,10 +46,11 @@ struct cistern_admin {
     /* Required; mount, root, provider, provider_path, read_timeout_ms, write_timeout_ms, log are
      * used. */
     const struct cistern_options *store;
-    const char *space; /* only spaces whose directory's name begins so; NULL = all */
-    uint32_t flags;    /* enum cistern_admin_flags */
-    uint32_t
-        silence_ms; /* how long a head must not change; 0 = as cistern.json says, else 60,000 */
+    const char *space;   /* only spaces whose directory's name begins so; NULL = all */
+    uint32_t flags;      /* enum cistern_admin_flags */
+    uint32_t silence_ms; /* how long a head must not change; 0 = as cistern.json says, else 60,000.
+                            Heads of idle writers change four times in that, so a shorter one may
+                            take the living for dead: gc and fsck warn, wipe refuses */
     uint64_t rate_bytes; /* most bytes of payload that are read a second; 0 = no limit */
     int (*progress)(void *arg, const struct cistern_progress *p); /* NULL = not asked for */
     void *progress_arg;
@@ -218,7 +219,8 @@ struct cistern_wipe {
  * Removes whole spaces: those that a->space, `model` and `older_than_s` all admit. A space with a
  * writer that may be alive is left (result 2), unless CISTERN_ADMIN_FORCE: then such a writer goes
  * on into files without names and what it stores is lost, until its segment is full and it makes
- * the space anew; its engine stays right. cistern.json and salt stay, and so do files that are not
+ * the space anew; its engine stays right. -EINVAL: silence_ms is shorter than the root's, and it
+ * is not forced. cistern.json and salt stay, and so do files that are not
  * Cistern's and the directories that hold them.
  *
  * With a tenant: nobody finds a block of it afterwards, and who has one of these spaces open now
@@ -226,9 +228,9 @@ struct cistern_wipe {
  * segments that hold them, whoever writes there: sealed ones, in two steps with a grace between
  * them, and with them what they hold of others, pinned or not. A segment that may still grow is
  * left (result 2): wipe again when its writer has closed it. So is what cannot be read. Pins of
- * nothing but the tenant's blocks go too. CISTERN_ADMIN_FORCE means nothing here. What the tenant's
- * engines store meanwhile may stay. Data files without contents go as well: whose they are cannot
- * be told. Nor can it of what a process wrote to a segment and died before it named it.
+ * nothing but the tenant's blocks go too. CISTERN_ADMIN_FORCE only admits a short silence_ms. What
+ * the tenant's engines store meanwhile may stay. Data files without contents go as well: whose they
+ * are cannot be told. Nor can it of what a process wrote to a segment and died before it named it.
  */
 CISTERN_API CISTERN_MUST int
 cistern_wipe(const struct cistern_admin *a, const struct cistern_wipe *w,

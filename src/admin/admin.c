@@ -43,9 +43,8 @@ int admin_open(struct admin *ad, const struct cistern_admin *a)
     if (!rc && ad->crypt)
         rc = cipher_open(&ad->cipher);
     rc = rc ? rc : io_open(&io, &ad->io);
-    if (!rc && !ad->opt.silence_ms &&
-        (root_silence(ad->io, ad->cfg.root, &ad->opt.silence_ms) || !ad->opt.silence_ms))
-        ad->opt.silence_ms = SILENCE_MS;
+    if (!rc && !ad->opt.silence_ms)
+        ad->opt.silence_ms = admin_root_silence(ad);
     if (!rc)
         rc = io_mem_reserve(ad->io, &ad->mem, (size_t)(ADMIN_WINDOW + 1) * ADMIN_PIECE, 0);
     if (!rc) {
@@ -55,6 +54,24 @@ int admin_open(struct admin *ad, const struct cistern_admin *a)
     if (rc)
         admin_close(ad);
     return rc;
+}
+
+uint32_t admin_root_silence(const struct admin *ad)
+{
+    uint32_t ms = 0;
+
+    return root_silence(ad->io, ad->cfg.root, &ms) == 0 && ms ? ms : SILENCE_MS;
+}
+
+void admin_warn_of_silence(const struct admin *ad)
+{
+    uint32_t of_root = admin_root_silence(ad);
+
+    if (ad->opt.silence_ms < of_root)
+        log_line(&ad->cfg.log, LOG_WARN,
+                 "a silence of %u ms is shorter than the %u ms of this root: a writer that lives "
+                 "and has nothing to do may count as ended",
+                 ad->opt.silence_ms, of_root);
 }
 
 void admin_close(struct admin *ad)

@@ -41,6 +41,12 @@ struct admin {
 int admin_open(struct admin *ad, const struct cistern_admin *a) MUST_CHECK;
 void admin_close(struct admin *ad); /* accepts a zeroed one */
 
+/* In which a head of this root changes at least once while its writer lives: as cistern.json says,
+ * else the default of engines. */
+uint32_t admin_root_silence(const struct admin *ad);
+/* Says so when the caller's silence is shorter than that. */
+void admin_warn_of_silence(const struct admin *ad);
+
 /* "<root>/<a>/<b>" without empty pieces. -ENAMETOOLONG. */
 int admin_path(const struct admin *ad, char out[ADMIN_PATH], const char *a,
                const char *b) MUST_CHECK;

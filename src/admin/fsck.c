@@ -341,6 +341,8 @@ int cistern_fsck(const struct cistern_admin *a,
         return err_set(-EINVAL, "callback is NULL, or the sum's size is not set");
     if ((rc = admin_open(&f.ad, a)))
         return rc;
+    if (f.ad.opt.flags & CISTERN_ADMIN_REPAIR)
+        admin_warn_of_silence(&f.ad);
     rc = admin_result(&f.ad, fsck_run(&f));
     survey_free(&f.v);
     admin_close(&f.ad);

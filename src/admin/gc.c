@@ -81,6 +81,7 @@ int cistern_gc(const struct cistern_admin *a,
 
     if (rc)
         return rc;
+    admin_warn_of_silence(&r.ad);
     rc = survey_take(&r.ad, true, &r.v);
     if (!rc && litter_waits(&r.v))
         rc = survey_watch(&r.ad, &r.v);

@@ -155,6 +155,19 @@ static int wipe_run(struct wipe *w)
     return rc;
 }
 
+/* Gc removes what no block needs, so there a warning does; here a mistake costs blocks. */
+static int check_silence(const struct admin *ad)
+{
+    uint32_t of_root = admin_root_silence(ad);
+
+    if (ad->opt.silence_ms >= of_root || ad->opt.flags & CISTERN_ADMIN_FORCE)
+        return 0;
+    return err_set(-EINVAL,
+                   "a silence of %u ms is shorter than the %u ms of this root: a writer that lives "
+                   "and has nothing to do would count as ended",
+                   ad->opt.silence_ms, of_root);
+}
+
 int cistern_wipe(const struct cistern_admin *a, const struct cistern_wipe *how,
                  int (*callback)(void *arg, const struct cistern_removal *removal), void *arg,
                  struct cistern_removal_sum *sum)
@@ -166,6 +179,8 @@ int cistern_wipe(const struct cistern_admin *a, const struct cistern_wipe *how,
         rc = err_set(-EINVAL, "wipe: tenant is NULL, and its length is not 0");
     if (rc || (rc = remover_open(&w.r, a, sum)))
         return rc;
-    rc = w.how.tenant_len ? wipe_tenant(&w) : wipe_run(&w);
+    rc = check_silence(&w.r.ad);
+    if (!rc)
+        rc = w.how.tenant_len ? wipe_tenant(&w) : wipe_run(&w);
     return remover_close(&w.r, rc, sum);
 }

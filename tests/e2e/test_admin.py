@@ -4,6 +4,7 @@ Stores are made by tests/admin/writer.c, a program that can be left alive, close
 writes, so that a check is known by what was done and not by what the library believes.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -49,6 +50,23 @@ def answer(*args, code=0, **kw):
     r = run(*args, "--json", **kw)
     assert r.returncode == code, words(r)
     return json.loads(r.stdout)
+
+
+@contextlib.contextmanager
+def short_silence(mount, root="r", ms=1000):
+    """The root says a short silence meanwhile, so that wipe takes one; engines that are open keep theirs."""
+    path = Path(mount) / root / "cistern.json"
+    before = path.read_bytes()
+
+    def put(data):
+        path.with_suffix(".new").write_bytes(data)
+        path.with_suffix(".new").rename(path)
+
+    put(json.dumps(json.loads(before) | {"silence_ms": ms}).encode())
+    try:
+        yield
+    finally:
+        put(before)
 
 
 class Writer:
@@ -746,7 +764,8 @@ def test_wipe_by_age(store):
     assert answer("wipe", store / "r", "--older-than", "1h", "--yes")["removed"] == 0
     for p in files(store, "r/*/s0of1/*.head"):
         p.unlink()
-    assert answer("wipe", store / "r", "--older-than", "1h", "--yes", "--silence", 1)["removed"] > 4
+    with short_silence(store):
+        assert answer("wipe", store / "r", "--older-than", "1h", "--yes", "--silence", 1)["removed"] > 4
 
 
 def test_wipe_keeps_what_is_not_ours(store):
@@ -760,13 +779,39 @@ def test_wipe_keeps_what_is_not_ours(store):
 def test_wipe_refuses_a_live_writer_unless_forced(tmp_path):
     w = Writer(tmp_path).put(4)
     before = snapshot(tmp_path)
-    r = answer("wipe", tmp_path / "r", "--all", "--yes", "--silence", 1, code=1)
+    with short_silence(tmp_path):
+        r = answer("wipe", tmp_path / "r", "--all", "--yes", "--silence", 1, code=1)
     assert r["left"] == 1 and r["removed"] == 0
     assert snapshot(tmp_path) == before
     assert w.say("check 4") == "hits 4 wrong 0"
     assert answer("wipe", tmp_path / "r", "--all", "--yes", "--force")["removed"] >= 4
     assert re.fullmatch(r"hits \d wrong 0", w.say("check 4"))
     w.close()
+
+
+@pytest.mark.parametrize("of_root, silence", [(None, 59), (3600000, 60)])
+@pytest.mark.parametrize("what", [["--all"], ["--tenant", "x"]])
+def test_wipe_refuses_a_silence_in_which_idle_writers_look_dead(tmp_path, of_root, silence, what):
+    """Heads change four times in the silence of the root, and no more often than that when nothing is stored."""
+    w = Writer(tmp_path).put(4)
+    with short_silence(tmp_path, ms=of_root) if of_root else contextlib.nullcontext():
+        before = snapshot(tmp_path)
+        for more in (["--yes"], ["--dry-run"]):
+            r = run("wipe", tmp_path / "r", *what, "--silence", silence, *more)
+            assert r.returncode == 2 and f"the {of_root or 60000} ms of this root" in r.stderr, words(r)
+            assert ("add --force" in r.stderr) == (what == ["--all"]) and r.stdout == "", words(r)
+        assert snapshot(tmp_path).keys() == before.keys()
+        if what == ["--all"]:
+            assert answer("wipe", tmp_path / "r", "--all", "--yes", "--silence", silence, "--force")["removed"] >= 4
+    w.close()
+
+
+def test_gc_and_repair_warn_of_a_short_silence(store):
+    for verb in (["gc"], ["fsck", "--repair"]):
+        short, long = (run(*verb, store / "r", "--silence", n) for n in (59, 60))
+        assert short.returncode == long.returncode == 0, words(short) + words(long)
+        assert "shorter than the 60000 ms of this root" in short.stderr and "shorter" not in long.stderr, words(short)
+    assert "shorter" not in run("fsck", store / "r", "--silence", 1).stderr
 
 
 @pytest.mark.parametrize("args,expected", [
@@ -789,8 +834,9 @@ ACME, GLOBEX = "acme-salt-7d1f", "globex-salt-0b2c"  # what payloads of theirs a
 
 
 def wipe_tenant(mount, *args, tenant=ACME, code=0, yes=True):
-    return answer("wipe", mount / "r", "--tenant", tenant, "--grace", 1, "--silence", 1, *(["--yes"] if yes else []), *args,
-                  code=code)
+    with short_silence(mount):
+        return answer("wipe", mount / "r", "--tenant", tenant, "--grace", 1, "--silence", 1, *(["--yes"] if yes else []),
+                      *args, code=code)
 
 
 def lies_on_disk(mount, tenant):
