@@ -10,7 +10,9 @@
 #include "plan.h"
 #include "plan_emit.h"
 
-#define GIB (UINT64_C(1) << 30)
+#define GIB          (UINT64_C(1) << 30)
+#define MOST_STAGING (UINT64_C(1) << 40)
+#define MOST_MEMORY  (UINT64_C(1) << 44)
 
 struct asked {
     const char *config, *dtype, *emit;
@@ -90,7 +92,10 @@ static int answer(struct asked *a)
     if (m.context && a->in.context > m.context)
         return cli_fail(CLI_USAGE, "--context %llu: the model takes %llu tokens at most",
                         (unsigned long long)a->in.context, (unsigned long long)m.context);
-    plan_size(&m, &a->in, &s);
+    if (!plan_size(&m, &a->in, &s))
+        return cli_fail(CLI_USAGE, "the plan comes to more than 2^63 bytes: look at the dimensions "
+                                   "of the model, and at --block-tokens, --context, "
+                                   "--concurrency, --ttft, --hours and --request-seconds");
     if (a->emit)
         return plan_emit(a->emit, &a->place, &m, &a->in, &s);
     if (a->json)
@@ -146,11 +151,11 @@ int cmd_plan(int argc, char **argv)
          "before the first byte comes (default 5)"},
         {"lane-rate", "SIZE", ARG_SIZE, &a.in.lane_rate, 1, 0,
          "a second of one read lane (default 2G; `cistern bench get` measures it)"},
-        {"read-staging", "SIZE", ARG_SIZE, &a.in.read_staging, 1u << 20, 0,
+        {"read-staging", "SIZE", ARG_SIZE, &a.in.read_staging, 1u << 20, MOST_STAGING,
          "of a rank (default 4G)"},
-        {"write-staging", "SIZE", ARG_SIZE, &a.in.write_staging, 1u << 20, 0,
+        {"write-staging", "SIZE", ARG_SIZE, &a.in.write_staging, 1u << 20, MOST_STAGING,
          "of a rank (default 4G)"},
-        {"host-memory", "SIZE", ARG_SIZE, &a.in.host_memory, 0, 0,
+        {"host-memory", "SIZE", ARG_SIZE, &a.in.host_memory, 0, MOST_MEMORY,
          "that the engine needs beside /dev/shm (default 16G)"},
         {"arithmetic", NULL, ARG_FLAG, &a.arithmetic, 0, 0, "how each number came about"},
         {"json", NULL, ARG_FLAG, &a.json, 0, 0, "the plan as JSON"},

@@ -37,7 +37,8 @@ static int block_size(struct asked *a, const struct replay_trace *t)
     if (a->config) {
         if ((rc = plan_model_read(a->config, NULL, &m)) != CLI_OK)
             return rc;
-        plan_size(&m, &in, &s);
+        if (!plan_size(&m, &in, &s))
+            return cli_fail(CLI_USAGE, "%s: a block has more than 2^63 bytes", a->config);
         a->c.block_bytes = s.block_rank;
         a->c.model = m.name;
     } else if (a->token_bytes) {
@@ -119,7 +120,8 @@ int cmd_replay(int argc, char **argv)
         {"tp", "N", ARG_NUMBER, &a.c.tp, 1, 64, "tensor-parallel ranks (default 1)"},
         {"block-bytes", "SIZE", ARG_SIZE, &a.c.block_bytes, PAGE, 0,
          "of a block on one rank (default 64K)"},
-        {"token-bytes", "SIZE", ARG_SIZE, &a.token_bytes, 1, 0, "or: of a token on one rank"},
+        {"token-bytes", "SIZE", ARG_SIZE, &a.token_bytes, 1, 1u << 30,
+         "or: of a token on one rank"},
         {"hf-config", "FILE", ARG_STRING, &a.config, 0, 0, "or: of this model"},
         {"prefill-rate", "TOKENS", ARG_DECIMAL, &a.c.prefill_rate, 0, 0,
          "a second that the engine computes (default 5000)"},

@@ -89,9 +89,11 @@ struct plan_sizes {
     double capacity;             /* the same with head-room */
     double token_seconds_prefill, token_seconds_read; /* 0 = not known */
     double break_even; /* tokens from which reading beats computing; 0 = not known, < 0 = never */
+    bool too_much;     /* something came to 2^63 or more: none of this is right */
 };
 
-void plan_size(const struct plan_model *m, const struct plan_input *in, struct plan_sizes *out);
+/* False: too_much. */
+bool plan_size(const struct plan_model *m, const struct plan_input *in, struct plan_sizes *out);
 
 void plan_print(const struct plan_model *m, const struct plan_input *in, const struct plan_sizes *s,
                 bool arithmetic);

@@ -187,6 +187,11 @@ static void keep_heads(struct reading *r, struct plan_kind *k)
     heads = number(r, "num_key_value_heads", attention ? attention : 1);
     dim = has(r, "head_dim") || !attention ? number(r, "head_dim", 0)
                                            : number(r, "hidden_size", 0) / attention;
+    if (!dim && r->result == CLI_OK)
+        r->result = cli_fail(CLI_USAGE,
+                             "%s: a hidden_size below num_attention_heads leaves nothing for a "
+                             "head; add 'head_dim'",
+                             r->where);
     k->heads = (uint32_t)heads;
     k->head_bytes = 2 * dim * r->m->dtype_bytes;
     (void)snprintf(k->formula, sizeof(k->formula), "2 (K and V) x %llu head_dim x %u bytes",
@@ -217,7 +222,7 @@ static void keep_state(struct reading *r, struct plan_kind *k)
 {
     uint64_t kh = number(r, "linear_num_key_heads", 0), vh = number(r, "linear_num_value_heads", 0),
              kd = number(r, "linear_key_head_dim", 0), vd = number(r, "linear_value_head_dim", 0),
-             kernel = number(r, "linear_conv_kernel_dim", 0), channels;
+             kernel = number(r, "linear_conv_kernel_dim", 0), channels, past;
     const char *word = text(r, "mamba_ssm_dtype"), *canonical;
     uint32_t bytes = word ? dtype_find(word, &canonical) : 0;
 
@@ -227,7 +232,14 @@ static void keep_state(struct reading *r, struct plan_kind *k)
         return;
     channels = (2 * kh * kd + vh * vd) / vh;
     k->heads = (uint32_t)vh;
-    k->state_bytes = kd * vd * bytes + channels * (kernel - 1) * 2;
+    if (__builtin_mul_overflow(channels, 2 * (kernel - 1), &past) || past > INT64_MAX) {
+        r->result = cli_fail(CLI_USAGE,
+                             "%s: the state of linear attention has more than 2^63 "
+                             "bytes; look at the members that begin with linear_",
+                             r->where);
+        return;
+    }
+    k->state_bytes = kd * vd * bytes + past;
     (void)snprintf(k->formula, sizeof(k->formula),
                    "%llu x %llu x %u bytes + %llu channels x %llu x 2 bytes",
                    (unsigned long long)kd, (unsigned long long)vd, bytes,

@@ -134,6 +134,58 @@ def test_break_even():
     assert re.search(r"reading beats computing from +never", r.stdout)
 
 
+DIMS = ["--layers", 32, "--kv-heads", 8, "--head-dim", 128]
+HUGE_DIMS = ["--layers", 4096, "--kv-heads", 65536, "--head-dim", 65536, "--dtype", "fp32"]
+TOO_MUCH = [
+    ([*HUGE_DIMS, "--context", 131072], "2^63"),
+    ([*HUGE_DIMS, "--context", 1, "--block-tokens", 65536], "2^63"),
+    ([*DIMS, "--hours", "1e9", "--request-seconds", "1e-6"], "2^63"),
+    ([*DIMS, "--ttft", "1e-300"], "2^63"),
+    ([*DIMS, "--prefill-rate", "1e9", "--bandwidth", "17179869183G", "--read-latency", "1e9", "--lane-rate", 1, "--ttft", "1e-9"],
+     "2^63"),
+    (["--tp", 4, "--read-staging", "4294967296G"], "--read-staging"),
+    (["--tp", 1, "--read-staging", "8388608T", "--write-staging", "8388608T"], "--read-staging"),
+    (["--tp", 256, "--read-staging", "65536T"], "--read-staging"),
+    (["--tp", 256, "--write-staging", "1025G"], "--write-staging"),
+    (["--tp", 1, "--host-memory", "16777215T"], "--host-memory"),
+]
+
+
+@pytest.mark.parametrize("args, words", TOO_MUCH)
+def test_no_sum_wraps(args, words):
+    """What does not fit is refused in every form, and not printed as something smaller."""
+    for form in ([], ["--json"], ["--emit", "k8s"]):
+        r = run(*args, *form)
+        assert r.returncode == 2 and words in r.stderr and r.stdout == "", r.stdout + r.stderr
+
+
+def test_the_most_that_is_taken_is_added_up_right():
+    p = plan("--tp", 256, "--read-staging", "1T", "--write-staging", "1T", "--host-memory", "16T")
+    assert p["staging_bytes"] == 512 << 40 and p["shm_bytes"] == 640 << 40 and p["memory_bytes"] == 656 << 40
+    p = plan(*HUGE_DIMS, "--context", 1, "--block-tokens", 1)
+    assert p["token_bytes"] == 4096 * 65536 * 65536 * 2 * 4
+
+
+BIG = 1 << 24
+TOO_LARGE_CONFIGS = [
+    ({"model_type": "llama", "num_hidden_layers": 4096, "num_attention_heads": BIG, "head_dim": BIG, "torch_dtype": "float32"},
+     "2^63"),
+    (MODELS["Qwen3-Next-80B"][0] | {k: BIG for k in ("linear_num_key_heads", "linear_num_value_heads", "linear_key_head_dim",
+                                                     "linear_value_head_dim", "linear_conv_kernel_dim")}, "2^63"),
+    (MODELS["Qwen3-Next-80B"][0] | {"linear_num_value_heads": 1, "linear_num_key_heads": BIG, "linear_key_head_dim": BIG,
+                                    "linear_conv_kernel_dim": BIG}, "linear_"),
+    ({"model_type": "llama", "num_hidden_layers": 2, "num_attention_heads": 64, "hidden_size": 63}, "head_dim"),
+]
+
+
+@pytest.mark.parametrize("config, words", TOO_LARGE_CONFIGS)
+def test_a_configuration_whose_sizes_make_no_sense_is_refused(config, words, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config))
+    r = run("--hf-config", path)
+    assert r.returncode == 2 and words in r.stderr and r.stdout == "", r.stdout + r.stderr
+
+
 def test_the_arithmetic_is_shown():
     r = run("--layers", 61, "--mla-rank", 512, "--mla-rope", 64, "--tp", 8, "--arithmetic")
     assert r.returncode == 0
