@@ -28,6 +28,8 @@ static int check_word(const char *option, const char *word)
     static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
                                 "._-/:@+";
 
+    if (strlen(word) > 500)
+        return cli_fail(CLI_USAGE, "--%s: it has more than 500 characters", option);
     if (!word[0] || word[strspn(word, plain)])
         return cli_fail(CLI_USAGE, "--%s %s: letters, digits and . _ - / : @ + are taken", option,
                         word);

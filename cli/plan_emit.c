@@ -18,6 +18,7 @@
 #define GIB           (UINT64_C(1) << 30)
 #define MIB           (UINT64_C(1) << 20)
 #define PLAN_CAPACITY "CISTERN_CAPACITY_BYTES"
+#define SERVED        "/3fs/"   /* where the FUSE service mounts */
 #define STAGING       (4 * GIB) /* what an engine takes for a direction when nobody says */
 
 size_t plan_env(const struct plan_input *in, const struct plan_sizes *s,
@@ -46,6 +47,35 @@ void plan_shared_dir(const char *mount, char *out, size_t size)
     (void)snprintf(out, size, "%.*s", (int)(n > 1 ? n : strlen(mount)), mount);
 }
 
+bool plan_mount_is_served(const char *shared)
+{
+    return strncmp(shared, SERVED, strlen(SERVED)) == 0;
+}
+
+/* The directory above the mount goes into a container, so there has to be one. */
+static int check_mount(const char *kind, const char *mount)
+{
+    const char *at = mount;
+    unsigned parts = 0;
+    size_t n;
+
+    if (strcmp(kind, "systemd") == 0)
+        return CLI_OK;
+    while (*(at += strspn(at, "/"))) {
+        n = strcspn(at, "/");
+        if (at[0] == '.' && (n == 1 || (n == 2 && at[1] == '.')))
+            return cli_fail(CLI_USAGE, "--mount %s: without . and ..", mount);
+        at += n;
+        parts++;
+    }
+    if (parts > 1 || (parts && strcmp(kind, "docker") == 0))
+        return CLI_OK;
+    return cli_fail(CLI_USAGE,
+                    "--mount %s: a container gets the directory above the mount, so that a mount "
+                    "that comes later is seen in it; mount below one, such as /kv/3fs",
+                    mount);
+}
+
 static json_t *text_of(const char *prefix, json_t *value)
 {
     char *dump = json_dumps(value, JSON_COMPACT | JSON_PRESERVE_ORDER), buf[2048];
@@ -58,21 +88,28 @@ static json_t *text_of(const char *prefix, json_t *value)
     return out;
 }
 
+static json_t *storage_volume(const char *shared)
+{
+    return plan_mount_is_served(shared)
+               ? json_pack("{s:s, s:{}}", "name", "shared-mountpoint", "emptyDir")
+               : json_pack("{s:s, s:{s:s, s:s}}", "name", "shared-mountpoint", "hostPath", "path",
+                           shared, "type", "Directory");
+}
+
 static json_t *container_configs(const struct plan_place *p, const struct plan_sizes *s)
 {
     char shared[1024], size[32];
 
     plan_shared_dir(p->mount, shared, sizeof(shared));
     (void)snprintf(size, sizeof(size), "%lluGi", (unsigned long long)(s->shm / GIB));
-    return json_pack(
-        "[o, o]",
-        text_of("JSON_VOLUME_MOUNTS",
-                json_pack("[{s:s, s:s}, {s:s, s:s, s:s}]", "mountPath", "/dev/shm", "name",
-                          "shm-vol", "mountPath", shared, "name", "shared-mountpoint",
-                          "mountPropagation", "HostToContainer")),
-        text_of("JSON_VOLUMES", json_pack("[{s:s, s:{s:s, s:s}}, {s:s, s:{}}]", "name", "shm-vol",
-                                          "emptyDir", "medium", "Memory", "sizeLimit", size, "name",
-                                          "shared-mountpoint", "emptyDir")));
+    return json_pack("[o, o]",
+                     text_of("JSON_VOLUME_MOUNTS",
+                             json_pack("[{s:s, s:s}, {s:s, s:s, s:s}]", "mountPath", "/dev/shm",
+                                       "name", "shm-vol", "mountPath", shared, "name",
+                                       "shared-mountpoint", "mountPropagation", "HostToContainer")),
+                     text_of("JSON_VOLUMES", json_pack("[{s:s, s:{s:s, s:s}}, o]", "name",
+                                                       "shm-vol", "emptyDir", "medium", "Memory",
+                                                       "sizeLimit", size, storage_volume(shared))));
 }
 
 /* The capacity is for who makes the root, and RTP-LLM's page has none. */
@@ -185,6 +222,10 @@ static int emit_systemd(const struct plan_place *p, const struct plan_input *in,
 int plan_emit(const char *kind, const struct plan_place *p, const struct plan_model *m,
               const struct plan_input *in, const struct plan_sizes *s)
 {
+    int r = check_mount(kind, p->mount);
+
+    if (r != CLI_OK)
+        return r;
     if (strcmp(kind, "rtp") == 0)
         return emit_rtp(p, in, s);
     if (strcmp(kind, "k8s") == 0)

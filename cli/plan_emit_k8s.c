@@ -3,7 +3,9 @@
  *
  * The claim of a Pod on memory: a memory-backed emptyDir counts against the container's limit, so
  * the limit is the planned memory, and the request is the same, or the node may lack it later. A
- * GPU for each rank. HostToContainer: when the 3FS client on the host is restarted it mounts anew,
+ * GPU for each rank. The storage: below /3fs/ the FUSE service, which the label brings, mounts into
+ * an empty directory; any other mount is the node's own, and without one the Pod must not start.
+ * HostToContainer: when the 3FS client on the host is restarted it mounts anew,
  * and the Pod must see that. Anti-affinity: reading from a storage daemon on the same node goes
  * through the RDMA card and back.
  */
@@ -76,13 +78,16 @@ static void print_affinity(int in, const char *release)
     printf("%*s          matchLabels: {storage.3fs.release: \"%s\"}\n", in, "", release);
 }
 
-static void print_volumes(int in, const struct plan_sizes *s)
+static void print_volumes(int in, const struct plan_sizes *s, const char *shared)
 {
     printf("%*svolumes:\n", in, "");
     printf("%*s  - name: shm-vol\n", in, "");
     printf("%*s    emptyDir: {medium: Memory, sizeLimit: %lluGi}\n", in, "", gib(s->shm));
     printf("%*s  - name: shared-mountpoint\n", in, "");
-    printf("%*s    emptyDir: {}\n", in, "");
+    if (plan_mount_is_served(shared))
+        printf("%*s    emptyDir: {}\n", in, "");
+    else
+        printf("%*s    hostPath: {path: \"%s\", type: Directory}\n", in, "", shared);
 }
 
 static void print_mounts(int in, const char *shared)
@@ -147,7 +152,7 @@ int plan_emit_k8s(const struct plan_place *p, const struct plan_model *m,
     printf("      terminationGracePeriodSeconds: 30\n"
            "      containers:\n");
     print_container(p, in, s, name, shared);
-    print_volumes(6, s);
+    print_volumes(6, s, shared);
     return CLI_OK;
 }
 
@@ -179,7 +184,7 @@ int plan_emit_helm(const struct plan_place *p, const struct plan_model *m,
            "  limits: {memory: %lluGi, nvidia.com/gpu: %llu}\n",
            gib(s->memory), gib(s->memory), (unsigned long long)in->tp);
     print_affinity(0, p->storage_release);
-    print_volumes(0, s);
+    print_volumes(0, s, shared);
     print_mounts(0, shared);
     print_probe(0, in->tp);
     return CLI_OK;

@@ -196,8 +196,42 @@ def test_another_mount():
     assert o["meta_tag_list"][0]["value"] == "x" and o["labels"][0]["name"] == "storage.3fs.release=y"
 
 
+def volume(kind, *args):
+    """The volume with storage, and where the container has it."""
+    if kind == "rtp":
+        texts = dict(line.split("=", 1) for line in json.loads(emit(kind, *args))["container_configs"])
+        volumes, mounts = json.loads(texts["JSON_VOLUMES"]), json.loads(texts["JSON_VOLUME_MOUNTS"])
+    elif kind == "k8s":
+        pod = yaml.safe_load(emit(kind, *args))["spec"]["template"]["spec"]
+        volumes, mounts = pod["volumes"], pod["containers"][0]["volumeMounts"]
+    else:
+        values = yaml.safe_load(emit(kind, *args))
+        volumes, mounts = values["volumes"], values["volumeMounts"]
+    return [next(v for v in vs if v["name"] == "shared-mountpoint") for vs in (volumes, mounts)]
+
+
+@pytest.mark.parametrize("kind", ["rtp", "k8s", "helm"])
+def test_a_mount_that_no_service_makes_is_the_node_s(kind):
+    """An empty directory is filled by the FUSE service, below /3fs/; elsewhere it would be a cache on the kubelet's disk."""
+    for mount, shared in (("/data/kv", "/data/"), ("/mnt/a/3fs/", "/mnt/a/"), ("/3fsx/a/b", "/3fsx/a/")):
+        v, m = volume(kind, "--mount", mount)
+        assert v == {"name": "shared-mountpoint", "hostPath": {"path": shared, "type": "Directory"}}
+        assert m == {"name": "shared-mountpoint", "mountPath": shared, "mountPropagation": "HostToContainer"}
+    v, m = volume(kind, "--mount", "/3fs/other")
+    assert v == {"name": "shared-mountpoint", "emptyDir": {}} and m["mountPath"] == "/3fs/"
+
+
+@pytest.mark.parametrize("mount", ["/", "//", "/kv", "/kv/", "//kv//", "/./kv/x", "/3fs/../kv", "/3fs/stage/.."])
+def test_a_mount_with_no_directory_above_it_is_refused(mount):
+    for kind in ("rtp", "k8s", "helm"):
+        r = subprocess.run([CISTERN, "plan", *MODEL, "--emit", kind, "--mount", mount], text=True, timeout=60,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert r.returncode == 2 and "--mount " + mount in r.stderr and r.stdout == "", r.stdout + r.stderr
+    assert "source: \"/kv\"" in emit("docker", "--mount", "/kv")
+
+
 @pytest.mark.parametrize("option, word", [("--image", 'a"b'), ("--mount", "/3fs/a b/c"), ("--name", "x: {"), ("--name", "a/b"),
-                                          ("--root", "r\nx"), ("--fuse-service", ""), ("--storage-release", "{}")])
+                                          ("--root", "r\nx"), ("--fuse-service", ""), ("--storage-release", "{}"), ("--mount", "/3fs/" + "x" * 500)])
 def test_words_that_would_break_a_file_are_refused(option, word):
     for kind in ("rtp", "k8s", "helm", "docker", "systemd"):
         r = subprocess.run([CISTERN, "plan", *MODEL, "--emit", kind, option, word], text=True, timeout=60,
