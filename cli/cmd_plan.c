@@ -121,8 +121,8 @@ int cmd_plan(int argc, char **argv)
                              .host_memory = 16 * GIB},
                       .place = {.name = "engine",
                                 .image = "engine:latest",
-                                .mount = "/3fs/stage/3fs/",
-                                .root = "rtp_llm/",
+                                .mount = PLAN_MOUNT,
+                                .root = PLAN_ROOT,
                                 .fuse_service = "rtp-3fs-h20",
                                 .storage_release = "rtp"}};
     const struct arg args[] = {

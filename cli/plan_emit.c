@@ -112,14 +112,19 @@ static json_t *container_configs(const struct plan_place *p, const struct plan_s
                                                        "sizeLimit", size, storage_volume(shared))));
 }
 
-/* The capacity is for who makes the root, and RTP-LLM's page has none. */
-static json_t *rtp_env(const struct plan_input *in, const struct plan_sizes *s)
+/* By RTP-LLM's own names. The capacity is for who makes the root, and its page has none. */
+static json_t *rtp_env(const struct plan_place *p, const struct plan_input *in,
+                       const struct plan_sizes *s)
 {
     json_t *o = json_pack("{s:s, s:s}", "REUSE_CACHE", "1", "ENABLE_3FS", "1");
     struct plan_env env[PLAN_ENV];
     size_t i, n = plan_env(in, s, env);
     char value[32];
 
+    if (strcmp(p->mount, PLAN_MOUNT) != 0)
+        json_out_text(o, "THREEFS_MOUNTPOINT", p->mount);
+    if (strcmp(p->root, PLAN_ROOT) != 0)
+        json_out_text(o, "THREEFS_ROOT_DIR", p->root);
     for (i = 0; i < n && strcmp(env[i].name, PLAN_CAPACITY) != 0; i++) {
         (void)snprintf(value, sizeof(value), "%llu", env[i].value);
         json_out_text(o, env[i].name, value);
@@ -139,7 +144,7 @@ static int emit_rtp(const struct plan_place *p, const struct plan_input *in,
         "{s:o, s:[{s:s, s:s}], s:[{s:s, s:s, s:i}], s:o, s:s, s:s}", "container_configs",
         container_configs(p, s), "meta_tag_list", "key", "alibabacloud.com/fuse-service", "value",
         p->fuse_service, "labels", "name", release, "type", "PROHIBIT_TEXT", "amount", 0, "env",
-        rtp_env(in, s), "args", "--reuse_cache True --enable_3fs True", "memory", memory));
+        rtp_env(p, in, s), "args", "--reuse_cache True --enable_3fs True", "memory", memory));
 }
 
 static int emit_docker(const struct plan_place *p, const struct plan_input *in,

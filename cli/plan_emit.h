@@ -8,11 +8,15 @@
 
 #include "plan.h"
 
+/* Where an engine looks when nobody tells it. */
+#define PLAN_MOUNT "/3fs/stage/3fs/"
+#define PLAN_ROOT  "rtp_llm/"
+
 struct plan_place {
     const char *name;            /* of the workload */
     const char *image;           /* of the engine, with cistern in it */
-    const char *mount;           /* "/3fs/stage/3fs/": where the engine sees storage */
-    const char *root;            /* "rtp_llm/": the directory below it */
+    const char *mount;           /* PLAN_MOUNT: where the engine sees storage */
+    const char *root;            /* PLAN_ROOT: the directory below it */
     const char *fuse_service;    /* value of the label that brings the 3FS client */
     const char *storage_release; /* of the storage pods, which must not share the node */
 };

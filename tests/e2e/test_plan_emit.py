@@ -196,6 +196,24 @@ def test_another_mount():
     assert o["meta_tag_list"][0]["value"] == "x" and o["labels"][0]["name"] == "storage.3fs.release=y"
 
 
+def test_every_form_tells_the_engine_where_storage_is(tmp_path):
+    """As the engine reads it: by doctor, from what is emitted and nothing else."""
+    mount = tmp_path / "kv" / "3fs"
+    (mount / "mine").mkdir(parents=True)
+    words = ["--mount", mount, "--root", "mine"]
+    env = {"rtp": json.loads(emit("rtp", *words))["env"], "helm": yaml.safe_load(emit("helm", *words))["env"],
+           "docker": yaml.safe_load(emit("docker", *words))["services"]["engine"]["environment"],
+           "systemd": dict(re.findall(r"(?<=[ =])([A-Z0-9_]+)=(\S+)", emit("systemd", *words)))}
+    container = yaml.safe_load(emit("k8s", *words))["spec"]["template"]["spec"]["containers"][0]
+    env["k8s"] = {e["name"]: e["value"] for e in container["env"] if "value" in e}
+    clean = {k: v for k, v in os.environ.items() if not re.match("CISTERN|THREEFS|REUSE_CACHE|ENABLE_3FS", k)}
+    for kind, given in env.items():
+        r = subprocess.run([CISTERN, "doctor", "--only", "root", "--json"], env=clean | given, stdout=subprocess.PIPE,
+                           text=True, timeout=60)
+        assert f"{mount}/mine" in json.loads(r.stdout)["checks"][0]["cause"], (kind, r.stdout)
+    assert env["rtp"]["THREEFS_MOUNTPOINT"] == str(mount) and env["rtp"]["THREEFS_ROOT_DIR"] == "mine"
+
+
 def volume(kind, *args):
     """The volume with storage, and where the container has it."""
     if kind == "rtp":
