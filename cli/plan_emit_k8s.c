@@ -67,6 +67,13 @@ static void print_probe(int in, uint64_t tp)
     printf("%*s  failureThreshold: 60\n", in, "");
 }
 
+/* A Pod's host name says nothing of the network cluster that its node is in. */
+static void print_host(int in)
+{
+    printf("%*s- {name: CISTERN_HOST, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}\n", in,
+           "");
+}
+
 static void print_affinity(int in, const char *release)
 {
     printf("%*saffinity:\n", in, "");
@@ -115,6 +122,7 @@ static void print_container(const struct plan_place *p, const struct plan_input 
            name, p->image, p->mount, p->root);
     for (i = 0; i < n; i++)
         printf("            - {name: %s, value: \"%llu\"}\n", env[i].name, env[i].value);
+    print_host(12);
     printf("          resources:\n"
            "            requests: {memory: %lluGi}\n"
            "            limits: {memory: %lluGi, nvidia.com/gpu: %llu}\n",
@@ -179,6 +187,8 @@ int plan_emit_helm(const struct plan_place *p, const struct plan_model *m,
            p->fuse_service, p->mount, p->root);
     for (i = 0; i < n; i++)
         printf("  %s: \"%llu\"\n", env[i].name, env[i].value);
+    printf("extraEnv:\n");
+    print_host(2);
     printf("resources:\n"
            "  requests: {memory: %lluGi}\n"
            "  limits: {memory: %lluGi, nvidia.com/gpu: %llu}\n",

@@ -72,7 +72,7 @@ def test_staging_that_is_not_the_default_reaches_the_engine():
     words = ["--tp", 2, "--read-staging", "1G", "--write-staging", "4G"]
     rtp = json.loads(emit("rtp", *words))["env"]
     container = yaml.safe_load(emit("k8s", *words))["spec"]["template"]["spec"]["containers"][0]
-    k8s = {e["name"]: e["value"] for e in container["env"]}
+    k8s = {e["name"]: e["value"] for e in container["env"] if "value" in e}
     helm = yaml.safe_load(emit("helm", *words))["env"]
     docker = yaml.safe_load(emit("docker", *words))["services"]["engine"]["environment"]
     systemd = dict(re.findall(r"(?<=[ =])([A-Z0-9_]+)=(\S+)", emit("systemd", *words)))
@@ -96,7 +96,8 @@ def test_kubernetes_has_what_the_reference_asks_for():
     rule = pod["spec"]["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][0]
     assert rule["labelSelector"]["matchLabels"] == {"storage.3fs.release": "rtp"}
     assert rule["topologyKey"] == "kubernetes.io/hostname"
-    env = {e["name"]: e["value"] for e in container["env"]}
+    env = {e["name"]: e.get("value") or e["valueFrom"]["fieldRef"]["fieldPath"] for e in container["env"]}
+    assert env["CISTERN_HOST"] == "spec.nodeName"  # a Pod's own name fits no pattern of the clusters file
     assert env["REUSE_CACHE"] == env["ENABLE_3FS"] == "1"
     assert container["startupProbe"]["exec"]["command"][:2] == ["cistern", "doctor"]
     # Storage that goes away later must not take the engine with it.
@@ -156,7 +157,7 @@ def test_helm_values_in_the_template_of_a_chart():
     assert values["volumes"] == pod["volumes"] and values["affinity"] == pod["affinity"]
     for member in ("volumeMounts", "resources", "startupProbe", "image"):
         assert values[member] == container[member]
-    assert values["env"] == {e["name"]: e["value"] for e in container["env"]}
+    assert [*({"name": k, "value": v} for k, v in values["env"].items()), *values["extraEnv"]] == container["env"]
 
 
 def compose():
