@@ -2,6 +2,7 @@
  * cmd_plan.c - how much of everything a deployment needs, and its configuration. Asks nothing of
  * the machine that it runs on.
  */
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -36,23 +37,36 @@ static int check_word(const char *option, const char *word)
     return CLI_OK;
 }
 
+/* A value of a label of Kubernetes. */
+static int check_label(const char *option, const char *word)
+{
+    size_t n = strlen(word), i;
+    bool good =
+        n && n <= 63 && isalnum((unsigned char)word[0]) && isalnum((unsigned char)word[n - 1]);
+
+    for (i = 0; good && i < n; i++)
+        good = isalnum((unsigned char)word[i]) || strchr("._-", word[i]);
+    return good ? CLI_OK
+                : cli_fail(CLI_USAGE,
+                           "--%s %s: the value of a label has 63 letters, digits and . _ - at "
+                           "most, with a letter or digit at both ends",
+                           option, word);
+}
+
 static int check_place(const struct plan_place *p)
 {
     const struct {
         const char *option, *word;
-    } words[] = {{"image", p->image},
-                 {"mount", p->mount},
-                 {"root", p->root},
-                 {"fuse-service", p->fuse_service},
-                 {"storage-release", p->storage_release}};
+    } words[] = {{"image", p->image}, {"mount", p->mount}, {"root", p->root}};
     size_t i;
     int r = check_word("name", p->name);
 
-    if (r == CLI_OK && (strchr(p->name, '/') || strchr(p->name, ':') || strchr(p->name, '@')))
-        return cli_fail(CLI_USAGE, "--name %s: it is no path and no image", p->name);
+    if (r == CLI_OK && strpbrk(p->name, "/:@+"))
+        return cli_fail(CLI_USAGE, "--name %s: it is no path and no image, and has no +", p->name);
     for (i = 0; r == CLI_OK && i < sizeof(words) / sizeof(words[0]); i++)
         r = check_word(words[i].option, words[i].word);
-    return r;
+    r = r != CLI_OK ? r : check_label("fuse-service", p->fuse_service);
+    return r != CLI_OK ? r : check_label("storage-release", p->storage_release);
 }
 
 static int check(const struct asked *a)

@@ -157,7 +157,7 @@ static int emit_docker(const struct plan_place *p, const struct plan_input *in,
     plan_shared_dir(p->mount, shared, sizeof(shared));
     printf("# docker compose -f THIS up\n"
            "services:\n"
-           "  %s:\n"
+           "  \"%s\":\n"
            "    image: \"%s\"\n"
            "    environment:\n"
            "      REUSE_CACHE: \"1\"\n"

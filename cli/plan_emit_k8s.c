@@ -23,22 +23,27 @@ static unsigned long long gib(uint64_t bytes)
     return (unsigned long long)((bytes + GIB - 1) / GIB);
 }
 
-/* Names of Kubernetes: lower case, digits and dashes, 63 at most. */
-static void dns_name(const char *name, char out[64])
+#define NAME_MOST 52 /* of a StatefulSet, whose Pods and their labels add to it */
+
+/* Names of Kubernetes: lower case, digits and dashes, a letter in front. Quoted everywhere: true is
+ * such a name, and 1e3 would be none. */
+static int dns_name(const char *name, char out[NAME_MOST + 1])
 {
+    const char *from = name;
     size_t n = 0;
 
-    for (; *name && n < 63; name++) {
-        if (isalnum((unsigned char)*name))
-            out[n++] = (char)tolower((unsigned char)*name);
+    for (; *from && n < NAME_MOST; from++) {
+        if (isalnum((unsigned char)*from))
+            out[n++] = (char)tolower((unsigned char)*from);
         else if (n && out[n - 1] != '-')
             out[n++] = '-';
     }
     while (n && out[n - 1] == '-')
         n--;
-    if (!n)
-        out[n++] = 'x';
     out[n] = '\0';
+    return isalpha((unsigned char)out[0])
+               ? CLI_OK
+               : cli_fail(CLI_USAGE, "--name %s: Kubernetes wants a letter in front", name);
 }
 
 /* Parts that a Pod and a chart's values have in common; `in` is how far they are indented. */
@@ -112,7 +117,7 @@ static void print_container(const struct plan_place *p, const struct plan_input 
     struct plan_env env[PLAN_ENV];
     size_t i, n = plan_env(in, s, env);
 
-    printf("        - name: %s\n"
+    printf("        - name: \"%s\"\n"
            "          image: \"%s\"\n"
            "          env:\n"
            "            - {name: REUSE_CACHE, value: \"1\"}\n"
@@ -134,24 +139,26 @@ static void print_container(const struct plan_place *p, const struct plan_input 
 int plan_emit_k8s(const struct plan_place *p, const struct plan_model *m,
                   const struct plan_input *in, const struct plan_sizes *s)
 {
-    char name[64], shared[1024];
+    char name[NAME_MOST + 1], shared[1024];
+    int r = dns_name(p->name, name);
 
-    dns_name(p->name, name);
+    if (r != CLI_OK)
+        return r;
     plan_shared_dir(p->mount, shared, sizeof(shared));
     printf("# %s%s%s, %llu ranks: %lluGi of /dev/shm\n"
            "apiVersion: apps/v1\n"
            "kind: StatefulSet\n"
            "metadata:\n"
-           "  name: %s\n"
+           "  name: \"%s\"\n"
            "spec:\n"
-           "  serviceName: %s\n"
+           "  serviceName: \"%s\"\n"
            "  replicas: 1\n"
            "  selector:\n"
-           "    matchLabels: {app: %s}\n"
+           "    matchLabels: {app: \"%s\"}\n"
            "  template:\n"
            "    metadata:\n"
            "      labels:\n"
-           "        app: %s\n"
+           "        app: \"%s\"\n"
            "        alibabacloud.com/fuse-service: \"%s\"\n"
            "    spec:\n",
            m->name, m->dtype[0] ? ", " : "", m->dtype, (unsigned long long)in->tp, gib(s->shm),
@@ -169,12 +176,14 @@ int plan_emit_helm(const struct plan_place *p, const struct plan_model *m,
 {
     struct plan_env env[PLAN_ENV];
     size_t i, n = plan_env(in, s, env);
-    char name[64], shared[1024];
+    char name[NAME_MOST + 1], shared[1024];
+    int r = dns_name(p->name, name);
 
-    dns_name(p->name, name);
+    if (r != CLI_OK)
+        return r;
     plan_shared_dir(p->mount, shared, sizeof(shared));
     printf("# values.yaml: %s%s%s, %llu ranks\n"
-           "fullnameOverride: %s\n"
+           "fullnameOverride: \"%s\"\n"
            "image: \"%s\"\n"
            "podLabels:\n"
            "  alibabacloud.com/fuse-service: \"%s\"\n"

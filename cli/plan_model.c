@@ -305,12 +305,13 @@ static int dtype_of(const struct reading *r, const char *dtype)
     return dtype_take(dtype ? dtype : "bf16", r->m);
 }
 
-/* Names stand in comments of emitted files and on terminals. */
+/* Names stand in comments of emitted files and on terminals, so nothing that ends a line, and no
+ * character that could be cut in its middle: U+2028 is a line's end for YAML. */
 static void take_name(char out[PLAN_NAME], const char *name)
 {
     (void)snprintf(out, PLAN_NAME, "%s", name);
     for (; *out; out++) {
-        if ((unsigned char)*out < ' ' || *out == 127)
+        if ((unsigned char)*out < ' ' || (unsigned char)*out >= 127)
             *out = '?';
     }
 }

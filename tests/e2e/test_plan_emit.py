@@ -144,9 +144,10 @@ def test_the_probe_asks_for_all_ranks_and_outlives_a_killed_engine(tp, tmp_path)
     assert code == 1 and f"{tp} ranks need {2 * tp} TiB" in checks["shm-size"]["cause"]
 
 
-def test_kubernetes_schema():
+@pytest.mark.parametrize("more", [[], ["--mount", "/data/kv"], ["--name", "true"]])
+def test_kubernetes_schema(more):
     kv = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate (pip) is not installed")
-    kv.validate(yaml.safe_load(emit("k8s", "--tp", 4)), "1.29", strict=True)
+    kv.validate(yaml.safe_load(emit("k8s", "--tp", 4, *more)), "1.29", strict=True)
 
 
 def test_helm_values_in_the_template_of_a_chart():
@@ -256,6 +257,43 @@ def test_words_that_would_break_a_file_are_refused(option, word):
         r = subprocess.run([CISTERN, "plan", *MODEL, "--emit", kind, option, word], text=True, timeout=60,
                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert r.returncode == 2 and option in r.stderr and r.stdout == "", r.stderr
+
+
+@pytest.mark.parametrize("name", ["true", "null", "e3", "a" * 80, "a" * 51 + "_b", "My_Engine", "_x"])
+def test_every_name_is_text_that_kubernetes_takes(name):
+    o = yaml.safe_load(emit("k8s", "--name", name))
+    pod = o["spec"]["template"]
+    helm = yaml.safe_load(emit("helm", "--name", name))["fullnameOverride"]
+    names = [o["metadata"]["name"], o["spec"]["serviceName"], pod["metadata"]["labels"]["app"], helm,
+             o["spec"]["selector"]["matchLabels"]["app"], pod["spec"]["containers"][0]["name"]]
+    assert len(set(names)) == 1 and re.fullmatch("[a-z]([a-z0-9-]{0,50}[a-z0-9])?", names[0]), names
+    assert list(yaml.safe_load(emit("docker", "--name", name))["services"]) == [name]
+
+
+@pytest.mark.parametrize("option, word, kinds", [
+    ("--name", "8", ("k8s", "helm")), ("--name", "1e3", ("k8s", "helm")), ("--name", "--", ("k8s", "helm")),
+    ("--name", "a+b", ("docker", "k8s")),
+    ("--fuse-service", "a/b:c@d", ("rtp", "k8s")), ("--fuse-service", "a" * 64, ("rtp", "k8s")),
+    ("--storage-release", "-x-", ("rtp", "helm")), ("--storage-release", "x.", ("rtp", "helm"))])
+def test_names_and_labels_that_kubernetes_refuses(option, word, kinds):
+    for kind in kinds:
+        r = subprocess.run([CISTERN, "plan", *MODEL, "--emit", kind, f"{option}={word}"], text=True, timeout=60,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert r.returncode == 2 and option in r.stderr and r.stdout == "", r.stdout + r.stderr
+    assert list(yaml.safe_load(emit("docker", "--name", "1e3"))["services"]) == ["1e3"]
+    emit("k8s", "--fuse-service", "a" * 63, "--storage-release", "A.b_c-9")
+
+
+@pytest.mark.parametrize("name", ["x\u2028kind: Secret", "x\x85kind: Secret", "a" * 62 + "\u00e9", "x\x7f"])
+def test_the_name_of_a_model_is_plain_text(name, tmp_path):
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"_name_or_path": name, "model_type": "llama", "num_hidden_layers": 1,
+                                  "num_attention_heads": 1, "hidden_size": 64}))
+    for words in (["--emit", "k8s"], ["--emit", "helm"], ["--json"], []):
+        out = subprocess.run([CISTERN, "plan", "--hf-config", config, *words], stdout=subprocess.PIPE).stdout
+        assert out.isascii() and b"\x7f" not in out and b"?" in out
+        if "--json" not in words and words:
+            assert "Secret" not in str(yaml.safe_load(out))
 
 
 def test_the_name_of_a_model_stays_in_its_comment(tmp_path):
