@@ -48,6 +48,7 @@ int cmd_gc(int argc, char **argv)
         {"grace", "SECONDS", ARG_NUMBER, &grace_s, 1, 3600,
          "with --to: between contents and data (as engines do: 9)"},
         {"rate", "MIB", ARG_DECIMAL, &rate, 0, 0, "with --to: most MiB of data removed a second"},
+        ADMIN_SPACE_ARG(&x.x),
         REMOVAL_ARGS(&x),
     };
     const struct arg_page page = {

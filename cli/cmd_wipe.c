@@ -11,6 +11,14 @@
 #include "removal.h"
 #include "text.h"
 
+/* Was a space named, and nothing else said, and there is none? */
+static bool nothing_meant(const struct removal *x, const struct cistern_wipe *how,
+                          const struct cistern_removal_sum *sum)
+{
+    return x->x.space && !how->model && !how->older_than_s && !how->tenant_len && !sum->files &&
+           !sum->waiting;
+}
+
 static int wipe(struct removal *x, const struct cistern_wipe *how, bool yes)
 {
     struct cistern_removal_sum sum = {.size = sizeof(sum)};
@@ -18,11 +26,16 @@ static int wipe(struct removal *x, const struct cistern_wipe *how, bool yes)
 
     x->tenant = how->tenant_len != 0;
     x->list = x->x.json ? json_array() : NULL;
+    x->from = json_array();
     rc = cistern_wipe(&x->x.a, how, removal_on_item, x, &sum);
     r = removal_end(x, rc, &sum);
     if (rc == -EINVAL && x->x.silence_s) {
         cli_note("leave --silence out%s", x->tenant ? "" : ", or add --force");
         return CLI_USAGE;
+    }
+    if (r == CLI_OK && nothing_meant(x, how, &sum)) {
+        cli_note("no such space: its whole name is needed, or that and digits that only one has");
+        return CLI_FINDINGS;
     }
     if (r == CLI_OK && !yes && sum.files)
         cli_note("nothing was removed: --yes does it");
@@ -54,6 +67,8 @@ int cmd_wipe(int argc, char **argv)
     uint64_t grace_s = 0;
     const struct arg args[] = {
         TARGET_ARGS(&x.x.t),
+        {"space", "NAME", ARG_STRING, &x.x.space, 0, 0,
+         "only spaces of this name, or the one whose directory is named so"},
         {"model", "NAME", ARG_STRING, &how.model, 0, 0, "only spaces of this model"},
         {"older-than", "AGE", ARG_STRING, &older, 0, 0,
          "only spaces in which nothing was written for so long: 90s, 36h, 30d"},

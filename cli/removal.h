@@ -13,11 +13,12 @@ struct removal {
     bool dry_run, verbose;
     bool tenant;  /* of a wipe */
     json_t *list; /* NULL without --json */
+    json_t *from; /* of a wipe: names of the spaces that something went from; owned */
 };
 
 /* Rows for the table of options. */
 #define REMOVAL_ARGS(r)                                                                            \
-    ADMIN_SPACE_ARG(&(r)->x), ADMIN_SILENCE_ARG(&(r)->x),                                          \
+    ADMIN_SILENCE_ARG(&(r)->x),                                                                    \
         {"dry-run", NULL, ARG_FLAG, &(r)->dry_run, 0, 0, "say what would go, remove nothing"},     \
         {"verbose", NULL, ARG_FLAG, &(r)->verbose, 0, 0, "a line for each file"},                  \
         ADMIN_JSON_ARG(&(r)->x)

@@ -46,8 +46,8 @@ struct cistern_admin {
     /* Required; mount, root, provider, provider_path, read_timeout_ms, write_timeout_ms, log are
      * used. */
     const struct cistern_options *store;
-    const char *space;   /* only spaces whose directory's name begins so; NULL = all */
-    uint32_t flags;      /* enum cistern_admin_flags */
+    const char *space; /* only spaces whose directory's name begins so (wipe: is so); NULL = all */
+    uint32_t flags;    /* enum cistern_admin_flags */
     uint32_t silence_ms; /* how long a head must not change; 0 = as cistern.json says, else 60,000.
                             Heads of idle writers change four times in that, so a shorter one may
                             take the living for dead: gc and fsck warn, wipe refuses */
@@ -216,12 +216,14 @@ struct cistern_wipe {
     uint32_t grace_ms; /* with a tenant: as of cistern_shrink */
 };
 /*
- * Removes whole spaces: those that a->space, `model` and `older_than_s` all admit. A space with a
- * writer that may be alive is left (result 2), unless CISTERN_ADMIN_FORCE: then such a writer goes
- * on into files without names and what it stores is lost, until its segment is full and it makes
- * the space anew; its engine stays right. -EINVAL: silence_ms is shorter than the root's, and it
- * is not forced. cistern.json and salt stay, and so do files that are not
- * Cistern's and the directories that hold them.
+ * Removes whole spaces: those that a->space, `model` and `older_than_s` all admit. a->space here is
+ * no beginning but the name of a directory or of a space, "bench" for "bench-<digits>" and not for
+ * "bench2-<digits>", or that with some of the digits, if only one directory has them. A space with
+ * a writer that may be alive is left (result 2), unless CISTERN_ADMIN_FORCE: then such a writer
+ * goes on into files without names and what it stores is lost, until its segment is full and it
+ * makes the space anew; its engine stays right. -EINVAL: silence_ms is shorter than the root's, and
+ * it is not forced. cistern.json and salt stay, and so do files that are not Cistern's and the
+ * directories that hold them.
  *
  * With a tenant: nobody finds a block of it afterwards, and who has one of these spaces open now
  * not either, as soon as it hears of it, as of a deletion; engines go on. The bytes go with the

@@ -362,8 +362,7 @@ static int take_space(struct admin *ad, struct survey_space *sp)
     return rc;
 }
 
-/* "<name>-<32 hex digits>" */
-static bool named_like_space(const char *name)
+bool survey_named_like_space(const char *name)
 {
     size_t len = strlen(name), i;
 
@@ -406,7 +405,7 @@ static int take_dir(struct admin *ad, struct survey *v, const char *name, const 
         space_free(sp);
         return rc == -ENOENT ? 0 : rc; /* wiped meanwhile */
     }
-    if (!sp->nshards && sp->json_len == -ENOENT && !named_like_space(name)) {
+    if (!sp->nshards && sp->json_len == -ENOENT && !survey_named_like_space(name)) {
         space_free(sp);
         return add_other(&v->others, name, st);
     }
@@ -583,7 +582,7 @@ bool survey_space_is(const struct survey_space *sp, const uint8_t fingerprint[32
 
     if (!sp->inspect_rc && memcmp(sp->fingerprint, fingerprint, 32) == 0)
         return true;
-    if (!named_like_space(sp->name))
+    if (!survey_named_like_space(sp->name))
         return sp->inspect_rc != 0; /* nothing says what it should be */
     for (i = 0; i < 16; i++)
         (void)snprintf(digits + 2 * i, 3, "%02x", fingerprint[i]);

@@ -35,10 +35,47 @@ static uint64_t last_written(const struct survey_space *sp)
     return last;
 }
 
+/* How well a directory fits what was asked for; it begins so. */
+enum fit { FIT_NOT, FIT_DIGITS, FIT_NAME, FIT_WHOLE };
+
+static enum fit fit_of(const char *dir, const char *wanted)
+{
+    size_t n = strlen(wanted), len = strlen(dir), name;
+
+    if (strncmp(dir, wanted, n) != 0)
+        return FIT_NOT;
+    if (n == len)
+        return FIT_WHOLE;
+    if (!survey_named_like_space(dir))
+        return FIT_NOT;
+    name = strrchr(dir, '-') - dir;
+    return n == name ? FIT_NAME : n > name + 1 ? FIT_DIGITS : FIT_NOT;
+}
+
+/* Elsewhere a beginning is enough. What is wiped is meant: by the whole directory's name, else by
+ * the space's name, else by that and digits behind it that only one directory has. */
+static bool is_meant(const struct wipe *w, const struct survey_space *sp)
+{
+    const char *wanted = w->r.ad.opt.space;
+    const struct survey *v = &w->r.v;
+    enum fit fit = wanted ? fit_of(sp->name, wanted) : FIT_WHOLE, other;
+    size_t i;
+
+    for (i = 0; wanted && i < v->nspaces && fit != FIT_NOT; i++) {
+        other = fit_of(v->spaces[i].name, wanted);
+        if (other > fit ||
+            (other == fit && fit == FIT_DIGITS && strcmp(v->spaces[i].name, sp->name) != 0))
+            fit = FIT_NOT;
+    }
+    return fit != FIT_NOT;
+}
+
 bool wipe_admits(const struct wipe *w, const struct survey_space *sp)
 {
     uint64_t now = clock_wall_s();
 
+    if (!is_meant(w, sp))
+        return false;
     if (w->how.model && !survey_model_is(sp, w->how.model))
         return false;
     return !w->how.older_than_s || last_written(sp) + w->how.older_than_s <= now;

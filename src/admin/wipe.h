@@ -11,7 +11,7 @@ struct wipe {
     struct cistern_wipe how;
 };
 
-/* The model and the age that were asked for. */
+/* The name, the model and the age that were asked for; `sp` is one of the last survey. */
 bool wipe_admits(const struct wipe *w, const struct survey_space *sp);
 /* All of cistern_wipe() with a tenant, between opening and closing. */
 int wipe_tenant(struct wipe *w) MUST_CHECK;

@@ -756,6 +756,33 @@ def test_wipe_takes_a_space_a_model_or_everything(store):
     assert hits(store, 2) == (2, 0)
 
 
+def test_wipe_takes_a_name_as_a_whole(store):
+    for name in ("mainly", "main2", "main-a"):
+        fill(store, 2, name=name)
+    dirs = {p.name.rsplit("-", 1)[0]: p.name for p in (store / "r").iterdir() if p.is_dir()}
+    assert set(dirs) == {"main", "mainly", "main2", "main-a"}
+    one = run("wipe", store / "r", "--space", "main")
+    assert one.returncode == 0 and f"files, " in one.stdout and f" from {store}/r: {dirs['main']}\n" in one.stdout, words(one)
+    for nothing in ("mai", "main-", "mainly-", dirs["main"] + "0", "none"):
+        r = run("wipe", store / "r", "--space", nothing, "--yes")
+        assert r.returncode == 1 and "no such space" in r.stderr and "removed 0 files" in r.stdout, words(r)
+    for by in (dirs["main2"][:-20], dirs["mainly"]):
+        done = answer("wipe", store / "r", "--space", by, "--yes")
+        assert done["spaces"] == [d for d in dirs.values() if d.startswith(by)] and done["root"] == f"{store}/r"
+    done = answer("wipe", store / "r", "--space", "main", "--yes")
+    assert done["spaces"] == [dirs["main"]] and {f["space"] for f in done["files"]} == {dirs["main"]}
+    assert [p.name for p in (store / "r").iterdir() if p.is_dir()] == [dirs["main-a"]]
+
+
+def test_wipe_by_digits_wants_them_to_be_one_s(store):
+    for dir in ("x-" + "a" * 32, "x-" + "a" * 31 + "b", "x-a-" + "0" * 32):
+        shutil.copytree(space_dir(store), store / "r" / dir)
+    assert answer("wipe", store / "r", "--space", "x-aa", code=1)["spaces"] == []
+    assert answer("wipe", store / "r", "--space", "x-a")["spaces"] == ["x-a-" + "0" * 32]  # a name goes before digits
+    assert answer("wipe", store / "r", "--space", "x-" + "a" * 32)["spaces"] == ["x-" + "a" * 32]
+    assert sorted(answer("wipe", store / "r", "--space", "x")["spaces"]) == ["x-" + "a" * 32, "x-" + "a" * 31 + "b"]
+
+
 def test_wipe_by_age(store):
     assert answer("wipe", store / "r", "--older-than", "1h", "--yes")["removed"] == 0
     for p in (store / "r").rglob("*"):
