@@ -52,6 +52,9 @@ static int take_tenant(struct cistern_wipe *how, const char *tenant, bool force,
     if (force)
         return cli_fail(CLI_USAGE, "--force does not go with --tenant: what its writer may still "
                                    "write to is never removed");
+    if (how->older_than_s)
+        return cli_fail(CLI_USAGE, "--older-than does not go with --tenant: what is written about "
+                                   "the tenant makes a space young; use --space or --model");
     how->tenant = tenant;
     how->tenant_len = strlen(tenant);
     how->grace_ms = (uint32_t)(1000 * grace_s);

@@ -233,6 +233,7 @@ struct cistern_wipe {
  * nothing but the tenant's blocks go too. CISTERN_ADMIN_FORCE only admits a short silence_ms. What
  * the tenant's engines store meanwhile may stay. Data files without contents go as well: whose they
  * are cannot be told. Nor can it of what a process wrote to a segment and died before it named it.
+ * -EINVAL: with older_than_s, which the notes about the tenant would make untrue half-way.
  */
 CISTERN_API CISTERN_MUST int
 cistern_wipe(const struct cistern_admin *a, const struct cistern_wipe *w,

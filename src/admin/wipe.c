@@ -214,6 +214,10 @@ int cistern_wipe(const struct cistern_admin *a, const struct cistern_wipe *how,
 
     if (!rc && w.how.tenant_len && !w.how.tenant)
         rc = err_set(-EINVAL, "wipe: tenant is NULL, and its length is not 0");
+    if (!rc && w.how.tenant_len && w.how.older_than_s)
+        rc = err_set(-EINVAL, "wipe: a tenant and an age do not go together, because what is "
+                              "written first about the tenant makes a space young; name spaces, "
+                              "or a model");
     if (rc || (rc = remover_open(&w.r, a, sum)))
         return rc;
     rc = check_silence(&w.r.ad);

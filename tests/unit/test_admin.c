@@ -306,6 +306,8 @@ static void test_arguments(void **state)
     struct cistern_options o = {.size = sizeof o, .mount = "/nonexistent", .provider = "local"};
     struct cistern_admin a = {.size = sizeof a, .store = &o}, none = {.size = sizeof none};
     struct cistern_fsck_sum unsized = {0};
+    struct cistern_wipe old_tenant = {
+        .size = sizeof old_tenant, .tenant = "x", .tenant_len = 1, .older_than_s = 60};
     struct cistern_explain e = {.size = sizeof e};
     struct cistern_check one;
     int n = 0;
@@ -319,6 +321,8 @@ static void test_arguments(void **state)
     assert_int_equal(cistern_verify(&a, NULL, NULL, NULL), -EINVAL);
     assert_int_equal(cistern_gc(&a, NULL, NULL, NULL), -EINVAL);
     assert_int_equal(cistern_wipe(&a, NULL, on_removal, NULL, NULL), -EINVAL);
+    assert_int_equal(cistern_wipe(&a, &old_tenant, on_removal, NULL, NULL), -EINVAL);
+    assert_non_null(strstr(cistern_error_text(), "a tenant and an age"));
     assert_int_equal(cistern_export(&a, NULL, NULL, NULL), -EINVAL);
     assert_int_equal(cistern_import(&a, NULL, NULL, NULL), -EINVAL);
     assert_int_equal(cistern_explain(&a, &e, on_explained, NULL), -EINVAL);
