@@ -44,20 +44,51 @@ static int wipe(struct removal *x, const struct cistern_wipe *how, bool yes)
     return r == CLI_OK && sum.waiting ? CLI_FINDINGS : r;
 }
 
-/* What --tenant goes with and not. */
-static int take_tenant(struct cistern_wipe *how, const char *tenant, bool force, uint64_t grace_s)
+struct tenant_args {
+    const char *salt, *file;
+    uint64_t grace_s;
+};
+
+/* One line of a file: words of a command are seen by all users of the host. */
+static int read_tenant(const char *file, struct cistern_wipe *how)
 {
-    if (tenant == NULL)
-        return grace_s ? cli_fail(CLI_USAGE, "--grace belongs to --tenant") : CLI_OK;
+    static char line[65536];
+    FILE *f = strcmp(file, "-") == 0 ? stdin : fopen(file, "rbe");
+    size_t n = f ? fread(line, 1, sizeof(line), f) : 0;
+    bool failed = !f || ferror(f);
+
+    if (failed)
+        (void)cli_fail(CLI_ENVIRONMENT, "%s: %s", file, strerror(errno));
+    if (f && f != stdin)
+        (void)fclose(f);
+    if (failed)
+        return CLI_ENVIRONMENT;
+    n -= n && line[n - 1] == '\n';
+    if (!n || n == sizeof(line) || memchr(line, '\n', n))
+        return cli_fail(CLI_USAGE, "%s: one line with a tenant's salt is needed", file);
+    how->tenant = line;
+    how->tenant_len = n;
+    return CLI_OK;
+}
+
+/* What a tenant goes with and not. */
+static int take_tenant(struct cistern_wipe *how, const struct tenant_args *t, bool force)
+{
+    if (!t->salt && !t->file)
+        return t->grace_s ? cli_fail(CLI_USAGE, "--grace belongs to --tenant") : CLI_OK;
+    if (t->salt && t->file)
+        return cli_fail(CLI_USAGE, "--tenant and --tenant-file: choose one");
     if (force)
         return cli_fail(CLI_USAGE, "--force does not go with --tenant: what its writer may still "
                                    "write to is never removed");
     if (how->older_than_s)
         return cli_fail(CLI_USAGE, "--older-than does not go with --tenant: what is written about "
                                    "the tenant makes a space young; use --space or --model");
-    how->tenant = tenant;
-    how->tenant_len = strlen(tenant);
-    how->grace_ms = (uint32_t)(1000 * grace_s);
+    how->grace_ms = (uint32_t)(1000 * t->grace_s);
+    if (t->file)
+        return read_tenant(t->file, how);
+    how->tenant = t->salt;
+    how->tenant_len = strlen(t->salt);
     return CLI_OK;
 }
 
@@ -65,9 +96,9 @@ int cmd_wipe(int argc, char **argv)
 {
     struct removal x = {0};
     struct cistern_wipe how = {.size = sizeof(how)};
-    const char *older = NULL, *tenant = NULL;
+    struct tenant_args tenant = {0};
+    const char *older = NULL;
     bool yes = false, force = false, all = false;
-    uint64_t grace_s = 0;
     const struct arg args[] = {
         TARGET_ARGS(&x.x.t),
         {"space", "NAME", ARG_STRING, &x.x.space, 0, 0,
@@ -76,9 +107,11 @@ int cmd_wipe(int argc, char **argv)
         {"older-than", "AGE", ARG_STRING, &older, 0, 0,
          "only spaces in which nothing was written for so long: 90s, 36h, 30d"},
         {"all", NULL, ARG_FLAG, &all, 0, 0, "every space"},
-        {"tenant", "SALT", ARG_STRING, &tenant, 0, 0,
+        {"tenant", "SALT", ARG_STRING, &tenant.salt, 0, 0,
          "not spaces, but the blocks of the tenant with this salt in them"},
-        {"grace", "SECONDS", ARG_NUMBER, &grace_s, 1, 3600,
+        {"tenant-file", "FILE", ARG_STRING, &tenant.file, 0, 0,
+         "the same with the salt from a file, one line, - is standard input: nobody sees it"},
+        {"grace", "SECONDS", ARG_NUMBER, &tenant.grace_s, 1, 3600,
          "with --tenant: between contents and data (as engines do: 9)"},
         {"yes", NULL, ARG_FLAG, &yes, 0, 0,
          "do it; without it, or with --dry-run, only say what would go"},
@@ -114,10 +147,11 @@ int cmd_wipe(int argc, char **argv)
     if (older != NULL && !text_age_parse(older, &how.older_than_s))
         return cli_fail(CLI_USAGE, "--older-than %s: an age is needed, such as 90s, 36h or 30d",
                         older);
-    if (all == (x.x.space != NULL || how.model != NULL || older != NULL || tenant != NULL))
+    if (all ==
+        (x.x.space != NULL || how.model != NULL || older != NULL || tenant.salt || tenant.file))
         return cli_fail(CLI_USAGE,
                         "wipe what? --space, --model, --older-than, --tenant, or --all alone");
-    r = take_tenant(&how, tenant, force, grace_s);
+    r = take_tenant(&how, &tenant, force);
     if (r != CLI_OK)
         return r;
     r = admin_resolve(&x.x, words ? argv[0] : NULL, false);

@@ -9,7 +9,7 @@ _cistern()
         mapfile -t COMPREPLY < <(compgen -d -- "$cur")
         return
         ;;
-    --provider-path | --key-file | --hf-config)
+    --provider-path | --key-file | --hf-config | --tenant-file)
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         return
         ;;
@@ -58,10 +58,10 @@ _cistern()
         mapfile -t COMPREPLY < <(compgen -d -W "$target --to --grace --rate --space --silence --dry-run --verbose --json --help" -- "$cur")
         ;;
     wipe)
-        mapfile -t COMPREPLY < <(compgen -d -W "$target --space --model --older-than --tenant --all --yes --dry-run --force --grace --silence --verbose --json --help" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -d -W "$target --space --model --older-than --tenant --tenant-file --all --yes --dry-run --force --grace --silence --verbose --json --help" -- "$cur")
         ;;
     retire)
-        mapfile -t COMPREPLY < <(compgen -d -W "$target --space --undo --json --help" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -d -W "$target --space --model --undo --dry-run --json --help" -- "$cur")
         ;;
     ttl)
         mapfile -t COMPREPLY < <(compgen -d -W "$target --space --model --seconds --none --dry-run --json --help" -- "$cur")

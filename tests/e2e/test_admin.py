@@ -848,6 +848,8 @@ def test_gc_and_repair_warn_of_a_short_silence(store):
     (["wipe", "--all", "--tenant", "x"], "wipe what?"),
     (["wipe", "--tenant", ""], "value is empty"),
     (["wipe", "--tenant", "x", "--force"], "--force does not go"),
+    (["wipe", "--tenant", "x", "--tenant-file", "y"], "choose one"),
+    (["wipe", "--all", "--tenant-file", "x"], "wipe what?"),
     (["wipe", "--tenant", "x", "--older-than", "1h"], "--older-than does not go"),
     (["wipe", "--all", "--grace", "3"], "belongs to --tenant"),
 ])
@@ -902,6 +904,30 @@ def test_wipe_of_a_tenant(tenants):
     assert not [f for f in fsck(tenants)["findings"] if f["id"] != "CF206"]
     fill(tenants, 12, tenant=ACME)  # it comes back as a customer
     assert hits(tenants, 40, tenant=ACME) == (12, 0)
+
+
+@pytest.mark.parametrize("text", [ACME, ACME + "\n"])
+@pytest.mark.parametrize("by", ["file", "-"])
+def test_the_salt_of_a_tenant_from_a_file(tenants, tmp_path, by, text):
+    """Where neither ps nor the history of a shell shows it."""
+    path = tmp_path / "salt.txt"
+    path.write_text(text)
+    with path.open() as f:
+        r = answer("wipe", tenants / "r", "--tenant-file", path if by == "file" else "-", "--yes", "--grace", 1, stdin=f)
+    assert r["tenant_blocks"] == 40 and lies_on_disk(tenants, ACME) == [] and lies_on_disk(tenants, GLOBEX)
+
+
+@pytest.mark.parametrize("text", ["", "\n", ACME + "\n\n", ACME + "\nmore", "x" * 65536])
+def test_a_file_that_is_not_a_salt(tenants, tmp_path, text):
+    path = tmp_path / "salt.txt"
+    path.write_text(text)
+    before = snapshot(tenants)
+    r = run("wipe", tenants / "r", "--tenant-file", path, "--yes")
+    assert r.returncode == 2 and "one line" in r.stderr and snapshot(tenants) == before, words(r)
+    r = run("wipe", tenants / "r", "--tenant-file", tmp_path / "none", "--yes")
+    assert r.returncode == 3 and "No such file" in r.stderr, words(r)
+    r = run("wipe", tenants / "r", "--tenant-file", tmp_path, "--yes")
+    assert r.returncode == 3 and "directory" in r.stderr, words(r)
 
 
 def test_wipe_of_a_tenant_shows_first(tenants):

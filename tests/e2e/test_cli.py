@@ -412,12 +412,24 @@ def verbs():
 
 @pytest.mark.parametrize("verb", verbs())
 def test_the_man_page_and_the_completion_know_every_option(verb):
+    """The completion in the branch of this verb."""
     man = (TOP / "docs" / "man" / "cistern.1").read_text().replace("\\-", "-")
     completion = (TOP / "deploy" / "completion" / "cistern.bash").read_text()
+    target = re.search(r'target="([^"]*)"', completion).group(1)
+    branch = re.search(rf"^    (?:\w+ \| )*{verb}(?: \| \w+)*\)$(.*?)^        ;;$", completion, re.M | re.S).group(1)
+    offered = branch.replace("$target", target)
     for name in options_of(verb):
         if name != "help":
             assert f"Fl -{name}" in man, name
-        assert f"--{name}" in completion, name
+        assert re.search(rf"--{name}\b(?!-)", offered), name
+
+
+@pytest.mark.parametrize("verb", ["fsck", "gc", "wipe", "retire"])
+def test_the_synopsis_of_what_removes_is_whole(verb):
+    man = (TOP / "docs" / "man" / "cistern.1").read_text()
+    synopsis = re.search(rf"^\.Cm {verb}$(.*?)^\.Nm$", man, re.M | re.S).group(1)
+    common = {"help", "mount", "root", "provider", "provider-path", "key-file"}
+    assert set(re.findall(r"Fl -([a-z-]+)", synopsis)) == options_of(verb) - common
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
