@@ -32,35 +32,51 @@ def waited_ms(answer):
     return 1e3 * (answer["match_s"] + answer["get_s"])
 
 
+def stored(run, arguments, prompts):
+    """Another engine stores them all."""
+    server = run.Server(*arguments)
+    try:
+        for path in prompts:
+            server.ask(path, "what?")
+            server.flush()
+    finally:
+        server.quit()
+
+
+def hit_after(server, prompts):
+    """When storage answers again: milliseconds until the prompt that hits (None: none did), and of the longest prompt."""
+    since, length = time.monotonic(), 0
+    for path in prompts:
+        asked = time.monotonic()
+        answer = server.ask(path, "what?")
+        length = max(length, 1e3 * (time.monotonic() - asked))
+        if answer["tier2_tokens"]:
+            return 1e3 * (asked - since), length
+        time.sleep(0.02)
+    return None, length
+
+
 def one_round(run, slow, ranks):
     with tempfile.TemporaryDirectory(prefix="cistern-hang-") as tmp:
         folder = pathlib.Path(tmp)
         (folder / "mount").mkdir()
         prompts = [prompt(folder, i) for i in range(2 * HANGING)]
         arguments = [*run.ON, *run.STAGING, "--mount", folder / "mount", "--tp_size", ranks, *run.SMALL]
-        server = run.Server(*arguments)
-        for path in prompts:
-            server.ask(path, "what?")
-            server.flush()
-        server.quit()
+        stored(run, arguments, prompts)
         switch = folder / "hang"
         server = run.Server(*arguments, "--provider_path", slow, "--tier1-blocks", 4096, env=run.environment(
             SLOW_USRBIO_HANG=str(switch), CISTERN_USRBIO_BACKEND="threads"))
-        switch.touch()
-        hung = [waited_ms(server.ask(path, "what?")) for path in prompts[:HANGING]]
-        opened = next(i for i in range(HANGING) if i + 1 == HANGING or hung[i + 1] < 100)
-        switch.unlink()
-        since, back, length = time.monotonic(), None, 0
-        for path in prompts[HANGING:]:
-            asked = time.monotonic()
-            answer = server.ask(path, "what?")
-            length = max(length, 1e3 * (time.monotonic() - asked))
-            if answer["tier2_tokens"]:
-                back = 1e3 * (asked - since)
-                break
-            time.sleep(0.02)
-        server.quit()
-        return sum(hung[:opened + 1]), opened + 1, statistics.median(hung[opened + 1:]), back, length
+        try:
+            switch.touch()
+            hung = [waited_ms(server.ask(path, "what?")) for path in prompts[:HANGING]]
+            opened = next(i for i in range(HANGING) if i + 1 == HANGING or hung[i + 1] < 100)
+            switch.unlink()
+            back, length = hit_after(server, prompts[HANGING:])
+        finally:
+            switch.unlink(missing_ok=True)  # a server that hangs does not end
+            server.quit()
+        # A breaker that never opened: all were lost, and the last one stands for those after it.
+        return sum(hung[:opened + 1]), opened + 1, statistics.median(hung[opened + 1:] or hung[-1:]), back, length
 
 
 def main():
@@ -86,4 +102,5 @@ def main():
     return 1 if bad else 0
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,7 +1,10 @@
 """minillm by itself: its arithmetic against NumPy, its switches, tier 1, and how it ends."""
+import importlib.util
 import os
 import signal
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -254,3 +257,61 @@ def test_no_rank_outlives_another(victim):
         time.sleep(0.05)
     assert not os.path.exists("/proc/%d" % child)
     server.close_pipes()
+
+
+# ---- bench/hang_engine.py ----
+
+class Hanging:
+    """A server that answers each prompt late, as long as the switch is there, or ends at one of them."""
+
+    ON = STAGING = SMALL = ()
+    ended, dies_at = [], None
+
+    def __init__(self, *_, env=None):
+        self.switch, self.asked = Path(env["SLOW_USRBIO_HANG"]) if env else None, 0
+
+    def ask(self, _path, _question):
+        self.asked += 1
+        if self.switch and self.asked == self.dies_at:
+            raise EOFError("ended")
+        hangs = self.switch is not None and self.switch.exists()
+        return {"match_s": 0, "get_s": 1 if hangs else 0, "tier2_tokens": 0 if hangs else 16}
+
+    def flush(self):
+        pass
+
+    def quit(self):
+        assert not (self.switch and self.switch.exists()), "it would not end"
+        self.ended.append(self)
+
+    def environment(**values):
+        return values
+
+
+Hanging.Server = Hanging
+
+
+def hang_engine():
+    path = Path(__file__).resolve().parents[2] / "bench" / "hang_engine.py"
+    spec = importlib.util.spec_from_file_location("hang_engine", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_hang_benchmark_says_too_much_of_a_breaker_that_never_opens(monkeypatch, capsys):
+    bench = hang_engine()
+    lost, prompts, after, back, _ = bench.one_round(Hanging, "slow", 1)
+    assert (lost, prompts, after) == (1000 * bench.HANGING, bench.HANGING, 1000) and back is not None
+    monkeypatch.setitem(sys.modules, "minillm_run", Hanging)
+    monkeypatch.setattr(sys, "argv", ["hang_engine.py", "--ranks", "1", "--rounds", "1"])
+    monkeypatch.setenv("CISTERN_BUILD", os.environ.get("CISTERN_BUILD", "build"))
+    assert bench.main() == 1 and "too much" in capsys.readouterr().out
+
+
+def test_the_hang_benchmark_ends_its_server_whatever_happens(monkeypatch):
+    monkeypatch.setattr(Hanging, "dies_at", 3)
+    monkeypatch.setattr(Hanging, "ended", [])
+    with pytest.raises(EOFError):
+        hang_engine().one_round(Hanging, "slow", 1)
+    assert len(Hanging.ended) == 2
