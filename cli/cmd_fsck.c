@@ -156,9 +156,9 @@ int cmd_fsck(int argc, char **argv)
         .nargs = sizeof(args) / sizeof(args[0]),
         .tail =
             "--repair touches files of a writer only when it has closed its head, or when head\n"
-            "and files stay unchanged for --silence seconds; it warns when that is less than the\n"
-            "root says, or 60. It never touches a payload that a\n"
-            "block names. Exit status 1: warnings or errors are left; notes do not count.\n"
+            "and files stay unchanged for --silence seconds; it warns when that is less than\n"
+            "the root says, or 60. It never touches a payload that a block names. Exit status\n"
+            "1: warnings or errors are left; notes do not count.\n"
             "Ids are explained in docs/FSCK.md.\n",
     };
     int words, r;

@@ -63,10 +63,10 @@ int cmd_gc(int argc, char **argv)
         .tail =
             "When something belongs to a writer that did not close, its head and files are\n"
             "watched for --silence seconds first; what changes, or has a process on this host,\n"
-            "is left. A shorter --silence than that of the root, 60, may take an engine that has\n"
-            "nothing to do for dead, and is warned of. --to does not carry used blocks over, as an "
-            "engine does that is given a\n"
-            "smaller capacity. Exit status 1: the size could not be reached.\n",
+            "is left. A shorter --silence than that of the root, 60, may take an engine that\n"
+            "has nothing to do for dead, and is warned of. --to does not carry used blocks\n"
+            "over, as an engine does that is given a smaller capacity. Exit status 1: the size\n"
+            "could not be reached.\n",
     };
     int words, r;
 

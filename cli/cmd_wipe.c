@@ -132,12 +132,11 @@ int cmd_wipe(int argc, char **argv)
         .tail =
             "A space is left, and the exit status is 1, when one of its writers may be alive:\n"
             "its head is not closed and changed within --silence seconds, or its process runs\n"
-            "on this host. A --silence shorter than that of the root is refused. An engine that "
-            "has the space open without having stored anything\n"
-            "cannot be seen: its puts are dropped until it opens the space again. With\n"
-            "--tenant engines go on, and segments are left that their writer may still write\n"
-            "to: run it again when it has closed, or has made three more. Stop what stores for\n"
-            "the tenant before.\n",
+            "on this host. A --silence shorter than that of the root is refused. An engine that\n"
+            "has the space open without having stored anything cannot be seen: its puts are\n"
+            "dropped until it opens the space again. With --tenant engines go on, and segments\n"
+            "are left that their writer may still write to: run it again when it has closed, or\n"
+            "has made three more. Stop what stores for the tenant before.\n",
     };
     int words, r;
 
