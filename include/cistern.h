@@ -135,7 +135,8 @@ struct cistern_space {
 
 enum cistern_log_level { CISTERN_LOG_ERROR, CISTERN_LOG_WARN, CISTERN_LOG_INFO, CISTERN_LOG_DEBUG };
 /* May be called from any thread of the library; must not call the library. `line` has no newline.
- */
+ * cistern_close(), and cistern_open() when it fails, wait for a call that is under way: it must not
+ * wait for what their callers hold. */
 typedef void (*cistern_log_fn)(void *arg, int level, const char *line);
 
 enum cistern_open_flags {

@@ -145,8 +145,9 @@ int survey_one(const struct admin *ad, const struct survey *v,
                const struct survey_space **out) MUST_CHECK;
 /* Its space.json names this model. */
 bool survey_model_is(const struct survey_space *sp, const char *model);
+/* "<name>-<32 hex digits>" */
+bool survey_named_like_space(const char *dir);
 /* May contents with this fingerprint be of this directory? */
-bool survey_named_like_space(const char *dir); /* "<name>-<32 hex digits>" */
 bool survey_space_is(const struct survey_space *sp, const uint8_t fingerprint[32]);
 /* CISTERN_EKEY, naming the key, if the contents of a segment are locked. */
 int survey_unlocked(const struct survey *v) MUST_CHECK;
