@@ -50,6 +50,14 @@ struct job {
 
 #define MARKS       (64u << 10) /* bits; 8 KiB */
 #define ERASED_KEYS 1024u
+#define ARRIVED     4096u
+
+/* Where a carried block went. */
+struct arrived {
+    uint64_t key; /* its first bytes */
+    uint32_t segment, offset;
+    bool there;
+};
 
 struct carry {
     struct job jobs[JOBS];
@@ -68,7 +76,11 @@ struct carry {
     _Atomic uint32_t erased;
     pthread_mutex_t erased_lock;
     uint64_t erased_keys[ERASED_KEYS]; /* [erased % ERASED_KEYS]; guarded by erased_lock */
-    _Atomic uint64_t laid, settled;    /* blocks, ever; the write lane's, in the same order */
+    /* Those that arrived lately, [key % ARRIVED]; guarded by erased_lock. What another store
+     * deletes it deletes by the copy that it knows; that this was carried, and whereto, is known
+     * here. */
+    struct arrived arrived[ARRIVED];
+    _Atomic uint64_t laid, settled; /* blocks, ever; the write lane's, in the same order */
     bool laying; /* it looks which are wanted, and counts them in `laid`; guarded by erased_lock */
     /* Of carry_begin(). */
     struct job *choosing;
@@ -170,9 +182,47 @@ bool carry_erase(cistern *c, const cistern_key *key)
     return true;
 }
 
-bool carry_was_erased(const cistern *c, const uint8_t key[32], uint32_t since)
+static struct arrived *place_in(struct carry *y, const uint8_t key[32])
+{
+    return &y->arrived[le64_load(key) % ARRIVED];
+}
+
+/* A copy in one of our own segments. */
+static void delete_copy(cistern *c, const cistern_key *key, uint32_t segment, uint32_t offset)
+{
+    struct dead_note note = {.offset = offset, .reason = DEAD_DELETED};
+
+    if (!segment_hold(&c->segs, segment))
+        return; /* evicted since */
+    memcpy(note.key, key->b, sizeof note.key);
+    memcpy(note.segment_id, c->segs.at[segment].id, sizeof note.segment_id);
+    if (writer_push_carried(c, &note))
+        log_line(&c->cfg.log, LOG_WARN,
+                 "too many deletions at once: one is remembered until the restart only");
+    if (index_remove_copy(c->index, key, segment, offset))
+        heat_lost(&c->segs.at[segment], 1);
+    segment_release(&c->segs, segment);
+}
+
+void carry_erase_for(cistern *c, const cistern_key *key)
+{
+    struct carry *y = c->capacity ? atomic_load(&c->capacity->carry) : NULL;
+    struct arrived a;
+
+    if (!carry_erase(c, key))
+        return;
+    (void)pthread_mutex_lock(&y->erased_lock);
+    a = *place_in(y, key->b);
+    (void)pthread_mutex_unlock(&y->erased_lock);
+    if (a.there && a.key == le64_load(key->b))
+        delete_copy(c, key, a.segment, a.offset);
+}
+
+void carry_arrived(cistern *c, const uint8_t key[32], uint32_t since, uint32_t segment,
+                   uint32_t offset)
 {
     struct carry *y = c->capacity->carry;
+    cistern_key k;
     uint32_t now, i;
     bool found;
 
@@ -183,8 +233,11 @@ bool carry_was_erased(const cistern *c, const uint8_t key[32], uint32_t since)
     found = now - since > ERASED_KEYS; /* perhaps */
     for (i = since; i != now && !found; i++)
         found = y->erased_keys[i % ERASED_KEYS] == le64_load(key);
+    *place_in(y, key) = (struct arrived){le64_load(key), segment, offset, true};
     (void)pthread_mutex_unlock(&y->erased_lock);
-    return found;
+    memcpy(k.b, key, sizeof k.b);
+    if (found)
+        delete_copy(c, &k, segment, offset);
 }
 
 void carry_settled(cistern *c)

@@ -32,12 +32,16 @@ void carry_copies(cistern *c, uint32_t number, struct block_info *blocks, size_t
 /* This block was deleted: it is not to come back. After it was taken out of the index; any thread.
  * True: a copy of it may have gone into the index meanwhile, look once more. */
 bool carry_erase(cistern *c, const cistern_key *key);
+/* Another store deleted it: the same, and a copy that arrived here lately is deleted, of which that
+ * store cannot have known. Not what was stored anew. */
+void carry_erase_for(cistern *c, const cistern_key *key);
 /* Goes up when all that was on its way arrived. Who asks before he looks into the index, and after
  * carry_erase(), and gets two answers, has to look once more as well. Any thread. */
 uint32_t carry_cleared(const cistern *c);
-/* The write lane, after a carried block went into the index: it was deleted since `erased` of its
- * group. */
-bool carry_was_erased(const cistern *c, const uint8_t key[32], uint32_t since);
+/* The write lane, after a carried block went into the index, or its frame failed, which may land
+ * yet: if it was deleted since `erased` of its group, that copy is. */
+void carry_arrived(cistern *c, const uint8_t key[32], uint32_t since, uint32_t segment,
+                   uint32_t offset);
 /* The write lane: the next carried block was published, or failed. */
 void carry_settled(cistern *c);
 /* How many were ever laid out, or CARRY_LAYING: ask once more; whether the first so many are

@@ -212,9 +212,6 @@ uint32_t engine_get_shares(const cistern *c, uint32_t blocks, uint64_t bytes);
  * held; after several it is set aside. */
 void engine_bad_copy(cistern *c, const cistern_key *key, uint32_t segment, uint32_t offset,
                      uint8_t reason);
-/* Forgets every copy of a key that the index has, and notes it; how many there were, or -EAGAIN:
- * too many deletions are under way. Any thread of a handle that writes. */
-int engine_delete_copies(cistern *c, const cistern_key *key) MUST_CHECK;
 /* Somebody set it aside: all it has is forgotten, and what may still come is not used. */
 void engine_aside(cistern *c, uint32_t segment);
 /* Nothing of the segment is to be used. */
@@ -268,7 +265,7 @@ struct dead_note {
     uint8_t reason;
 };
 int writer_push_dead(cistern *c, const struct dead_note *notes, size_t n) MUST_CHECK;
-/* By the write lane, about a block that it carried over: there is room that others do not get. */
+/* About a block that was carried over: there is room that others do not get. */
 int writer_push_carried(cistern *c, const struct dead_note *note) MUST_CHECK;
 bool writer_dead_open(cistern *c);
 /* How many were ever taken; whether the first so many are in frames that were written. */

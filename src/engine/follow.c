@@ -173,18 +173,14 @@ static void take_heard(struct follower *f)
     (void)pthread_mutex_unlock(&f->lock);
 }
 
-/* Another store deleted what this one may be carrying over: a copy that no note speaks of. If it is
- * in the index already it is deleted like any other; with it, at worst, what was stored since. */
+/* Another store deleted what this one may be carrying over: a copy that no note speaks of. */
 static void erase_carried(cistern *c, const struct dead_note *d)
 {
     cistern_key key;
 
     memcpy(key.b, d->key, sizeof key.b);
-    if (d->reason != DEAD_DELETED || !carry_erase(c, &key))
-        return;
-    if (engine_delete_copies(c, &key) < 0)
-        log_line(&c->cfg.log, LOG_WARN,
-                 "too many deletions at once: one is remembered until the restart only");
+    if (d->reason == DEAD_DELETED)
+        carry_erase_for(c, &key);
 }
 
 /* Those of segments that are not known are kept for a while: these may come to light later, or were

@@ -150,7 +150,8 @@ int cistern_touch(cistern *c, const cistern_key *keys, size_t n)
     return rc;
 }
 
-int engine_delete_copies(cistern *c, const cistern_key *key)
+/* Every copy that the index has of a key; how many there were, or -EAGAIN. */
+static int delete_copies(cistern *c, const cistern_key *key)
 {
     struct index_place place;
     int copies = 0;
@@ -176,11 +177,11 @@ int engine_delete_copies(cistern *c, const cistern_key *key)
 static int delete_one(cistern *c, const cistern_key *key)
 {
     uint32_t cleared = carry_cleared(c);
-    int copies = engine_delete_copies(c, key), more = 0;
+    int copies = delete_copies(c, key), more = 0;
 
     fault_point("delete.looked");
     if (copies >= 0 && (carry_erase(c, key) || carry_cleared(c) != cleared))
-        more = engine_delete_copies(c, key);
+        more = delete_copies(c, key);
     return more < 0 ? more : copies + more;
 }
 

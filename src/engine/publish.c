@@ -36,22 +36,11 @@ static void drop_first(struct writer *w)
         writer_free_group(w, g);
 }
 
-/* It was deleted when it was on its way, in no index: now it can be. */
-static void delete_carried(cistern *c, const struct wgroup *g, const struct wblock *b)
+/* If it was deleted when it was on its way, in no index, it can be now. */
+static void note_arrival(cistern *c, const struct wgroup *g, const struct wblock *b)
 {
-    struct dead_note note = {.offset = b->info.offset, .reason = DEAD_DELETED};
-    cistern_key key;
-
-    if (!b->carried || !carry_was_erased(c, b->info.key, g->erased))
-        return;
-    memcpy(key.b, b->info.key, sizeof key.b);
-    memcpy(note.key, key.b, sizeof note.key);
-    memcpy(note.segment_id, c->segs.at[g->number].id, sizeof note.segment_id);
-    if (writer_push_carried(c, &note))
-        log_line(&c->cfg.log, LOG_WARN,
-                 "too many deletions at once: one is remembered until the restart only");
-    if (index_remove_copy(c->index, &key, g->number, b->info.offset))
-        heat_lost(&c->segs.at[g->number], 1);
+    if (b->carried)
+        carry_arrived(c, b->info.key, g->erased, g->number, b->info.offset);
 }
 
 void publish_settle_failed(struct writer *w)
@@ -60,7 +49,7 @@ void publish_settle_failed(struct writer *w)
 
     while ((g = w->order) && group_written(g) && (g->error || g->seg->abandoned)) {
         for (; g->settled < g->count; g->settled++) {
-            delete_carried(w->c, g, &g->blocks[g->settled]); /* its frame may still land */
+            note_arrival(w->c, g, &g->blocks[g->settled]); /* its frame may still land */
             put_block_done(w, &g->blocks[g->settled], CISTERN_ERROR);
         }
         drop_first(w);
@@ -201,7 +190,7 @@ static void batch_published(struct writer *w)
         note_stored(c, g, b);
         metric_add(&c->metrics, b->carried ? METRIC_carried_blocks : METRIC_put_stored_blocks, 1);
         metric_add(&c->metrics, b->carried ? METRIC_carried_bytes : METRIC_put_bytes, b->bytes);
-        delete_carried(c, g, b);
+        note_arrival(c, g, b);
         put_block_done(w, b, CISTERN_STORED);
         left--;
         if (++g->settled == g->count)

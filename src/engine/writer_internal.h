@@ -29,7 +29,8 @@
 #define PATIENCE_NS   (200 * NS_PER_MS) /* for room that the next grace may bring back */
 #define TOC_BYTES     SLOT_LEAST
 #define DEAD_NOTES    16384u
-#define DEAD_KEPT     1024u         /* of these, for the lane itself, which cannot try again */
+#define DEAD_KEPT                                                                                  \
+    1024u /* of these, for what was carried: whoever deletes that does not try again */
 #define ALLOCATE_STEP (64ull << 20) /* what a crash can leave allocated and unused, at most */
 
 enum wseg_stage { WSEG_FREE, WSEG_READY, WSEG_OPEN, WSEG_ENDED, WSEG_SEALING };
