@@ -9,6 +9,7 @@
  * kept becomes zeros before it is written.
  */
 #include "engine/carry.h"
+#include "engine/carry_deletes.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -48,17 +49,6 @@ struct job {
     uint32_t erased; /* of struct carry, when the choice began */
 };
 
-#define MARKS       (64u << 10) /* bits; 8 KiB */
-#define ERASED_KEYS 1024u
-#define ARRIVED     4096u
-
-/* Where a carried block went. */
-struct arrived {
-    uint64_t key; /* its first bytes */
-    uint32_t segment, offset;
-    bool there;
-};
-
 struct carry {
     struct job jobs[JOBS];
     struct io_ring ring;
@@ -66,22 +56,7 @@ struct carry {
     uint32_t epoch; /* of the handle, when the ring was made */
     struct unit unit;
     _Atomic bool ready; /* the unit is the lane's, else the keeper's */
-    /* The index does not have what is on its way, so a deletion does not find it there. Each block
-     * chosen leaves a mark; a deletion that meets one counts `erased` up, and everything chosen
-     * before is dropped: now and then too much, which costs a hit. What the lane has laid out by
-     * then cannot be dropped: it is published, looked for among the last keys of such deletions,
-     * and deleted in its turn. */
-    _Atomic uint64_t marks[MARKS / 64];
-    _Atomic uint32_t cleared; /* so many times all marks were taken away */
-    _Atomic uint32_t erased;
-    pthread_mutex_t erased_lock;
-    uint64_t erased_keys[ERASED_KEYS]; /* [erased % ERASED_KEYS]; guarded by erased_lock */
-    /* Those that arrived lately, [key % ARRIVED]; guarded by erased_lock. What another store
-     * deletes it deletes by the copy that it knows; that this was carried, and whereto, is known
-     * here. */
-    struct arrived arrived[ARRIVED];
-    _Atomic uint64_t laid, settled; /* blocks, ever; the write lane's, in the same order */
-    bool laying; /* it looks which are wanted, and counts them in `laid`; guarded by erased_lock */
+    struct carry_deletes deletes;
     /* Of carry_begin(). */
     struct job *choosing;
     const struct policy_segment *victim;
@@ -100,7 +75,7 @@ static struct carry *carry_get(cistern *c)
     y = calloc(1, sizeof *y);
     if (y) {
         y->epoch = atomic_load(&c->epoch);
-        (void)pthread_mutex_init(&y->erased_lock, NULL);
+        carry_deletes_open(&y->deletes);
     }
     if (!y || c->io->ops->ring_create(c->io, &y->ring, 2, true)) {
         log_line(&c->cfg.log, LOG_WARN, "blocks cannot be carried over: no memory, or no ring");
@@ -136,7 +111,7 @@ void carry_close(cistern *c)
     if (atomic_load(&y->ready))
         pool_give(c->write_pool, y->unit.slot);
     c->io->ops->ring_destroy(c->io, &y->ring);
-    (void)pthread_mutex_destroy(&y->erased_lock);
+    carry_deletes_close(&y->deletes);
     free(y);
     c->capacity->carry = NULL;
 }
@@ -150,144 +125,18 @@ static struct job *next_job(struct carry *y)
     return i < JOBS ? &y->jobs[i] : NULL;
 }
 
-/* ---- Deletions of what is on its way ---- */
-
-static uint32_t mark_of(const uint8_t key[32])
-{
-    return le32_load(key) % MARKS;
-}
-
-/* False: it was deleted just now. */
-static bool mark(cistern *c, struct carry *y, const struct block_info *b)
-{
-    uint32_t bit = mark_of(b->key);
-    cistern_key key;
-
-    (void)atomic_fetch_or(&y->marks[bit / 64], UINT64_C(1) << bit % 64);
-    memcpy(key.b, b->key, sizeof key.b);
-    return index_mask(c->index, &key) != 0; /* after the mark: a deletion sees it from here on */
-}
-
-bool carry_erase(cistern *c, const cistern_key *key)
+struct carry_deletes *carry_deletes_of(const cistern *c)
 {
     struct carry *y = c->capacity ? atomic_load(&c->capacity->carry) : NULL;
-    uint32_t bit = mark_of(key->b);
 
-    if (!y || !(atomic_load(&y->marks[bit / 64]) & UINT64_C(1) << bit % 64))
-        return false;
-    (void)pthread_mutex_lock(&y->erased_lock);
-    y->erased_keys[atomic_load(&y->erased) % ERASED_KEYS] = le64_load(key->b);
-    (void)atomic_fetch_add(&y->erased, 1);
-    (void)pthread_mutex_unlock(&y->erased_lock);
-    return true;
-}
-
-static struct arrived *place_in(struct carry *y, const uint8_t key[32])
-{
-    return &y->arrived[le64_load(key) % ARRIVED];
-}
-
-/* A copy in one of our own segments. */
-static void delete_copy(cistern *c, const cistern_key *key, uint32_t segment, uint32_t offset)
-{
-    struct dead_note note = {.offset = offset, .reason = DEAD_DELETED};
-
-    if (!segment_hold(&c->segs, segment))
-        return; /* evicted since */
-    memcpy(note.key, key->b, sizeof note.key);
-    memcpy(note.segment_id, c->segs.at[segment].id, sizeof note.segment_id);
-    if (writer_push_carried(c, &note))
-        log_line(&c->cfg.log, LOG_WARN,
-                 "too many deletions at once: one is remembered until the restart only");
-    if (index_remove_copy(c->index, key, segment, offset))
-        heat_lost(&c->segs.at[segment], 1);
-    segment_release(&c->segs, segment);
-}
-
-void carry_erase_for(cistern *c, const cistern_key *key)
-{
-    struct carry *y = c->capacity ? atomic_load(&c->capacity->carry) : NULL;
-    struct arrived a;
-
-    if (!carry_erase(c, key))
-        return;
-    (void)pthread_mutex_lock(&y->erased_lock);
-    a = *place_in(y, key->b);
-    (void)pthread_mutex_unlock(&y->erased_lock);
-    if (a.there && a.key == le64_load(key->b))
-        delete_copy(c, key, a.segment, a.offset);
-}
-
-void carry_arrived(cistern *c, const uint8_t key[32], uint32_t since, uint32_t segment,
-                   uint32_t offset)
-{
-    struct carry *y = c->capacity->carry;
-    cistern_key k;
-    uint32_t now, i;
-    bool found;
-
-    /* It went into the index before: who deletes it takes the lock before this, and is seen here,
-     * or after it, and finds it there. */
-    (void)pthread_mutex_lock(&y->erased_lock);
-    now = atomic_load(&y->erased);
-    found = now - since > ERASED_KEYS; /* perhaps */
-    for (i = since; i != now && !found; i++)
-        found = y->erased_keys[i % ERASED_KEYS] == le64_load(key);
-    *place_in(y, key) = (struct arrived){le64_load(key), segment, offset, true};
-    (void)pthread_mutex_unlock(&y->erased_lock);
-    memcpy(k.b, key, sizeof k.b);
-    if (found)
-        delete_copy(c, &k, segment, offset);
-}
-
-void carry_settled(cistern *c)
-{
-    (void)atomic_fetch_add(&((struct carry *)c->capacity->carry)->settled, 1);
-}
-
-uint64_t carry_laid(const cistern *c)
-{
-    struct carry *y = c->capacity ? atomic_load(&c->capacity->carry) : NULL;
-    uint64_t laid;
-
-    if (!y)
-        return 0;
-    /* After a deletion, which whoever lays out now sees, or we see him. */
-    (void)pthread_mutex_lock(&y->erased_lock);
-    laid = y->laying ? CARRY_LAYING : atomic_load(&y->laid);
-    (void)pthread_mutex_unlock(&y->erased_lock);
-    return laid;
-}
-
-static void set_laying(struct carry *y, bool laying)
-{
-    (void)pthread_mutex_lock(&y->erased_lock);
-    y->laying = laying;
-    (void)pthread_mutex_unlock(&y->erased_lock);
-}
-
-bool carry_is_settled(const cistern *c, uint64_t laid)
-{
-    return !laid || atomic_load(&((struct carry *)c->capacity->carry)->settled) >= laid;
+    return y ? &y->deletes : NULL;
 }
 
 /* Nothing is on its way that a mark could stand for. */
 static void clear_marks(struct carry *y)
 {
-    uint32_t i;
-
-    if (next_job(y) || atomic_load(&y->ready) || atomic_load(&y->laid) != atomic_load(&y->settled))
-        return;
-    (void)atomic_fetch_add(&y->cleared, 1); /* before the marks: see carry_cleared() */
-    for (i = 0; i < MARKS / 64; i++)
-        atomic_store(&y->marks[i], 0);
-}
-
-uint32_t carry_cleared(const cistern *c)
-{
-    struct carry *y = c->capacity ? atomic_load(&c->capacity->carry) : NULL;
-
-    return y ? atomic_load(&y->cleared) : 0;
+    if (!next_job(y) && !atomic_load(&y->ready))
+        carry_deletes_clear(&y->deletes);
 }
 
 /* ---- Choosing ---- */
@@ -311,7 +160,7 @@ static int consider(void *arg, const struct index_place *p, bool others)
                              .copied = others};
     struct block_info *grown;
 
-    if (!policy_carry(y->victim, &b, &k->params, &k->history) || !mark(c, y, &p->info))
+    if (!policy_carry(y->victim, &b, &k->params, &k->history) || !carry_mark(c, &p->info))
         return 0;
     if (job->count == job->room) {
         size_t room = job->room ? 2 * job->room : 64;
@@ -360,7 +209,7 @@ void carry_begin(cistern *c, uint32_t number, const struct policy_segment *victi
     if (!y || y->lost || i == JOBS || !segment_hold(&c->segs, number))
         return;
     clear_marks(y);
-    job.erased = atomic_load(&y->erased);
+    job.erased = atomic_load(&y->deletes.erased);
     y->choosing = &job;
     y->victim = victim;
     if (index_walk_segment(c->index, number, consider, c)) /* short of memory */
@@ -394,9 +243,9 @@ void carry_copies(cistern *c, uint32_t number, struct block_info *blocks, size_t
         return;
     }
     clear_marks(y);
-    erased = atomic_load(&y->erased);
+    erased = atomic_load(&y->deletes.erased);
     for (n = 0; n < count; n++)
-        (void)mark(c, y, &blocks[n]); /* one that is deleted already is not laid out */
+        (void)carry_mark(c, &blocks[n]); /* one that is deleted already is not laid out */
     qsort(blocks, count, sizeof *blocks, by_offset);
     *free_job = (struct job){.number = number,
                              .writer = c->segs.at[number].writer,
@@ -615,7 +464,7 @@ static bool step(cistern *c, struct carry *y)
         end_job(c, job);
         return false;
     }
-    if (!job->copies && job->erased != atomic_load(&y->erased)) {
+    if (!job->copies && job->erased != atomic_load(&y->deletes.erased)) {
         end_job(c, job);
         return true;
     }
@@ -705,7 +554,7 @@ static int place_block(struct writer *w, struct wgroup *g, const struct unit *u,
         n++;
     }
     underway_add(w, b);
-    (void)atomic_fetch_add(&((struct carry *)w->c->capacity->carry)->laid, 1);
+    (void)atomic_fetch_add(&carry_deletes_of(w->c)->laid, 1);
     g->count++;
     return 0;
 }
@@ -718,7 +567,7 @@ static bool still_wanted(struct writer *w, const struct unit *u, const struct bl
     memcpy(key.b, b->key, sizeof key.b);
     if (u->copies) /* unless it was deleted meanwhile */
         return index_mask(w->c->index, &key) && !underway_find(w, b->key);
-    if (u->erased != atomic_load(&y->erased))
+    if (u->erased != atomic_load(&y->deletes.erased))
         return false;
     return (index_mask(w->c->index, &key) & b->mask) != b->mask && !underway_find(w, b->key);
 }
@@ -738,7 +587,7 @@ static void take_unit(struct writer *w, struct wstream *st, struct unit *u)
                          .blocks = g->blocks,
                          .erased = u->erased,
                          .deadline_ns = UINT64_MAX};
-    set_laying(y, true);
+    carry_deletes_laying(&y->deletes, true);
     for (i = 0; i < u->count; i++) {
         if (!still_wanted(w, u, &u->blocks[i]))
             continue;
@@ -750,7 +599,7 @@ static void take_unit(struct writer *w, struct wstream *st, struct unit *u)
             memset(g->slot + done, 0, u->at[i] - done);
         done = u->at[i] + (uint32_t)block_extent(&u->blocks[i]);
     }
-    set_laying(y, false);
+    carry_deletes_laying(&y->deletes, false);
     if (g->seg->contents.key) /* what was decrypted and is not carried over */
         memset(g->slot + done, 0, u->len - done);
     if (g->count)
