@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "../harness/skip.h"
 #include "base/fault.h"
 #include "engine/carry.h"
 #include "engine/follow.h"
@@ -144,6 +145,7 @@ static void deleted_before_its_frame_failed(void **state)
 {
     struct fixture *f = *state;
 
+    SKIP_UNLESS_EXCHANGED();
     open_store(f);
     true_ops = f->c->io->ops;
     f->ops = *true_ops;

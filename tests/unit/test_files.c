@@ -10,6 +10,7 @@
 #include <glob.h>
 #include <sys/resource.h>
 
+#include "../harness/skip.h"
 #include "base/fault.h"
 #include "engine/files.h"
 #include "engine/lane_internal.h"
@@ -82,6 +83,8 @@ static int setup_many(void **state)
     f->s.o.segment_bytes = SEGMENT;
     f->s.o.list_ms = f->s.o.poll_ms = 3600 * 1000; /* nobody else is there */
     f->s.o.open_files = FEW;
+    f->s.o.write_timeout_ms = LONG_MS; /* this is about reads */
+    f->s.o.read_timeout_ms = 3 * SHORT_MS;
     open_ok(f);
     put_many(f);
     assert_int_equal(cistern_flush(f->c, LONG_MS), 0);
@@ -492,6 +495,7 @@ static void waiting_in_a_queue_is_no_failure(void **state)
     uint64_t op;
     uint32_t i;
 
+    SKIP_UNLESS_EXCHANGED();
     f->s.o.flags = CISTERN_OPEN_READ_ONLY;
     f->s.o.open_files = 1;
     f->s.o.breaker = 1;

@@ -17,14 +17,6 @@
 #include "metrics/metrics.h"
 #include "segment/ttl_file.h"
 
-/* A running handle's table of operations is exchanged and its keeper's counts are read, which
- * ThreadSanitizer rightly minds. */
-#ifdef __SANITIZE_THREAD__
-#define MAY_EXCHANGE 0
-#else
-#define MAY_EXCHANGE 1
-#endif
-
 #define DAY_S 86400ull
 #define NOW_S 1800000000ull
 
